@@ -1,0 +1,6 @@
+"""``python -m mtkd``."""
+
+from mtkd.cli import main
+
+if __name__ == "__main__":
+    main()

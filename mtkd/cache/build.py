@@ -1,0 +1,140 @@
+"""The stage ``cache``: logits, features and confidence of both teachers for every window of every trial, one set a fold.
+
+Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features), ``TEACHER.confidence.npy`` and
+``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's shards.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mtkd.config import Modality, Study, TeacherName
+from mtkd.console import say
+from mtkd.layers.heads import TeacherSignal
+from mtkd.shards.batch import Cutter
+from mtkd.shards.build import open_shards
+from mtkd.shards.index import Sample, write_index
+from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import SampleInfo, encode_array
+from mtkd.shards.write import write_shard
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import folds_of, make_cutter
+from mtkd.teachers.spatial import train as spatial
+from mtkd.teachers.temporal import train as temporal
+from mtkd.workspace import Unit, make_unit
+
+STAGE = "cache"
+VERSION = 1
+_BATCH = 8  # trials
+
+
+def run(study: Study) -> list[Unit]:
+    """Write every fold's cache that does not stand yet; return their units."""
+    units = []
+    for fold in folds_of(study):
+        unit = unit_of(study, fold)
+        if unit.stands():
+            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+        else:
+            _write(study, fold, unit)
+        units.append(unit)
+    return units
+
+
+def teacher_unit(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
+    """The unit of one teacher of one fold."""
+    return {"temporal": temporal.unit_of, "spatial": spatial.unit_of}[teacher](study, fold)
+
+
+def unit_of(study: Study, fold: Fold) -> Unit:
+    """The unit of one fold's cache; its inputs hold the digests of both teachers' weights.
+
+    Raises:
+        MtkdError: a teacher of the fold does not stand.
+    """
+    data = open_shards(study)[0]
+    teachers: list[TeacherName] = ["temporal", "spatial"]
+    inputs = {
+        "stage": STAGE,
+        "version": VERSION,
+        "settings": study.cache.model_dump(),
+        "windows": study.windows.model_dump(),
+        "fold": fold.index,
+        "split": fold.fingerprint,
+        "subjects": {"train": fold.train, "val": fold.val},
+        "data": data.manifest().digest,
+        "teachers": {name: teacher_unit(study, fold, name).manifest().digest for name in teachers},
+    }
+    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+
+
+class Teacher:
+    """A trained teacher with the cut of the trials that it reads."""
+
+    def __init__(self, study: Study, shards: ShardSet, fold: Fold, name: TeacherName) -> None:
+        stage = {"temporal": temporal, "spatial": spatial}[name]
+        modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
+        windows = temporal.patches(study) if name == "temporal" else study.windows
+        self.unit = teacher_unit(study, fold, name)
+        self.cutter: Cutter = make_cutter(study, shards, modalities, windows)
+        self.model: nn.Module = stage.load_model(study, shards, self.unit)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+
+    @torch.inference_mode()
+    def say(self, keys: list[str]) -> TeacherSignal:
+        """Its answers for all windows of some trials."""
+        return self.model(self.cutter.batch(keys).to(self.device))
+
+
+def _write(study: Study, fold: Fold, unit: Unit) -> None:
+    started = time.perf_counter()
+    _, shards = open_shards(study)
+    windows = make_cutter(study, shards, [], study.windows)
+    teachers: dict[TeacherName, Teacher] = {
+        "temporal": Teacher(study, shards, fold, "temporal"),
+        "spatial": Teacher(study, shards, fold, "spatial"),
+    }
+    dtype = np.dtype(study.cache.dtype)
+    with unit.build() as (folder, measured):
+        index = {
+            name: write_shard(folder / name, _answers([s for s in group if windows.n_steps(s)], teachers, windows, dtype))
+            for name, group in shards.index.shards.items()
+        }
+        write_index(folder, index)
+        n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
+        seconds = time.perf_counter() - started
+        measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
+    say(STAGE, f"fold {fold.index}: {n_windows} windows of both teachers in {seconds:.0f} s, {measured['n_bytes'] / 1e6:.1f} MB")
+
+
+def _answers(
+    samples: list[Sample], teachers: dict[TeacherName, Teacher], windows: Cutter, dtype: np.dtype
+) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
+    for start in range(0, len(samples), _BATCH):
+        some = samples[start : start + _BATCH]
+        said = {name: teacher.say([sample.key for sample in some]) for name, teacher in teachers.items()}
+        for row, sample in enumerate(some):
+            members = {}
+            for name, signal in said.items():
+                members |= _members(name, signal, row, windows.n_steps(sample), dtype)
+            yield SampleInfo(**sample.model_dump(exclude={"members"})), members
+
+
+def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: np.dtype) -> dict[str, bytes]:
+    arrays = {
+        "logits": signal.logits[row, :n_windows].cpu().numpy().astype(dtype),
+        "features": signal.features[row, :n_windows].cpu().numpy().astype(dtype),
+        "confidence": signal.confidence[row, :n_windows].cpu().numpy().astype(np.float32),
+        "mask": signal.mask[row, :n_windows].cpu().numpy(),
+    }
+    return {f"{name}.{part}.npy": encode_array(array) for part, array in arrays.items()}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+

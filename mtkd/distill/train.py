@@ -1,0 +1,143 @@
+"""The stage ``distill``: the students of the study's table, each for every fold."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mtkd.cache.build import unit_of as cache_unit
+from mtkd.cache.source import CachedSource, Source
+from mtkd.config import Distill, Study, TeacherName, changed
+from mtkd.console import say
+from mtkd.distill.combine import teacher_weights
+from mtkd.distill.losses import hint, kl
+from mtkd.distill.student import Student
+from mtkd.shards.batch import Batch
+from mtkd.shards.read import ShardSet
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import (
+    WEIGHTS,
+    FoldData,
+    common_inputs,
+    fold_data,
+    folds_of,
+    make_cutter,
+    report_trained,
+    seed_all,
+    write_trained,
+)
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import History, Objective, Watch, fit
+from mtkd.training.objective import Term, class_weights, supervised
+from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit, make_unit
+
+STAGE = "distill"
+
+
+def run(study: Study) -> dict[str, list[Unit]]:
+    """Train every student of ``evaluate.students`` on every fold where it does not stand yet."""
+    return {name: run_student(study, name, settings_of(study, name)) for name in study.evaluate.students}
+
+
+def settings_of(study: Study, name: str) -> Distill:
+    """The ``distill`` section with the changes of one student of the table."""
+    return changed(study.distill, study.evaluate.students[name], f"evaluate.students.{name}")
+
+
+def run_student(study: Study, name: str, settings: Distill | Mapping[int, Distill]) -> list[Unit]:
+    """Train one student on all folds; ``settings`` are the same for all, or each fold's own."""
+    units = []
+    for fold in folds_of(study):
+        own = settings if isinstance(settings, Distill) else settings[fold.index]
+        unit = unit_of(study, fold, own)
+        if unit.stands():
+            say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
+        else:
+            with unit.build() as (folder, measured):
+                model, history = train(study, fold, own)
+                write_trained(folder, measured, model, history, "torch")
+            report_trained(STAGE, fold, unit, name)
+        units.append(unit)
+    return units
+
+
+def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
+    """The unit of one student of one fold; a student from labels alone does not depend on the cache."""
+    data = fold_data(study, fold, settings.modalities, study.windows).unit
+    inputs = common_inputs(study, STAGE, fold, data) | {"settings": settings.model_dump()}
+    if settings.teachers:
+        inputs["cache"] = cache_unit(study, fold).manifest().digest
+    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+
+
+def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History]:
+    """Train one student; the best epoch on the validation subjects is kept."""
+    data = fold_data(study, fold, settings.modalities, study.windows)
+    source = CachedSource(study, fold, list(settings.teachers)) if settings.teachers else no_teachers
+    runtime = Runtime(settings.optim)
+    seed_all(study.seed, fold)
+    model = build_model(study, data.cutter.shards, settings)
+    loaders = [data.loader(keys, settings.optim, runtime, study.seed, shuffle) for keys, shuffle in ((fold.train, True), (fold.val, False))]
+    model.fit_statistics(functools.partial(iter, loaders[0]), runtime.total)
+    history = fit(model, objective(study, settings, data, source), *loaders, settings.optim, runtime, watch)
+    return model, history
+
+
+def no_teachers(batch: Batch) -> dict[TeacherName, Any]:
+    """The source of a student from labels alone."""
+    return {}
+
+
+def build_model(study: Study, shards: ShardSet, settings: Distill) -> Student:
+    """A student before any training."""
+    layouts = make_cutter(study, shards, settings.modalities, study.windows).layouts
+    sizes = teacher_features(study) if settings.teachers and settings.hint else {}
+    return Student(
+        settings,
+        layouts,
+        study.windows.window_s,
+        study.n_classes,
+        {name: size for name, size in sizes.items() if name in settings.teachers},
+    )
+
+
+def teacher_features(study: Study) -> dict[TeacherName, int]:
+    """Size of each teacher's features."""
+    from mtkd.teachers.temporal.backbone import hidden_size
+
+    return {"temporal": hidden_size(study), "spatial": 2 * study.spatial.width}
+
+
+def load_model(study: Study, shards: ShardSet, settings: Distill, folder: Path) -> Student:
+    """A trained student, in evaluation mode."""
+    model = build_model(study, shards, settings)
+    load_weights(model, folder / WEIGHTS)
+    return model.eval()
+
+
+def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Objective:
+    """L = CE + sum_k w_k [kd T^2 KL(t_k, s) + hint ||proj_k(f_s) - f_k||^2], w_k the teacher's weight times that of the window.
+
+    The teachers' terms take unlabelled windows too.
+    """
+    weights = class_weights(data.labels(data.fold.train), study.n_classes)
+
+    def terms(model: nn.Module, batch: Batch) -> dict[str, Term]:
+        signal = model(batch)
+        loss = supervised(signal, batch, weights, settings.ce, settings.confidence_weight)
+        said = source(batch)
+        shares = teacher_weights(said, settings.weighting, batch.labels)
+        for name, teacher in said.items():
+            mask, share = signal.mask & teacher.mask, shares[name]
+            scale = settings.teachers[name]
+            divergence = share * kl(signal.logits, teacher.logits, settings.temperature)
+            loss[f"kd/{name}"] = Term(divergence, mask, scale * settings.kd)
+            if settings.hint:
+                distance = share * hint(model.projections[name](signal.features), teacher.features)
+                loss[f"hint/{name}"] = Term(distance, mask, scale * settings.hint)
+        return loss
+
+    return terms

@@ -1,0 +1,10 @@
+"""The one error a user is meant to read."""
+
+ERROR_FILE = "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
+
+
+class MtkdError(Exception):
+    """Bad input, told in one sentence that names the file or the key.
+
+    The command line prints the sentence and ends with exit code 2, without a traceback.
+    """

@@ -1,0 +1,167 @@
+"""The outcome in plain language, from the numbers alone: what is shown, and just as plainly what is not."""
+
+from typing import Any
+
+NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+SEEDS_FOR_A_CLAIM = 5
+DOUBT = ", though not every one of these differences is shown"
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """The number in a format, or a dash where there is none."""
+    return "—" if value is None else format(value, form)
+
+
+def percent(value: float | None) -> str:
+    """A share as a whole percentage."""
+    return "—" if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def with_sd(entry: dict[str, Any], metric: str) -> str:
+    """ "0.61 ± 0.08", a summary's mean and standard deviation over subjects; without the latter for one subject."""
+    mean, sd = entry["mean"][metric], entry["sd"][metric]
+    return number(mean) if mean is None or sd is None else f"{mean:.2f} ± {sd:.2f}"
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals, or that it is below."""
+    return "—" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def reading(results: dict[str, Any]) -> list[str]:
+    """Sentences on all classes by trial: the first student that is not the baseline, the baseline, the best teacher."""
+    block, baseline = results["levels"]["trial"]["joint"], results["study"]["baseline"]
+    students = [m["name"] for m in results["models"] if m["kind"] == "student" and m["name"] != baseline]
+    levels = _levels(block, [*students[:1], baseline], block["best_teacher"])
+    if students:
+        sentences = [_verdict(results, block, students[0]), levels, *_tests(results, block, students[0])]
+        sentences += _gap(results, block, students[0])
+        sentences += _others(results, block, students[1:])
+    else:
+        sentences = ["No student but the baseline was evaluated, so nothing is said about distillation.", levels]
+    sentences += _chance(block, [*students[:1], baseline, block["best_teacher"]])
+    sentences += _possible(block, students[0] if students else baseline)
+    n_seeds = results["protocol"]["n_seeds"]
+    if n_seeds < SEEDS_FOR_A_CLAIM:
+        seeds = "one training seed" if n_seeds == 1 else f"{n_seeds} training seeds"
+        sentences.append(f"These numbers come from {seeds}; the protocol asks for {SEEDS_FOR_A_CLAIM} before a claim.")
+    return sentences
+
+
+def _levels(block: dict[str, Any], students: list[str], teacher: str | None) -> str:
+    def one(name: str) -> str:
+        entry = block["models"][name]
+        return f"a balanced accuracy of {with_sd(entry, 'balanced_accuracy')} and an AUROC of {with_sd(entry, 'auroc')}"
+
+    parts = [f"the student “{name}”, without EEG, reaches {one(name)}" for name in students]
+    if teacher:
+        parts.append(f"the best teacher, “{teacher}”, which reads EEG, {one(teacher)}")
+    return f"Deciding whole trials of unseen subjects (mean ± sd over them), {'; '.join(parts)}."
+
+
+def outcome(comparison: dict[str, Any], alpha: float) -> str:
+    """``higher``, ``lower`` or ``not shown to differ``, by the corrected two-sided p."""
+    p = comparison["p_holm"]
+    if p is None or p >= alpha:
+        return "not shown to differ"
+    return "higher" if comparison["mean_difference"] > 0 else "lower"
+
+
+def _verdict(results: dict[str, Any], block: dict[str, Any], student: str) -> str:
+    alpha, baseline = results["protocol"]["alpha"], results["study"]["baseline"]
+    found = {outcome(entry, alpha) for entry in block["comparisons"] if entry["model"] == student}
+    if found == {"not shown to differ"}:
+        return f"That “{student}” differs from “{baseline}” is not shown."
+    if found == {"higher", "lower"}:
+        return f"“{student}” is better than “{baseline}” by one measure and worse by another."
+    word = "better" if "higher" in found else "worse"
+    return f"“{student}” is {word} than “{baseline}”" + ("." if len(found) == 1 else ", by one of two measures.")
+
+
+def _tests(results: dict[str, Any], block: dict[str, Any], student: str) -> list[str]:
+    alpha, n_tests = results["protocol"]["alpha"], len(block["comparisons"])
+    mine = [entry for entry in block["comparisons"] if entry["model"] == student]
+    parts = [f"{NAMES[entry['metric']]} is {outcome(entry, alpha)} ({_test(entry)})" for entry in mine]
+    sentences = [f"Against “{results['study']['baseline']}”, for “{student}” {' and '.join(parts)}."]
+    smallest = min((entry["p_smallest"] for entry in mine if entry["p_smallest"] is not None), default=None)
+    if smallest is not None and smallest * n_tests >= alpha:
+        sentences.append(
+            f"With {mine[0]['n']} subjects the smallest p there can be is {p_value(smallest)}, which correction for "
+            f"{n_tests} comparisons takes to {alpha} or above: this study is too small to show a difference."
+        )
+    return sentences
+
+
+def _test(entry: dict[str, Any]) -> str:
+    if not entry["n"]:
+        return "no subject has it"
+    p, corrected = p_value(entry["p"]), p_value(entry["p_holm"])
+    p = p if p.startswith("<") else f"= {p}"
+    return (
+        f"{entry['mean_difference']:+.3f} over {entry['n']} subjects, Wilcoxon p {p}, after correction {corrected}, "
+        f"effect {entry['effect']:+.2f}"
+    )
+
+
+def _gap(results: dict[str, Any], block: dict[str, Any], student: str) -> list[str]:
+    teacher, baseline = block["best_teacher"], results["study"]["baseline"]
+    if teacher is None:
+        return []
+    gaps = block["gap_closed"][student]
+    known = [f"{percent(gap)} in {NAMES[metric]}" for metric, gap in gaps.items() if gap is not None]
+    missing = " and ".join(NAMES[metric] for metric, gap in gaps.items() if gap is None)
+    shown = {e["metric"] for e in block["comparisons"] if e["model"] == student and _shown(results, e)}
+    sentences = []
+    if known:
+        words = " and ".join(known)
+        doubt = "" if shown.issuperset(metric for metric, gap in gaps.items() if gap is not None) else DOUBT
+        sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {words} on average{doubt}.")
+    if missing:
+        sentences.append(f"In {missing}, “{teacher}” is not above “{baseline}”, so that there is no gap to close.")
+    return sentences
+
+
+def _shown(results: dict[str, Any], comparison: dict[str, Any]) -> bool:
+    return outcome(comparison, results["protocol"]["alpha"]) != "not shown to differ"
+
+
+def _others(results: dict[str, Any], block: dict[str, Any], students: list[str]) -> list[str]:
+    if not students:
+        return []
+    alpha, baseline = results["protocol"]["alpha"], results["study"]["baseline"]
+    tests = [entry for entry in block["comparisons"] if entry["model"] in students]
+    sentences = []
+    for word in ("higher", "lower"):
+        hits: dict[str, list[str]] = {}
+        for entry in tests:
+            if outcome(entry, alpha) == word:
+                hits.setdefault(entry["model"], []).append(NAMES[entry["metric"]])
+        if hits:
+            listed = ", ".join(f"“{model}” ({' and '.join(metrics)})" for model, metrics in hits.items())
+            sentences.append(f"Other students {word} than “{baseline}” after correction: {listed}.")
+    return sentences or [f"No other student is shown to differ from “{baseline}”."]
+
+
+def _chance(block: dict[str, Any], names: list[str | None]) -> list[str]:
+    limit = block["chance"]["limit"]
+    if limit is None:
+        return []
+    pooled = {name: block["models"][name]["pooled"]["balanced_accuracy"] for name in names if name}
+    sides: dict[str, list[str]] = {"Above": [], "Not above": []}
+    for name, value in pooled.items():
+        side = "Above" if value is not None and value > limit else "Not above"
+        sides[side].append(f"“{name}” ({number(value)})")
+    guessing = f"what guessing reaches on this many trials (a pooled balanced accuracy of {number(limit)})"
+    return [f"{side} {guessing}: {', '.join(listed)}." for side, listed in sides.items() if listed]
+
+
+def _possible(block: dict[str, Any], student: str) -> list[str]:
+    best = (block["possible"] or {}).get("peripherals")
+    if not best:
+        return []
+    share = block["models"][student]["share_of_possible"]["peripherals"]
+    return [
+        f"The most that any model could reach here without EEG is a balanced accuracy of "
+        f"{number(best['balanced_accuracy'])} and an AUROC of {number(best['auroc'])}; of what lies between chance and "
+        f"that, “{student}” reaches {percent(share['balanced_accuracy'])} and {percent(share['auroc'])}."
+    ]

@@ -1,0 +1,208 @@
+"""The content of ``results.json``: every number of a study's tables, made from the models' predictions."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mtkd.errors import MtkdError
+from mtkd.evaluate.metrics import chance_level, confusion, summary
+from mtkd.evaluate.predictions import Predictions
+from mtkd.evaluate.statistics import compare, gap_closed, holm, share_of_possible
+
+SCHEMA = 1
+KINDS = ("trivial", "teacher", "student")
+COMPARED = ("balanced_accuracy", "auroc")
+ALPHA = 0.05
+
+
+def build_results(
+    study: dict[str, Any],
+    predictions: dict[str, Predictions],
+    kinds: dict[str, str],
+    possible: dict[str, Any] | None,
+    folds: list[dict[str, Any]],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything that is reported, as plain JSON (what is not defined is null).
+
+    Args:
+        study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
+            student without teachers); optionally ``hop_s`` (s, for the time axis). More keys are kept.
+        predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
+        kinds: model name: ``trivial``, ``teacher`` or ``student``.
+        possible: ``{level: {"all" | "peripherals": {"balanced_accuracy", "auroc"}}}``, the best any model could do with
+            all signals and without EEG, for the joint classes; None where it is not known, as for real data.
+        folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``class_shares``
+            ``{"train" | "val" | "test": [share of trials of each class]}``.
+        provenance: fingerprints, seeds, versions, commit, date; any JSON. ``seeds`` is the list of training seeds.
+
+    Returns:
+        ``schema``; ``study``, ``folds``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials, n_folds, n_seeds,
+        alpha}; ``models`` [{name, kind}]; ``levels`` {"window" | "trial": {target: block}}. Targets are ``joint`` (all
+        classes) and, with two or more ratings, each rating's name (its two classes). A block holds
+
+        - ``class_names``; ``chance`` {balanced_accuracy, auroc, limit, n_trials_per_class}, ``limit`` that of
+          ``chance_level``, at both levels from the number of trials; ``possible`` as given for the level, or null;
+        - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {"all" |
+          "peripherals": {balanced_accuracy, auroc}} of the means over subjects, or null};
+        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each other student
+          against the baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
+        - ``gap_closed`` {student: {balanced_accuracy, auroc}} and ``best_teacher``, that with the highest mean AUROC.
+
+    Raises:
+        MtkdError: a model has no kind, the baseline is no student, class names do not fit, a subject was predicted in a
+            fold that does not test it or whose training or validation holds it, or models disagree about a label.
+    """
+    labelled = {name: rows.labelled() for name, rows in predictions.items()}
+    _check_study(study, labelled, kinds)
+    _check_folds(labelled, folds)
+    models = [{"name": name, "kind": kinds[name]} for name in predictions]
+    labels = _trial_labels(labelled)
+    levels: dict[str, dict[str, Any]] = {"window": {}, "trial": {}}
+    for target, class_names, bit in _targets(study):
+        chosen = {name: rows if bit is None else rows.marginal(bit) for name, rows in labelled.items()}
+        true = [label if bit is None else label >> bit & 1 for label in labels.values()]
+        counts = [true.count(index) for index in range(len(class_names))]
+        for level, blocks in levels.items():
+            rows_by_model = chosen if level == "window" else {name: rows.per_trial() for name, rows in chosen.items()}
+            best = (possible or {}).get(level) if bit is None else None
+            blocks[target] = _block(study, rows_by_model, models, class_names, counts, best)
+    seeds = provenance.get("seeds", [])
+    protocol = {
+        "n_subjects": len({subject for subject, _ in labels}),
+        "n_trials": len(labels),
+        "n_folds": len(folds),
+        "n_seeds": len(set(seeds)) if isinstance(seeds, list | tuple) and seeds else 1,
+        "alpha": ALPHA,
+    }
+    results = {"schema": SCHEMA, "study": study, "protocol": protocol, "models": models, "levels": levels}
+    return _plain(results | {"folds": folds, "provenance": provenance})
+
+
+def _targets(study: dict[str, Any]) -> list[tuple[str, list[str], int | None]]:
+    targets: list[tuple[str, list[str], int | None]] = [("joint", list(study["class_names"]), None)]
+    if len(study["ratings"]) > 1:
+        targets += [(name, [f"low {name}", f"high {name}"], bit) for bit, name in enumerate(study["ratings"])]
+    return targets
+
+
+def _check_study(study: dict[str, Any], predictions: dict[str, Predictions], kinds: dict[str, str]) -> None:
+    for key in ("name", "class_names", "ratings", "n_bins", "baseline"):
+        if key not in study:
+            raise MtkdError(f"results: the study has no {key}")
+    if "joint" in study["ratings"]:
+        raise MtkdError("results: no rating can be named joint, the name of all classes together")
+    for name, rows in predictions.items():
+        if kinds.get(name) not in KINDS:
+            raise MtkdError(f"results: model {name!r} has kind {kinds.get(name)!r}, expected one of {', '.join(KINDS)}")
+        if rows.n_classes != len(study["class_names"]):
+            raise MtkdError(f"results: {name} tells {rows.n_classes} classes, the study {len(study['class_names'])}")
+        if not len(rows):
+            raise MtkdError(f"results: {name} has no row with a label")
+    if kinds.get(study["baseline"]) != "student" or study["baseline"] not in predictions:
+        raise MtkdError(f"results: the baseline {study['baseline']!r} is no student with predictions")
+
+
+def _check_folds(predictions: dict[str, Predictions], folds: list[dict[str, Any]]) -> None:
+    by_fold = {fold["fold"]: fold for fold in folds}
+    for name, rows in predictions.items():
+        for number, subject in sorted({(int(f), str(s)) for f, s in zip(rows.fold, rows.subject, strict=True)}):
+            fold = by_fold.get(number)
+            if fold is None or subject not in fold["test"]:
+                raise MtkdError(f"results: {name} predicts subject {subject} in fold {number}, which does not test it")
+            if subject in fold["train"] or subject in fold["val"]:
+                raise MtkdError(f"results: fold {number} tests subject {subject}, on which it was trained or chosen")
+
+
+def _trial_labels(predictions: dict[str, Predictions]) -> dict[tuple[str, str], int]:
+    """The label of each (subject, trial) that any model answered."""
+    labels: dict[tuple[str, str], int] = {}
+    for rows in predictions.values():
+        for subject, trial, label in zip(rows.subject, rows.trial, rows.label, strict=True):
+            known = labels.setdefault((str(subject), str(trial)), int(label))
+            if known != label:
+                raise MtkdError(f"results: models disagree whether trial {trial} of {subject} is {known} or {label}")
+    return labels
+
+
+def _block(
+    study: dict[str, Any],
+    rows: dict[str, Predictions],
+    models: list[dict[str, str]],
+    class_names: list[str],
+    n_trials_per_class: list[int],
+    possible: dict[str, Any] | None,
+) -> dict[str, Any]:
+    chance = {"balanced_accuracy": 1 / len(class_names), "auroc": 0.5}
+    table: dict[str, Any] = {}
+    for name, answers in rows.items():
+        table[name] = summary(answers, study["n_bins"])
+        table[name]["confusion"] = confusion(answers.label, answers.probs).tolist()
+        table[name]["share_of_possible"] = _shares(table[name]["mean"], chance, possible)
+    limits = {"limit": chance_level(n_trials_per_class, ALPHA), "n_trials_per_class": n_trials_per_class}
+    return {
+        "class_names": class_names,
+        "chance": chance | limits,
+        "possible": possible,
+        "models": table,
+        "comparisons": _comparisons(table, models, study["baseline"]),
+        **_gaps(table, models, study["baseline"]),
+    }
+
+
+def _shares(mean: dict[str, float], chance: dict[str, float], possible: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not possible:
+        return None
+    return {
+        signals: {metric: share_of_possible(mean[metric], chance[metric], best[metric]) for metric in COMPARED}
+        for signals, best in possible.items()
+    }
+
+
+def _comparisons(table: dict[str, Any], models: list[dict[str, str]], baseline: str) -> list[dict[str, Any]]:
+    students = [model["name"] for model in models if model["kind"] == "student" and model["name"] != baseline]
+    tests = {
+        (name, metric): compare(_column(table[name], metric), _column(table[baseline], metric))
+        for name in students
+        for metric in COMPARED
+    }
+    corrected = holm({key: test["p"] if test["n"] else float("nan") for key, test in tests.items()})
+    return [
+        {"model": name, "baseline": baseline, "metric": metric, "p_holm": corrected[name, metric], **test}
+        for (name, metric), test in tests.items()
+    ]
+
+
+def _column(entry: dict[str, Any], metric: str) -> dict[str, float]:
+    return {subject: values[metric] for subject, values in entry["subjects"].items()}
+
+
+def _gaps(table: dict[str, Any], models: list[dict[str, str]], baseline: str) -> dict[str, Any]:
+    mean = {name: entry["mean"] for name, entry in table.items()}
+    teachers = [m["name"] for m in models if m["kind"] == "teacher" and not math.isnan(mean[m["name"]]["auroc"])]
+    if not teachers:
+        return {"best_teacher": None, "gap_closed": {}}
+    best = max(teachers, key=lambda name: mean[name]["auroc"])
+    students = [m["name"] for m in models if m["kind"] == "student" and m["name"] != baseline]
+    gaps = {
+        name: {
+            metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[best][metric]) for metric in COMPARED
+        }
+        for name in students
+    }
+    return {"best_teacher": best, "gap_closed": gaps}
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types only: numpy scalars become Python's, tuples lists, keys strings, nan and infinity null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return str(value)

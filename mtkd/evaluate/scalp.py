@@ -1,0 +1,131 @@
+"""What the spatial teacher learned, drawn on the head: importance of electrodes and the strongest learned edges."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtkd.errors import MtkdError
+from mtkd.evaluate.plots import INK, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+RADIUS_M = 0.095
+"""MNE's head circle."""
+N_EDGES = 20
+FEWEST = 4
+"""Electrodes below which a map would be invention."""
+MOST_NAMED = 34
+"""Electrodes above which names would cover each other."""
+OLD_NAMES = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
+"""The 10-20 system's names of places that the 10-05 system renamed."""
+
+
+def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]]:
+    """Map of a value for each electrode and, where there is an adjacency, its strongest edges on a second head.
+
+    Args:
+        importance: ``ch_names`` (names of the 10-05 system, in any case); ``values``, one for each name, in any unit;
+            ``adjacency``, (n, n) symmetric weights, or None; ``title``.
+
+    Returns:
+        The figure, or None where fewer than four names are on the montage; and the names that are not.
+
+    Raises:
+        MtkdError: lengths disagree.
+    """
+    names, values = list(importance["ch_names"]), np.asarray(importance["values"], np.float64)
+    edges = importance.get("adjacency")
+    weights = None if edges is None else np.asarray(edges, np.float64)
+    if values.shape != (len(names),) or (weights is not None and weights.shape != (len(names),) * 2):
+        found = values.shape if weights is None else (*values.shape, *weights.shape)
+        raise MtkdError(f"importance: {len(names)} ch_names, but values and adjacency of shape {found}")
+    place = positions(names)
+    known = [index for index, name in enumerate(names) if name in place]
+    left_out = [name for name in names if name not in place]
+    if len(known) < FEWEST:
+        return None, left_out
+    figure = new_figure(9.5 if weights is not None else 5.2, 4.6)
+    axes = list(figure.subplots(1, 1 if weights is None else 2, squeeze=False)[0])
+    where, chosen = np.array([place[names[index]] for index in known]), [names[index] for index in known]
+    image = _importance(axes[0], values[known], where, str(importance.get("title", "importance")))
+    _electrodes(axes[0], where, chosen, disc=False)
+    figure.colorbar(image, ax=axes, location="left", shrink=0.6, label="importance", pad=0.03)
+    if weights is not None:
+        _edges(axes[1], weights[np.ix_(known, known)], where)
+        _electrodes(axes[1], where, chosen, disc=True)
+    return figure, left_out
+
+
+def positions(names: list[str]) -> dict[str, NDArray[np.float64]]:
+    """(2,) metres from the vertex, nose up, for each name that the 10-05 system knows.
+
+    On the ideal sphere, whose picture is the textbook's: an electrode's angle from the vertex becomes its distance from
+    the centre (azimuthal equidistant, as MNE draws), and the line from nasion over T9 and T10 to inion is the circle.
+    """
+    import mne
+
+    known = mne.channels.make_standard_montage("spherical_1005").get_positions()["ch_pos"]
+    places = {name.lower(): point for name, point in known.items()}
+    places |= {old: known[new] for old, new in OLD_NAMES.items()}
+    return {name: _flat(np.asarray(places[name.lower()])) for name in names if name.lower() in places}
+
+
+def _flat(point: NDArray[np.float64]) -> NDArray[np.float64]:
+    across = float(np.hypot(point[0], point[1]))
+    angle = np.arctan2(across, point[2])
+    return point[:2] / max(across, 1e-12) * RADIUS_M * angle / (np.pi / 2)
+
+
+def _importance(ax: "Axes", values: NDArray, where: NDArray, title: str) -> "ScalarMappable":
+    import mne
+
+    signed = bool((values < 0).any())
+    top = float(np.abs(values).max()) or 1.0
+    colours = "RdBu_r" if signed else "YlOrBr"
+    limits = (-top if signed else 0.0, top)
+    image, _ = mne.viz.plot_topomap(
+        values, where, sphere=RADIUS_M, cmap=colours, vlim=limits, sensors=False, axes=ax, show=False
+    )
+    ax.set_title(title, fontsize=10, color=INK)
+    return image
+
+
+def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
+    rows, columns = np.triu_indices(len(where), 1)
+    strength = np.abs((weights + weights.T) / 2)[rows, columns]
+    order = np.argsort(strength)[::-1][:N_EDGES]
+    order = order[strength[order] > 0]
+    _head(ax)
+    top = strength[order[0]] if order.size else 1.0
+    for edge in order[::-1]:
+        ends, share = where[[rows[edge], columns[edge]]], strength[edge] / top
+        ax.plot(ends[:, 0], ends[:, 1], color="#0072B2", lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
+    ax.set_title(f"strongest {order.size} edges (width: weight, at most {top:.2g})", fontsize=10, color=INK)
+
+
+def _electrodes(ax: "Axes", where: NDArray, names: list[str], disc: bool) -> None:
+    from matplotlib.patheffects import withStroke
+
+    named = len(names) <= MOST_NAMED
+    halo = [withStroke(linewidth=2.2, foreground="white")]
+    if disc or not named:
+        edge: dict[str, Any] = {"color": "white", "edgecolors": INK} if disc else {"color": INK}
+        ax.scatter(where[:, 0], where[:, 1], s=230 if named else 14, linewidths=0.8, zorder=2, **edge)
+    for name, (x, y) in zip(names if named else [], where, strict=named):
+        ax.text(x, y, name, ha="center", va="center", fontsize=7, color=INK, zorder=3, path_effects=halo)
+
+
+def _head(ax: "Axes") -> None:
+    angle = np.linspace(0, 2 * np.pi, 200)
+    ax.plot(RADIUS_M * np.cos(angle), RADIUS_M * np.sin(angle), color=INK, lw=1.2, zorder=0)
+    nose = np.array([[-0.18, 0.983], [0, 1.15], [0.18, 0.983]]) * RADIUS_M
+    ax.plot(nose[:, 0], nose[:, 1], color=INK, lw=1.2, zorder=0)
+    for side in (-1, 1):
+        ear = np.array([[0.995, 0.1], [1.06, 0.16], [1.09, 0.02], [1.06, -0.18], [0.985, -0.15]]) * RADIUS_M
+        ax.plot(side * ear[:, 0], ear[:, 1], color=INK, lw=1.2, zorder=0)
+    ax.set_aspect("equal")
+    ax.set_axis_off()

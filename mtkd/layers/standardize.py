@@ -1,0 +1,42 @@
+"""Statistics fitted on training subjects and kept with the model."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Standardize(nn.Module):
+    """Subtract a mean and divide by a standard deviation, one of each for every entry of ``shape``.
+
+    Both are buffers, so they are saved with the weights and never fitted again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def fit(
+        self,
+        values: Iterable[tuple[Float[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]],
+        total: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Fit on pairs of values and masks; ``total`` sums a tensor over all ranks, so that each reads only its share."""
+        sums = torch.zeros(3, *self.mean.shape, dtype=torch.float64)
+        for value, mask in values:
+            exact, counted = value.double(), mask.double()
+            sums += torch.stack([counted.sum(0), (exact * counted).sum(0), (exact.square() * counted).sum(0)]).cpu()
+        count, first, second = total(sums)
+        mean = first / count.clamp_min(1)
+        variance = second / count.clamp_min(1) - mean.square()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(variance > 1e-12 * mean.square(), variance.clamp_min(0).sqrt(), 1.0))
+
+    def forward(self, values: Float[Tensor, "*batch_and_shape"]) -> Float[Tensor, "*batch_and_shape"]:
+        """Standardised values."""
+        return (values - self.mean) / self.std

@@ -1,0 +1,105 @@
+"""What models are given: windows of some trials, with masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mtkd.config import Modality, Windows
+from mtkd.shards.index import Sample
+from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import Layout
+from mtkd.signals.windows import cut, cut_valid, n_windows
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some trials cut into steps (windows, or the temporal teacher's patches).
+
+    ``signals`` in SI units, zero where ``valid`` is false. ``steps`` is false where a trial is padded to the longest, and
+    throughout for a trial that only fills a rank's share. ``labels`` holds the class of the trial, -1 without one.
+    """
+
+    signals: dict[Modality, Float[Tensor, "batch step chan time"]]
+    valid: dict[Modality, Bool[Tensor, "batch step chan"]]
+    steps: Bool[Tensor, "batch step"]
+    labels: Int[Tensor, " batch"]
+    keys: list[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(
+            {name: signal.to(device) for name, signal in self.signals.items()},
+            {name: valid.to(device) for name, valid in self.valid.items()},
+            self.steps.to(device),
+            self.labels.to(device),
+            self.keys,
+        )
+
+    def present(self, modality: Modality) -> Bool[Tensor, "batch step"]:
+        """Whether any channel of a modality is valid in a step."""
+        return self.valid[modality].any(dim=-1) & self.steps
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Reads trials of a shard set and cuts them: which modalities, on which channels, at which windows, with which labels."""
+
+    shards: ShardSet
+    layouts: dict[Modality, Layout]
+    windows: Windows
+    labels: dict[str, float]
+
+    def n_steps(self, sample: Sample) -> int:
+        """Windows of a trial."""
+        return n_windows(sample.duration_s, self.windows.window_s, self.windows.hop_s)
+
+    def label(self, sample: Sample) -> int:
+        """The class index: bit i is set where the i-th rating lies above its threshold; -1 where a rating is missing."""
+        if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in self.labels):
+            return UNLABELLED
+        return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(self.labels.items()))
+
+    def batch(self, keys: list[str], filler: int = 0) -> Batch:
+        """Read and cut trials. The last ``filler`` of them only fill up a rank's share: their steps are masked."""
+        samples = [self.shards.samples[key] for key in keys]
+        n_steps = [self.n_steps(sample) for sample in samples]
+        longest = max(n_steps)
+        signals, valid = {}, {}
+        for modality, layout in self.layouts.items():
+            n_times = round(self.windows.window_s * layout.sfreq)
+            signal = np.zeros((len(keys), longest, len(layout.ch_names), n_times), np.float32)
+            mask = np.zeros((len(keys), longest, len(layout.ch_names)), bool)
+            for row, sample in enumerate(samples):
+                if modality in sample.modalities:
+                    self._fill(sample, modality, n_steps[row], signal[row], mask[row])
+            signals[modality], valid[modality] = torch.from_numpy(signal), torch.from_numpy(mask)
+        steps = torch.arange(longest)[None] < torch.tensor(n_steps)[:, None]
+        steps[len(keys) - filler :] = False
+        return Batch(signals, valid, steps, torch.tensor([self.label(sample) for sample in samples]), keys)
+
+    def _fill(self, sample: Sample, modality: Modality, n_steps: int, signal: np.ndarray, mask: np.ndarray) -> None:
+        own, layout = sample.modalities[modality], self.layouts[modality]
+        window_s, hop_s = self.windows.window_s, self.windows.hop_s
+        windows = cut(self.shards.read(sample.key, f"{modality}.npy"), own.sfreq, window_s, hop_s, n_steps)
+        valid = cut_valid(self.shards.read(sample.key, f"{modality}.valid.npy"), window_s, hop_s, n_steps)
+        if own.ch_names == layout.ch_names:
+            signal[:n_steps], mask[:n_steps] = windows, valid
+        else:
+            place = [layout.ch_names.index(name) for name in own.ch_names]
+            signal[:n_steps, place], mask[:n_steps, place] = windows, valid
+
+
+def layouts(samples: list[Sample], modalities: list[Modality]) -> dict[Modality, Layout]:
+    """The channels each modality has over all trials, in order of first appearance, and its one rate."""
+    found: dict[Modality, Layout] = {}
+    for modality in modalities:
+        own = [sample.modalities[modality] for sample in samples if modality in sample.modalities]
+        if own:
+            ch_names = list(dict.fromkeys(name for layout in own for name in layout.ch_names))
+            found[modality] = Layout(ch_names=ch_names, sfreq=own[0].sfreq)
+    return found

@@ -1,0 +1,145 @@
+"""The stage ``shards``: recordings become shards, one WebDataset tar a subject, in parallel."""
+
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import joblib
+import numpy as np
+
+from mtkd.config import Modality, Signals, Study
+from mtkd.console import say
+from mtkd.errors import MtkdError
+from mtkd.files import sha256
+from mtkd.shards.index import Sample, write_index
+from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import SampleInfo, encode
+from mtkd.shards.write import write_shard
+from mtkd.signals.download import fetch
+from mtkd.signals.preprocess import Signal, modalities_of, preprocess
+from mtkd.signals.readers import deap, edf
+from mtkd.signals.recording import Span
+from mtkd.signals.simulated import write_study
+from mtkd.workspace import Unit, make_unit
+
+VERSION = 1  # of the arrays this code makes of a recording
+_READERS: dict[str, ModuleType] = {"deap": deap, "edf": edf}
+
+
+def run(study: Study) -> Unit:
+    """Build the study's shards unless they stand; return their unit."""
+    unit, files = _plan(study)
+    if unit.stands():
+        say("shards", f"reused {unit.folder}")
+        return unit
+    started = time.perf_counter()
+    with unit.build() as (folder, measured):
+        jobs = joblib.Parallel(n_jobs=-1, return_as="generator")
+        per_subject = _by_subject(files)
+        write = functools.partial(_write_subject, study=study, folder=folder)
+        built = jobs(joblib.delayed(write)(subject, paths) for subject, paths in per_subject.items())
+        shards: dict[str, list[Sample]] = {}
+        for subject, samples in zip(per_subject, built, strict=True):
+            shards[f"{subject}.tar"] = samples
+            say("shards", f"subject {subject}: {len(samples)} trials ({len(shards)} of {len(per_subject)})")
+        write_index(folder, shards)
+        measured.update(_summary(study, shards), seconds=round(time.perf_counter() - started, 2))
+    say("shards", f"built {unit.folder}")
+    return unit
+
+
+def unit_of(study: Study) -> Unit:
+    """The unit of the study's shards."""
+    return _plan(study)[0]
+
+
+def open_shards(study: Study) -> tuple[Unit, ShardSet]:
+    """The study's shards, which must stand and be whole."""
+    unit = unit_of(study)
+    unit.manifest()
+    return unit, ShardSet(unit.folder)
+
+
+def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
+    folder = raw_folder(study)
+    files = _READERS[study.data.reader].sources(folder, study.data)
+    wanted = study.data.subjects
+    if wanted is not None:
+        for subject in wanted:
+            if subject not in files.values():
+                raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names")
+        files = {path: subject for path, subject in files.items() if subject in wanted}
+    if not files:
+        raise MtkdError(f"{folder}: no file that the reader {study.data.reader!r} takes")
+    inputs = {
+        "stage": "shards",
+        "version": VERSION,
+        "data": study.data.model_dump(exclude={"folder", "download", "simulate", "subjects"}),
+        "signals": study.signals.model_dump(),
+        "files": {path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files},
+    }
+    return make_unit(study, "shards", "all", inputs), files
+
+
+def raw_folder(study: Study) -> Path:
+    """Where the recordings lie; simulated ones are written there and public ones fetched, if they are not there yet.
+
+    Raises:
+        MtkdError: the folder of the study file does not exist.
+    """
+    data = study.data
+    if data.folder is not None:
+        folder = Path(data.folder)
+        if not folder.is_dir():
+            raise MtkdError(f"data.folder = {folder}: no such folder")
+        return folder
+    if data.simulate is not None:
+        unit = make_unit(study, "raw", "simulated", {"stage": "raw", "simulate": data.simulate.model_dump()})
+        if not unit.stands():
+            say("shards", f"simulating {data.simulate.n_subjects} subjects in DEAP's file format")
+            with unit.build() as (aside, _):
+                write_study(data.simulate, aside, functools.partial(say, "shards"))
+        return unit.folder
+    return fetch(Path(study.workspace) / "raw" / "eegmat", functools.partial(say, "shards"))
+
+
+@functools.cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    return sha256(path)
+
+
+def _by_subject(files: dict[Path, str]) -> dict[str, list[Path]]:
+    grouped: dict[str, list[Path]] = {}
+    for path, subject in files.items():
+        grouped.setdefault(subject, []).append(path)
+    return dict(sorted(grouped.items()))
+
+
+def _write_subject(subject: str, paths: list[Path], study: Study, folder: Path) -> list[Sample]:
+    samples = (encode(subject, span, signals) for path in paths for span, signals in _trials(path, study))
+    return write_shard(folder / f"{subject}.tar", samples)
+
+
+def _trials(path: Path, study: Study) -> Iterator[tuple[Span, dict[Modality, Signal]]]:
+    for recording in _READERS[study.data.reader].read(path, study.data):
+        absent = [name for name in study.signals.modalities if name not in modalities_of(recording)]
+        if absent and study.data.absent == "refuse":
+            raise MtkdError(f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)")
+        yield from preprocess(recording, study.signals)
+
+
+def _summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
+    samples: list[SampleInfo] = [sample for group in shards.values() for sample in group]
+    rated = {rating: [sample.ratings[rating] for sample in samples if rating in sample.ratings] for rating in study.labels}
+    return {
+        "n_subjects": len(shards),
+        "n_trials": len(samples),
+        "hours": round(sum(sample.duration_s for sample in samples) / 3600, 3),
+        "trials_with": {name: sum(name in sample.modalities for sample in samples) for name in study.signals.modalities},
+        "share_high": {
+            rating: float(np.mean(np.array(values) > study.labels[rating])) for rating, values in rated.items() if values
+        },
+    }

@@ -1,0 +1,86 @@
+"""The one place that shares trials out over ranks and workers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mtkd.errors import MtkdError
+from mtkd.shards.batch import Batch, Cutter
+
+
+class RankBatches(Sampler[list[int]]):
+    """This rank's part of every global batch of an epoch, as positions in the list of trials.
+
+    The order of the global batches depends on seed and epoch alone, never on the number of ranks or workers. Each trial comes
+    once an epoch and all ranks get equally many batches of equal size: where the last one does not divide, a rank repeats a
+    trial as filler, marked by a negative position ``~i``.
+    """
+
+    def __init__(self, n_trials: int, batch_size: int, rank: int, world: int, seed: int, shuffle: bool) -> None:
+        if batch_size % world:
+            raise MtkdError(f"optim.batch_size = {batch_size} trials cannot be shared evenly by {world} ranks")
+        self.n_trials, self.batch_size, self.rank, self.world = n_trials, batch_size, rank, world
+        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+
+    def __len__(self) -> int:
+        return -(-self.n_trials // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.n_trials)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        for start in range(0, self.n_trials, self.batch_size):
+            whole = order[start : start + self.batch_size]
+            per_rank = -(-len(whole) // self.world)
+            own = whole[self.rank :: self.world].tolist()
+            yield own + [~int(whole[0])] * (per_rank - len(own))
+
+
+class _Trials(Dataset[int]):
+    """Positions only: a whole batch is read at once, by the collate function in the worker."""
+
+    def __init__(self, n_trials: int) -> None:
+        self.n_trials = n_trials
+
+    def __len__(self) -> int:
+        return self.n_trials
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class Loader:
+    """Batches of the given trials for this rank."""
+
+    def __init__(
+        self,
+        cutter: Cutter,
+        keys: list[str],
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        shuffle: bool = False,
+        workers: int = 0,
+    ) -> None:
+        self.cutter, self.keys = cutter, keys
+        self.sampler = RankBatches(len(keys), batch_size, rank, world, seed, shuffle)
+        self._loader = DataLoader(
+            _Trials(len(keys)), batch_sampler=self.sampler, collate_fn=self._collate, num_workers=workers
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.sampler.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+    def _collate(self, positions: list[int]) -> Batch:
+        filler = sum(position < 0 for position in positions)
+        return self.cutter.batch([self.keys[position if position >= 0 else ~position] for position in positions], filler)

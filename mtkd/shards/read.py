@@ -1,0 +1,75 @@
+"""Reading members of a shard set by key, straight from the mapped tars."""
+
+import json
+import mmap
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mtkd.errors import MtkdError
+from mtkd.shards.index import Index, Sample, read_index
+from mtkd.shards.schema import decode_array
+
+
+class ShardSet:
+    """An open shard set. Tars are mapped when first read, so processes of one node share their pages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index: Index = read_index(folder)
+        self.samples: dict[str, Sample] = {}
+        self._shard_of: dict[str, str] = {}
+        for name, samples in self.index.shards.items():
+            for sample in samples:
+                self.samples[sample.key] = sample
+                self._shard_of[sample.key] = name
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def read(self, key: str, member: str) -> np.ndarray:
+        """One array of one trial, checked against its CRC-32.
+
+        Raises:
+            MtkdError: the set has no such trial or member, or its bytes are damaged; names the file.
+        """
+        content = self._bytes(key, member)
+        try:
+            return decode_array(content)
+        except ValueError as error:
+            raise MtkdError(f"{self.path(key)}: {key}.{member} is no array ({error})") from None
+
+    def meta(self, key: str) -> dict:
+        """The trial's own ``meta.json``."""
+        return json.loads(self._bytes(key, "meta.json"))
+
+    def path(self, key: str) -> Path:
+        """The tar that holds a trial."""
+        return self.folder / self._shard_of[key]
+
+    def _bytes(self, key: str, member: str) -> bytes:
+        sample = self.samples.get(key)
+        if sample is None:
+            raise MtkdError(f"{self.folder}: holds no trial {key}")
+        if member not in sample.members:
+            raise MtkdError(f"{self.path(key)}: the trial {key} has no member {member}")
+        place = sample.members[member]
+        content = self._map(self._shard_of[key])[place.offset : place.offset + place.size]
+        if len(content) != place.size or zlib.crc32(content) != place.crc32:
+            raise MtkdError(f"{self.path(key)}: {key}.{member} is damaged, its checksum is not the index's")
+        return content
+
+    def _map(self, name: str) -> mmap.mmap:
+        if name not in self._maps:
+            path = self.folder / name
+            try:
+                with path.open("rb") as file:
+                    self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError):
+                raise MtkdError(f"{path}: missing or empty, though its index lists it") from None
+        return self._maps[name]
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder}  # maps do not travel to other processes
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]

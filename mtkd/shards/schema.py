@@ -1,0 +1,84 @@
+"""What a shard holds: a sample is a trial, written as the members of one WebDataset key.
+
+=====================  =========================  ==================================================================
+member                 dtype, shape               meaning
+=====================  =========================  ==================================================================
+``MODALITY.npy``       float32 (n_chans, n_times)  the signal in SI units, 0 where it is not valid
+``MODALITY.valid.npy``  bool (n_chans, n_secs)      whether a channel gave a signal in each started second
+``meta.json``          JSON                       key, subject, stimulus, duration_s, ratings, channels and rates
+=====================  =========================  ==================================================================
+
+``data_shards/README.md`` says the same for people who open a tar by hand.
+"""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mtkd.config import Modality
+from mtkd.signals.preprocess import Signal
+from mtkd.signals.recording import Span
+
+
+class Layout(BaseModel):
+    """Channels and rate of one modality, hertz."""
+
+    model_config = ConfigDict(frozen=True)
+    ch_names: list[str]
+    sfreq: float
+
+
+class SampleInfo(BaseModel):
+    """What is known of a trial without reading its signals."""
+
+    model_config = ConfigDict(frozen=True)
+    key: str
+    subject: str
+    stimulus: str
+    duration_s: float
+    ratings: dict[str, float]
+    modalities: dict[Modality, Layout]
+
+
+def sample_key(subject: str, trial: str) -> str:
+    """A trial's key. Dots would end a WebDataset key, slashes leave the folder."""
+    return "_".join("".join(char if char.isalnum() else "-" for char in part) for part in (subject, trial))
+
+
+def encode(subject: str, span: Span, signals: dict[Modality, Signal]) -> tuple[SampleInfo, dict[str, bytes]]:
+    """A trial as the bytes of its members."""
+    info = SampleInfo(
+        key=sample_key(subject, span.name),
+        subject=subject,
+        stimulus=span.stimulus,
+        duration_s=min(signal.data.shape[1] / signal.sfreq for signal in signals.values()),
+        ratings=span.ratings,
+        modalities={name: Layout(ch_names=signal.ch_names, sfreq=signal.sfreq) for name, signal in signals.items()},
+    )
+    members = {}
+    for modality, signal in signals.items():
+        members[f"{modality}.npy"] = encode_array(signal.data)
+        members[f"{modality}.valid.npy"] = encode_array(signal.valid)
+    members["meta.json"] = json.dumps(info.model_dump()).encode()
+    return info, members
+
+
+def encode_array(array: np.ndarray) -> bytes:
+    """An array as the bytes of a ``.npy`` file."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_array(content: Any) -> np.ndarray:
+    """A read-only array over the bytes of a ``.npy`` file, without copying them."""
+    head = io.BytesIO(content[:256])
+    version = np.lib.format.read_magic(head)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(head)
+    if fortran or dtype.hasobject:
+        raise ValueError("not a plain C-ordered array")
+    return np.frombuffer(content, dtype, offset=head.tell()).reshape(shape)

@@ -1,0 +1,31 @@
+"""Fetching the public recordings of a study, each file against its checksum."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mtkd.errors import MtkdError
+
+EEGMAT = "https://physionet.org/files/eegmat/1.0.0/"
+_SUMS = Path(__file__).with_name("eegmat.sha256")
+
+
+def fetch(folder: Path, say: Callable[[str], None]) -> Path:
+    """Fetch eegmat (Zyma et al., Data 2019; ODC-By 1.0) into ``folder``; what is there already is only checked.
+
+    Raises:
+        MtkdError: a file cannot be fetched or is not the published one.
+    """
+    import pooch
+
+    sums = dict(reversed(line.split()) for line in _SUMS.read_text().splitlines())  # type: ignore[misc]
+    fetcher = pooch.create(folder, EEGMAT, registry={name: f"sha256:{digest}" for name, digest in sums.items()})
+    for count, name in enumerate(sums, start=1):
+        if not (folder / name).exists():
+            say(f"fetching {name} ({count} of {len(sums)})")
+        try:
+            fetcher.fetch(name)
+        except Exception as error:  # requests, ValueError for a wrong checksum, OSError
+            raise MtkdError(
+                f"{EEGMAT}{name}: cannot be fetched ({type(error).__name__}); set data.folder to a folder that has it"
+            ) from None
+    return folder

@@ -1,0 +1,251 @@
+"""The latent half of the simulated study, and the accuracy no predictor of it can exceed.
+
+A trial has two latent drives, for the ratings valence (v) and arousal (a), both N(0, 1) and independent. Part of a
+drive belongs to the stimulus and is the same for all subjects, the rest is personal::
+
+    z        = sqrt(STIMULUS_SHARE) z_stimulus + sqrt(1 - STIMULUS_SHARE) z_personal
+    r        = sqrt(1 - label_noise**2) z + label_noise N(0, 1)
+    rating   = 5 + 2 r, clipped to 1 .. 9; the class is high where rating > 5, that is where r > 0
+    theta_jk = gain_vj z_v + gain_aj z_a + N(0, subject_sd) + N(0, trial_sd) + N(0, segment_sd)
+
+``theta_jk`` is physiological parameter j (``PARAMETERS``) in segment k of ``SEGMENT_S``; the three noises are
+independent over parameters and drawn per subject, per trial and per segment. In the baseline before a trial theta is
+N(0, segment_sd), drawn anew: it holds neither the drives nor the offsets of subject and trial, so to see it is no
+advantage.
+
+``mtkd.signals.simulated`` turns theta into waveforms. rating - z - theta - waveform is a Markov chain, so nothing
+computed from waveforms beats Bayes' rule applied to theta. The mean of theta over the segments seen is sufficient and
+jointly Gaussian with r. With G the gains (n_params, 2), k segments seen, c**2 = 1 - label_noise**2 and
+w = subject_sd**2 + trial_sd**2 + segment_sd**2 / k::
+
+    S = (I + G'G / w)^-1        E[r | theta] = c S G' mean(theta) / w        cov[r | theta] = c**2 S + label_noise**2 I
+
+The class probabilities are those of the orthants of that Gaussian.
+
+The bound is for a predictor that sees one trial of a subject it never saw and is not told which stimulus it is. It is
+an expectation over studies, stimuli included, around which one study of finite size scatters. To know which 40 stimuli
+a study holds, though not which of them is on, is worth less than 0.001 (simulated, 150 studies of 2000 trials).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtr, ndtri, owens_t
+from scipy.stats import qmc, rankdata
+
+from mtkd.config import Modality, Simulation
+from mtkd.errors import MtkdError
+
+SEGMENT_S = 6.0
+N_SEGMENTS = 10
+TRIAL_S = SEGMENT_S * N_SEGMENTS
+DRIVES = ("valence", "arousal")
+STIMULUS_SHARE = 0.2  # of a drive's variance
+SQUASH = 4.0  # theta saturates here, in its own unit, so that no waveform leaves what a body can do
+_LOG2_POINTS = 15
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One physiological parameter: what drives it (gains per sd of a drive) and how it looks in nature.
+
+    At theta = 0 it is ``centre`` (in ``unit``); a unit of theta adds ``step`` to it, or to its logarithm if ``is_log``.
+    """
+
+    name: str
+    modality: Modality
+    valence: float
+    arousal: float
+    centre: float
+    unit: str
+    step: float
+    is_log: bool = True
+
+    def natural(self, theta: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Theta to the natural scale; strictly increasing, so no information is lost."""
+        moved = self.step * SQUASH * np.tanh(theta / SQUASH)
+        return self.centre * np.exp(moved) if self.is_log else self.centre + moved
+
+
+PARAMETERS = (
+    Parameter("frontal_alpha_asymmetry", "eeg", 1.10, 0.00, 6.0, "uV right, left inverse", 0.3),
+    Parameter("temporal_beta", "eeg", 1.05, 0.00, 5.0, "uV", 0.3),
+    Parameter("temporal_gamma", "eeg", 1.00, 0.20, 3.0, "uV", 0.3),
+    Parameter("posterior_alpha", "eeg", 0.00, -1.10, 8.0, "uV", 0.3),
+    Parameter("frontocentral_theta", "eeg", 0.20, 1.05, 6.0, "uV", 0.3),
+    Parameter("frontocentral_beta", "eeg", 0.00, 1.00, 5.0, "uV", 0.3),
+    Parameter("saccades", "eog", 0.00, 0.20, 60.0, "uV", 0.3),
+    Parameter("zygomatic", "emg", 0.60, 0.00, 10.0, "uV", 0.35),
+    Parameter("trapezius", "emg", -0.10, 0.20, 8.0, "uV", 0.3),
+    Parameter("scr_rate", "eda", 0.00, 0.45, 0.4, "1/s", 0.3),
+    Parameter("scr_amplitude", "eda", 0.00, 0.40, 0.25, "uS", 0.3),
+    Parameter("respiration_rate", "resp", 0.00, 0.35, 0.25, "Hz", 0.04, is_log=False),
+    Parameter("respiration_depth", "resp", 0.45, 0.00, 400.0, "a.u.", 0.25),
+    Parameter("heart_rate", "ppg", 0.20, 0.50, 70.0, "1/min", 6.0, is_log=False),
+    Parameter("temperature_slope", "temp", 0.20, -0.15, 0.0, "degC/s", 0.004, is_log=False),
+)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The latent half of one subject's trials.
+
+    ``drives``: z of valence and arousal. ``theta``: the parameters in each segment, ``rest``: in the baseline.
+    ``ratings``: valence, arousal, dominance and liking, 1 to 9; the last two have to do with nothing else.
+    """
+
+    drives: Float[np.ndarray, "n_trials 2"]
+    theta: Float[np.ndarray, "n_trials n_params n_segments"]
+    rest: Float[np.ndarray, "n_trials n_params"]
+    ratings: Float[np.ndarray, "n_trials 4"]
+
+
+def generator(simulation: Simulation, subject: int, trial: int, stream: int) -> np.random.Generator:
+    """A generator of its own for every (seed, subject, trial, stream), whatever else is drawn.
+
+    ``subject`` 0 stands for all subjects and ``trial`` 0 for the subject itself. Streams 0 and 1 are used here.
+    """
+    return np.random.default_rng([simulation.seed % 2**64, subject, trial, stream])
+
+
+def draw_trials(simulation: Simulation, subject: int) -> Trials:
+    """Draw a subject's trials from the model. ``subject`` counts from 1 and may exceed ``simulation.n_subjects``."""
+    n_params, n_trials = len(PARAMETERS), simulation.n_trials
+    numbers = range(1, n_trials + 1)
+    offset = simulation.subject_sd * generator(simulation, subject, 0, 0).standard_normal(n_params)
+    stimulus = np.stack([generator(simulation, 0, trial, 0).standard_normal(2) for trial in numbers])
+    size = 2 + 4 + n_params * (1 + 1 + N_SEGMENTS)
+    drawn = np.stack([generator(simulation, subject, trial, 0).standard_normal(size) for trial in numbers])
+    personal, noise, rest, trial_noise, segment_noise = np.split(drawn, np.cumsum([2, 4, n_params, n_params]), axis=1)
+    drives = np.sqrt(STIMULUS_SHARE) * stimulus + np.sqrt(1 - STIMULUS_SHARE) * personal
+    level = drives @ _gains(PARAMETERS).T + offset + simulation.trial_sd * trial_noise
+    theta = level[:, :, None] + simulation.segment_sd * segment_noise.reshape(n_trials, n_params, N_SEGMENTS)
+    signal = np.sqrt(1 - simulation.label_noise**2) * drives
+    felt = np.hstack([signal + simulation.label_noise * noise[:, :2], noise[:, 2:]])
+    return Trials(drives, theta, simulation.segment_sd * rest, np.clip(5 + 2 * felt, 1, 9))
+
+
+@dataclass(frozen=True)
+class Possible:
+    """What the best possible predictor reaches: balanced accuracy, macro one-versus-rest area under the ROC curve."""
+
+    balanced_accuracy: float
+    auroc: float
+
+
+def possible(
+    simulation: Simulation, modalities: Sequence[str], ratings: Sequence[str], window_s: float, hop_s: float
+) -> dict[str, Possible]:
+    """The best possible figures of a predictor that sees only ``modalities``.
+
+    Classes are all combinations of low and high over ``ratings``; bit i of the index is rating i, split at 5. The
+    expectation is over draws of the model, by 2**15 quasi-random points (error about 1e-4).
+
+    Returns:
+        "trial": the predictor has seen a whole trial. "window": all windows of all trials counted alike; at a window a
+        causal predictor has seen every segment from the trial's start to the window's end. A window that ends inside a
+        segment is credited with all of it, so there the figure is an upper bound, if not a sharp one.
+
+    Raises:
+        MtkdError: a rating the model does not drive, or a window longer than a trial.
+    """
+    if not ratings or len(set(ratings)) != len(ratings) or not set(ratings) <= set(DRIVES):
+        raise MtkdError(f"ratings {list(ratings)}: the simulation knows {' and '.join(DRIVES)}, each at most once")
+    if not (0 < window_s <= TRIAL_S and hop_s > 0):
+        raise MtkdError(f"windows of {window_s:g} s every {hop_s:g} s do not fit a simulated trial of {TRIAL_S:g} s")
+    stops = window_s + hop_s * np.arange(int((TRIAL_S - window_s) / hop_s + 1e-9) + 1)
+    seen, counts = np.unique(np.ceil(stops / SEGMENT_S - 1e-9).astype(int), return_counts=True)
+    points = ndtri(qmc.Sobol(len(ratings), rng=0).random_base2(_LOG2_POINTS))
+    drawn = {k: _probabilities_at(simulation, modalities, ratings, k, points) for k in {*seen.tolist(), N_SEGMENTS}}
+    windows = np.concatenate([drawn[k] for k in seen])
+    weights = np.repeat(counts / counts.sum(), len(points))
+    trial = drawn[N_SEGMENTS]
+    return {"window": _figures(windows, weights), "trial": _figures(trial, np.ones(len(trial)))}
+
+
+def class_probabilities(
+    simulation: Simulation,
+    modalities: Sequence[str],
+    ratings: Sequence[str],
+    theta: Float[np.ndarray, "n_trials n_params n_seen"],
+) -> Float[np.ndarray, "n_trials n_classes"]:
+    """Bayes' rule: the probability of every class once ``n_seen`` segments of ``modalities`` have been seen."""
+    used = [index for index, parameter in enumerate(PARAMETERS) if parameter.modality in modalities]
+    gains = _gains([PARAMETERS[index] for index in used])
+    posterior = _posterior(simulation, modalities, theta.shape[2])
+    mean_z = theta[:, used].mean(axis=2) @ gains @ posterior / _noise(simulation, theta.shape[2])
+    mean = np.sqrt(1 - simulation.label_noise**2) * mean_z[:, [DRIVES.index(rating) for rating in ratings]]
+    return _orthants(mean, np.eye(len(ratings)) - _explained(simulation, modalities, ratings, theta.shape[2]))
+
+
+def _gains(parameters: Sequence[Parameter]) -> Float[np.ndarray, "n_params 2"]:
+    return np.array([[parameter.valence, parameter.arousal] for parameter in parameters]).reshape(-1, 2)
+
+
+def _noise(simulation: Simulation, n_seen: int) -> float:
+    """Variance of a parameter's mean over ``n_seen`` segments; not quite 0, so that no noise needs no other code."""
+    return max(simulation.subject_sd**2 + simulation.trial_sd**2 + simulation.segment_sd**2 / n_seen, 1e-9)
+
+
+def _posterior(simulation: Simulation, modalities: Sequence[str], n_seen: int) -> Float[np.ndarray, "2 2"]:
+    gains = _gains([parameter for parameter in PARAMETERS if parameter.modality in modalities])
+    return np.linalg.inv(np.eye(2) + gains.T @ gains / _noise(simulation, n_seen))
+
+
+def _explained(
+    simulation: Simulation, modalities: Sequence[str], ratings: Sequence[str], n_seen: int
+) -> Float[np.ndarray, "n_ratings n_ratings"]:
+    """Covariance of E[r | theta]; what is left to the identity, r's own, is the covariance of r given theta."""
+    chosen = [DRIVES.index(rating) for rating in ratings]
+    explained = np.eye(2) - _posterior(simulation, modalities, n_seen)
+    return (1 - simulation.label_noise**2) * explained[np.ix_(chosen, chosen)]
+
+
+def _probabilities_at(
+    simulation: Simulation, modalities: Sequence[str], ratings: Sequence[str], n_seen: int, points: np.ndarray
+) -> Float[np.ndarray, "n_points n_classes"]:
+    explained = _explained(simulation, modalities, ratings, n_seen)
+    values, vectors = np.linalg.eigh(explained)
+    root = vectors * np.sqrt(np.maximum(values, 0))  # Cholesky would refuse a singular matrix, as of one modality alone
+    return _orthants(points @ root.T, np.eye(len(ratings)) - explained)
+
+
+def _orthants(mean: np.ndarray, covariance: np.ndarray) -> Float[np.ndarray, "n_points n_classes"]:
+    """Probability of each combination of signs of one or two Gaussian variables, by Owen's T (Owen, 1956)."""
+    sd = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+    high = ndtr(mean / sd)
+    if high.shape[1] == 1:
+        return np.hstack([1 - high, high])
+    rho = covariance[0, 1] / sd.prod()
+    # Owen's formula divides by the means, and the orthants do not notice so small a step
+    first, second = (np.where(np.abs(column) < 1e-12, 1e-12, column) for column in (mean / sd).T)
+    across = np.sqrt(max(1 - rho**2, 1e-12))
+    both = (
+        (high[:, 0] + high[:, 1]) / 2
+        - owens_t(first, (second / first - rho) / across)
+        - owens_t(second, (first / second - rho) / across)
+        - np.where(first * second < 0, 0.5, 0.0)
+    )
+    orthants = np.stack([1 - high.sum(axis=1) + both, high[:, 0] - both, high[:, 1] - both, both], axis=1)
+    return np.clip(orthants, 0, 1)
+
+
+def _figures(probabilities: np.ndarray, weights: np.ndarray) -> Possible:
+    """Expected figures of predicting the likeliest class, and of ranking by probability, if the probabilities are true.
+
+    All classes are equally frequent in the model, so the balanced accuracy is the accuracy.
+    """
+    accuracy = np.average(probabilities.max(axis=1), weights=weights)
+    auroc = np.mean([_auroc(column, weights) for column in probabilities.T])
+    return Possible(float(accuracy), float(auroc))
+
+
+def _auroc(score: np.ndarray, weights: np.ndarray) -> float:
+    """Chance that a member outscores a non-member, where each point is a member with probability ``score``."""
+    group = rankdata(score, method="dense") - 1
+    member = np.bincount(group, weights * score)
+    other = np.bincount(group, weights * (1 - score))
+    below = np.cumsum(other) - other / 2  # ties count half
+    return float(member @ below / (member.sum() * other.sum()))

@@ -1,0 +1,107 @@
+"""EDF and BDF files, one trial each: subject and condition stand in the file name.
+
+A study names the pattern ("Subject{subject}_{condition}.edf"), what each condition means, and the modality of each channel.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import mne
+import numpy as np
+
+from mtkd.config import Condition, Data, Modality
+from mtkd.errors import MtkdError
+from mtkd.signals.channels import MNE_TYPE, plain_name, to_siemens, type_channels
+from mtkd.signals.recording import Recording, Span
+
+
+def sources(folder: Path, data: Data) -> dict[Path, str]:
+    """Files of the folder that match the pattern, with the subject of each."""
+    matched = {path: _match(path, data.pattern) for path in sorted(folder.iterdir())}
+    return {path: found["subject"] for path, found in matched.items() if found}
+
+
+def read(path: Path, data: Data) -> Iterator[Recording]:
+    """The file as one recording with one trial.
+
+    Raises:
+        MtkdError: the file is damaged or truncated, its condition is not in the study, or it is too short for it.
+    """
+    found = _match(path, data.pattern)
+    if found is None or found["condition"] not in data.conditions:
+        known = ", ".join(data.conditions)
+        raise MtkdError(f"{path}: its condition is not among those of data.conditions ({known})")
+    raw, modality = read_raw(path, data.channels)
+    condition = data.conditions[found["condition"]]
+    start_s, stop_s = _limits(condition, raw.n_times / raw.info["sfreq"], path)
+    span = Span(found["condition"], found["condition"], start_s, stop_s, dict(condition.ratings))
+    yield Recording(raw, found["subject"], str(path), modality, [span])
+
+
+def read_raw(path: Path, channels: Mapping[str, Modality | str]) -> tuple[mne.io.BaseRaw, dict[str, Modality]]:
+    """Any file MNE reads, in SI units, with the modality of every channel kept.
+
+    Raises:
+        MtkdError: the file is missing, damaged, truncated, or has a channel that no pattern of ``channels`` names.
+    """
+    if not path.is_file():
+        raise MtkdError(f"{path}: no such file")
+    if path.suffix.lower() in {".edf", ".bdf"}:
+        _check_size(path)
+    try:
+        raw = mne.io.read_raw(path, preload=True, verbose="error")
+    except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
+        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {' '.join(str(error).split())})") from None
+    typed = type_channels(raw.ch_names, channels, str(path))
+    kept = {name: kind for name, kind in typed.items() if kind != "ignore"}
+    if not kept:
+        raise MtkdError(f"{path}: no channel is left that the study asks for")
+    raw.pick(list(kept))
+    units = getattr(raw, "_orig_units", {})
+    for name, kind in kept.items():
+        if kind == "eda":
+            raw.apply_function(to_siemens, picks=[name], unit=units.get(name, "S"), source=str(path), verbose="error")
+    raw.set_channel_types({name: MNE_TYPE[kind] for name, kind in kept.items()}, on_unit_change="ignore", verbose="error")
+    renamed = {name: plain_name(name) for name in kept}
+    if len(set(renamed.values())) < len(renamed):
+        raise MtkdError(f"{path}: two channels share a name")
+    raw.rename_channels(renamed, verbose="error")
+    return raw, {renamed[name]: kind for name, kind in kept.items()}
+
+
+def _match(path: Path, pattern: str) -> dict[str, str] | None:
+    parts = re.split(r"(\{subject\}|\{condition\})", pattern)
+    named = {"{subject}": r"(?P<subject>[A-Za-z0-9]+)", "{condition}": r"(?P<condition>[A-Za-z0-9]+)"}
+    found = re.fullmatch("".join(named.get(part, re.escape(part)) for part in parts), path.name)
+    return found.groupdict() if found else None
+
+
+def _limits(condition: Condition, duration_s: float, path: Path) -> tuple[float, float]:
+    start_s = condition.start_s if condition.start_s >= 0 else duration_s + condition.start_s
+    stop_s = duration_s if condition.stop_s is None else condition.stop_s
+    stop_s = stop_s if stop_s >= 0 else duration_s + stop_s
+    if not 0 <= start_s < stop_s <= duration_s + 1e-6:
+        raise MtkdError(f"{path}: {duration_s:g} s long, too short for the study's cut from {start_s:g} s to {stop_s:g} s")
+    return start_s, stop_s
+
+
+def _check_size(path: Path) -> None:
+    """MNE only warns of a file shorter than its header says, and reads what is there."""
+    header = path.read_bytes()[:256] if path.stat().st_size < 256 else _head(path, 256)
+    sample_bytes = 3 if header[:1] == b"\xff" else 2
+    try:
+        header_bytes, n_records, n_signals = int(header[184:192]), int(header[236:244]), int(header[252:256])
+        per_record = np.array(_head(path, header_bytes)[256 + n_signals * 216 :][: n_signals * 8].decode("ascii").split(), int)
+        if n_signals < 1 or len(per_record) != n_signals:
+            raise ValueError("no signals")
+    except ValueError:
+        raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
+    expected = header_bytes + n_records * int(per_record.sum()) * sample_bytes
+    if n_records >= 0 and path.stat().st_size < expected:
+        raise MtkdError(f"{path}: truncated, {path.stat().st_size} bytes of the {expected} its header promises")
+
+
+def _head(path: Path, n_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(n_bytes)

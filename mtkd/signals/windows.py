@@ -1,0 +1,30 @@
+"""Windows of a trial: where they lie, and cutting them out of an array."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def n_windows(duration_s: float, window_s: float, hop_s: float) -> int:
+    """How many whole windows fit into ``duration_s``; 0 where none does."""
+    return max(0, int(np.floor((duration_s - window_s) / hop_s + 1e-9)) + 1)
+
+
+def cut(
+    data: Float[np.ndarray, "chan n_times"], sfreq: float, window_s: float, hop_s: float, n_steps: int
+) -> Float[np.ndarray, "step chan time"]:
+    """The first ``n_steps`` windows, each ``round(window_s * sfreq)`` samples from ``round(k * hop_s * sfreq)`` on; a view where
+    the hop is whole in samples."""
+    n_times = round(window_s * sfreq)
+    views = np.lib.stride_tricks.sliding_window_view(data, n_times, axis=1).swapaxes(0, 1)
+    starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), len(views) - 1)
+    return views[starts]
+
+
+def cut_valid(
+    valid: Bool[np.ndarray, "chan n_secs"], window_s: float, hop_s: float, n_steps: int
+) -> Bool[np.ndarray, "step chan"]:
+    """Whether a channel is valid in every second that a window touches."""
+    starts = np.arange(n_steps) * hop_s
+    first = np.floor(starts + 1e-9).astype(int)
+    last = np.minimum(np.ceil(starts + window_s - 1e-9).astype(int), valid.shape[1])
+    return np.stack([valid[:, a:b].all(axis=1) for a, b in zip(first, last, strict=True)])

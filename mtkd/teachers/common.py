@@ -1,0 +1,143 @@
+"""What training the two teachers has in common: data of a fold, the objective, the unit on disk."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtkd.config import Modality, Optim, Study, Windows
+from mtkd.console import say
+from mtkd.files import write_json
+from mtkd.shards.batch import Batch, Cutter, layouts
+from mtkd.shards.build import open_shards
+from mtkd.shards.loader import Loader
+from mtkd.shards.read import ShardSet
+from mtkd.signals.splits import Fold, make_folds
+from mtkd.training.checkpoint import save_weights
+from mtkd.training.fit import History, Objective
+from mtkd.training.objective import Term, class_weights, supervised
+from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit
+
+WEIGHTS, HISTORY = "weights.safetensors", "history.json"
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """The trials of one outer fold as a stage reads them: cut to its steps, on its modalities."""
+
+    unit: Unit
+    fold: Fold
+    cutter: Cutter
+
+    def keys(self, subjects: list[str]) -> list[str]:
+        """Trials of some subjects that hold at least one step, in the order of the shards."""
+        wanted = set(subjects)
+        samples = self.cutter.shards.index.samples
+        return [s.key for s in samples if s.subject in wanted and self.cutter.n_steps(s) > 0]
+
+    def labels(self, subjects: list[str]) -> list[int]:
+        """Class indices of the same trials."""
+        return [self.cutter.label(self.cutter.shards.samples[key]) for key in self.keys(subjects)]
+
+    def loader(self, subjects: list[str], optim: Optim, runtime: Runtime, seed: int, shuffle: bool) -> Loader:
+        """Batches for this rank."""
+        return Loader(
+            self.cutter,
+            self.keys(subjects),
+            optim.batch_size,
+            rank=runtime.rank,
+            world=runtime.world,
+            seed=seed,
+            shuffle=shuffle,
+        )
+
+
+def folds_of(study: Study) -> list[Fold]:
+    """The outer folds over the subjects of the study's shards."""
+    return make_folds(open_shards(study)[1].index.subjects, study.splits)
+
+
+def fold_data(study: Study, fold: Fold, modalities: list[Modality], windows: Windows) -> FoldData:
+    """A fold's trials from the study's shards."""
+    unit, shards = open_shards(study)
+    return FoldData(unit, fold, make_cutter(study, shards, modalities, windows))
+
+
+def make_cutter(study: Study, shards: ShardSet, modalities: list[Modality], windows: Windows) -> Cutter:
+    """The cutter of a stage: channels as found over all of the study's trials."""
+    return Cutter(shards, layouts(shards.index.samples, modalities), windows, study.labels)
+
+
+def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str, Any]:
+    """What every trained model depends on, whatever its kind."""
+    return {
+        "stage": stage,
+        "seed": study.seed,
+        "labels": study.labels,
+        "windows": study.windows.model_dump(),
+        "fold": fold.index,
+        "split": fold.fingerprint,
+        "subjects": {"train": fold.train, "val": fold.val},
+        "data": data.manifest().digest,
+    }
+
+
+def teacher_objective(study: Study, data: FoldData, confidence: float) -> Objective:
+    """Class and confidence terms, classes weighted by their shares among the training trials."""
+    weights = class_weights(data.labels(data.fold.train), study.n_classes)
+
+    def objective(model: nn.Module, batch: Batch) -> dict[str, Term]:
+        return supervised(model(batch), batch, weights, 1.0, confidence)
+
+    return objective
+
+
+def seed_all(seed: int, fold: Fold) -> None:
+    """Seed torch for one unit of work."""
+    torch.manual_seed(seed * 1000 + fold.index)
+
+
+def report_epoch(stage: str, fold: Fold, epoch: int, means: dict[str, float]) -> None:
+    """Say how an epoch went."""
+    say(stage, f"fold {fold.index} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}")
+
+
+def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
+    """Say what a finished training came to."""
+    measured = unit.manifest().measured
+    say(
+        stage,
+        f"{name + ', ' if name else ''}fold {fold.index}: trained {measured['n_parameters']:,} parameters in {measured['seconds']:.0f} s, "
+        f"epoch {measured['best_epoch']} of {measured['n_epochs']} kept, validation {measured['best']['val/class']:.3f}",
+    )
+
+
+def write_trained(folder: Path, measured: dict[str, Any], model: nn.Module, history: History, engine: str) -> None:
+    """Weights and history of a training, and its summary for the manifest."""
+    save_weights(model, folder / WEIGHTS)
+    write_json(folder / HISTORY, history.epochs)
+    measured.update(
+        engine=engine,
+        seconds=history.seconds,
+        n_parameters=history.n_parameters,
+        best_epoch=history.best_epoch,
+        n_epochs=len(history.epochs),
+        best=history.best,
+    )
+
+
+@functools.cache
+def quiet_libraries() -> None:
+    """Keep the libraries' progress bars and deprecation notes out of the stages' own lines."""
+    import warnings
+
+    import transformers
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch|peft|accelerate")
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""The spatial teacher: a graph network over the electrodes."""

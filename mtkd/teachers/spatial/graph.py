@@ -1,0 +1,43 @@
+"""The electrode graph: positions of the montage and what follows from their distances."""
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mtkd.errors import MtkdError
+
+
+@functools.cache
+def _positions() -> dict[str, np.ndarray]:
+    import mne
+
+    montage = mne.channels.make_standard_montage("standard_1005")
+    return {name.lower(): place for name, place in montage.get_positions()["ch_pos"].items()}
+
+
+def electrode_positions(ch_names: list[str]) -> Float[Tensor, "node 3"]:
+    """Places on a standard head, metre (MNE's standard_1005, which knows the old names T3 to T6 too).
+
+    Raises:
+        MtkdError: an electrode is not in the montage.
+    """
+    known = _positions()
+    for name in ch_names:
+        if name.lower() not in known:
+            raise MtkdError(f"electrode {name!r} is not in the standard montage; map it or ignore it in data.channels")
+    return torch.tensor(np.stack([known[name.lower()] for name in ch_names]), dtype=torch.float32)
+
+
+def all_pairs(n_nodes: int) -> Int[Tensor, "2 edge"]:
+    """Every ordered pair of different nodes; the convolutions add what a node says to itself."""
+    pairs = torch.cartesian_prod(torch.arange(n_nodes), torch.arange(n_nodes))
+    return pairs[pairs[:, 0] != pairs[:, 1]].T.contiguous()
+
+
+def nearness(positions: Float[Tensor, "node 3"], sigma_m: float) -> Float[Tensor, "node node"]:
+    """A Gaussian of the distance between electrodes; 0 on the diagonal."""
+    weights = torch.exp(-torch.cdist(positions, positions).square() / (2 * sigma_m**2))
+    return weights.fill_diagonal_(0)

@@ -1,0 +1,78 @@
+"""The stage ``spatial``: one graph teacher a fold."""
+
+import functools
+
+from torch import nn
+
+from mtkd.config import Modality, Study
+from mtkd.console import say
+from mtkd.shards.read import ShardSet
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import (
+    WEIGHTS,
+    common_inputs,
+    fold_data,
+    folds_of,
+    make_cutter,
+    report_trained,
+    seed_all,
+    teacher_objective,
+    write_trained,
+)
+from mtkd.teachers.spatial.model import SpatialTeacher
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import fit
+from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit, make_unit
+
+STAGE = "spatial"
+MODALITIES: list[Modality] = ["eeg"]
+
+
+def run(study: Study) -> list[Unit]:
+    """Train the teacher of every fold that does not stand yet; return their units."""
+    units = []
+    for fold in folds_of(study):
+        unit = unit_of(study, fold)
+        if unit.stands():
+            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+        else:
+            _train(study, fold, unit)
+            report_trained(STAGE, fold, unit)
+        units.append(unit)
+    return units
+
+
+def unit_of(study: Study, fold: Fold) -> Unit:
+    """The unit of one fold's teacher."""
+    data = fold_data(study, fold, MODALITIES, study.windows).unit
+    inputs = common_inputs(study, STAGE, fold, data) | {"settings": study.spatial.model_dump()}
+    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+
+
+def build_model(study: Study, shards: ShardSet) -> SpatialTeacher:
+    """The teacher before any training."""
+    cutter = make_cutter(study, shards, MODALITIES, study.windows)
+    return SpatialTeacher(study.spatial, cutter.layouts["eeg"], study.n_classes)
+
+
+def load_model(study: Study, shards: ShardSet, unit: Unit) -> nn.Module:
+    """A trained teacher, in evaluation mode."""
+    unit.manifest()
+    model = build_model(study, shards)
+    load_weights(model, unit.folder / WEIGHTS)
+    return model.eval()
+
+
+def _train(study: Study, fold: Fold, unit: Unit) -> None:
+    settings = study.spatial
+    data = fold_data(study, fold, MODALITIES, study.windows)
+    runtime = Runtime(settings.optim)
+    seed_all(study.seed, fold)
+    model = build_model(study, data.cutter.shards)
+    train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
+    val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
+    model.fit_statistics(functools.partial(iter, train), runtime.total)
+    history = fit(model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime)
+    with unit.build() as (folder, measured):
+        write_trained(folder, measured, model, history, runtime.engine)

@@ -1,0 +1,1 @@
+"""The temporal teacher: a causal language model over a trial."""

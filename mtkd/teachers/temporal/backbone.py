@@ -1,0 +1,148 @@
+"""A pretrained causal language model without its vocabulary: found, cut to its first layers, given LoRA adapters."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtkd.config import Study, Temporal
+from mtkd.console import say
+from mtkd.errors import MtkdError
+from mtkd.files import fingerprint, read_json, sha256
+from mtkd.workspace import Unit, make_unit
+
+_WEIGHTS = (".safetensors", ".gguf")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a backbone lies: a folder and, for GGUF weights, the file in it."""
+
+    folder: Path
+    gguf: str | None
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of configuration and weights."""
+        wanted = [path for path in sorted(self.folder.iterdir()) if path.suffix in _WEIGHTS or path.name == "config.json"]
+        if self.gguf is not None:
+            wanted = [self.folder / self.gguf]
+        return fingerprint({path.name: sha256(path) for path in wanted})
+
+
+def find(backbone: str) -> Source:
+    """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a hub id.
+
+    Raises:
+        MtkdError: nothing with weights is there.
+    """
+    if backbone.startswith("package:"):
+        spec = importlib.util.find_spec(backbone.removeprefix("package:"))  # without importing it
+        if spec is None or not spec.submodule_search_locations:
+            raise MtkdError(f"temporal.backbone = {backbone}: that package is not installed")
+        return _in_folder(Path(spec.submodule_search_locations[0]), backbone)
+    path = Path(backbone)
+    if path.is_file() and path.suffix == ".gguf":
+        return Source(path.parent, path.name)
+    if path.is_dir():
+        return _in_folder(path, backbone)
+    return _in_folder(_from_hub(backbone), backbone)
+
+
+def _in_folder(folder: Path, backbone: str) -> Source:
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return Source(folder, None)
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) != 1:
+        raise MtkdError(f"temporal.backbone = {backbone}: {folder} holds no safetensors and {len(ggufs)} GGUF files, not one")
+    return Source(folder, ggufs[0].name)
+
+
+def _from_hub(backbone: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(backbone, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # network, unknown id, gated: each has its own class
+        raise MtkdError(
+            f"temporal.backbone = {backbone}: neither a file nor a folder, and the hub gives nothing ({type(error).__name__})"
+        ) from None
+
+
+def unpack(study: Study) -> Unit:
+    """Write the first ``layers`` of the backbone as safetensors, without its vocabulary, unless that stands already.
+
+    Signals come as embeddings, so the token embeddings are only measured: their root mean square is the size of input the
+    decoder was trained on. Every rank of every fold then loads this small folder, not the whole model, nor GGUF again.
+
+    Raises:
+        MtkdError: the weights cannot be loaded, or have fewer layers than asked for.
+    """
+    settings = study.temporal
+    source = find(settings.backbone)
+    inputs = {"stage": "backbone", "backbone": source.digest, "layers": settings.layers}
+    unit = make_unit(study, "backbone", f"layers-{settings.layers or 'all'}", inputs)
+    if not unit.stands():
+        say("temporal", f"unpacking the backbone {settings.backbone}")
+        with unit.build() as (folder, measured):
+            model = _pretrained(source.folder, settings, torch.float32, gguf_file=source.gguf)
+            measured["input_rms"] = _cut(model, settings)
+            model.save_pretrained(folder)
+    return unit
+
+
+def hidden_size(study: Study) -> int:
+    """Width of the unpacked decoder, which is that of the teacher's features."""
+    return int(read_json(unpack(study).folder / "config.json")["hidden_size"])
+
+
+def _cut(model: nn.Module, settings: Temporal) -> float:
+    """Keep the first layers and drop the vocabulary, in place; return the token embeddings' root mean square."""
+    n_layers = settings.layers or len(model.layers)
+    if n_layers > len(model.layers):
+        raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(model.layers)}")
+    model.layers = model.layers[:n_layers]
+    embeddings = model.get_input_embeddings()
+    rms = float(embeddings.weight.detach().square().mean().sqrt())
+    model.set_input_embeddings(nn.Embedding(1, embeddings.embedding_dim))
+    config = model.config
+    config.num_hidden_layers, config.vocab_size, config.pad_token_id = n_layers, 1, None
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:n_layers]
+    if hasattr(config, "quantization_config"):  # GGUF weights are unpacked by now, but still forbid saving
+        del config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    return rms
+
+
+def load(unit: Unit, settings: Temporal) -> tuple[nn.Module, float]:
+    """The unpacked decoder, frozen, in ``dtype`` and with LoRA adapters in float32; and the size of its inputs.
+
+    Raises:
+        MtkdError: LoRA finds none of the modules it shall adapt.
+    """
+    import peft
+
+    model = _pretrained(unit.folder, settings, getattr(torch, settings.dtype))
+    lora = peft.LoraConfig(
+        r=settings.lora.r,
+        lora_alpha=settings.lora.alpha,
+        lora_dropout=settings.lora.dropout,
+        target_modules=list(settings.lora.target_modules),
+    )
+    try:
+        return peft.get_peft_model(model, lora), unit.manifest().measured["input_rms"]
+    except ValueError as error:
+        raise MtkdError(f"temporal.lora.target_modules: {error}") from None
+
+
+def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options: Any) -> nn.Module:
+    import transformers
+
+    try:
+        return transformers.AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    except Exception as error:  # whatever a foreign folder makes transformers raise
+        raise MtkdError(f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {error})") from None

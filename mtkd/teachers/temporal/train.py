@@ -1,0 +1,155 @@
+"""The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from mtkd.config import Study, Windows
+from mtkd.console import say
+from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.files import write_json
+from mtkd.shards.read import ShardSet
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import (
+    WEIGHTS,
+    FoldData,
+    common_inputs,
+    fold_data,
+    folds_of,
+    make_cutter,
+    quiet_libraries,
+    report_epoch,
+    seed_all,
+    teacher_objective,
+    write_trained,
+)
+from mtkd.teachers.temporal import backbone
+from mtkd.teachers.temporal.model import TemporalTeacher
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import fit
+from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit, make_unit
+
+STAGE = "temporal"
+
+
+def run(study: Study) -> list[Unit]:
+    """Train the teacher of every fold that does not stand yet; return their units.
+
+    Under ``accelerate launch`` this process is one of its ranks; otherwise it launches them and waits.
+    """
+    folds = folds_of(study)
+    units = [unit_of(study, fold) for fold in folds]
+    missing = [fold for fold, unit in zip(folds, units, strict=True) if not unit.stands()]
+    if missing and not launched():
+        for fold, unit in zip(folds, units, strict=True):
+            if fold not in missing:
+                say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+        quiet_libraries()
+        backbone.unpack(study)
+        _launch(study)
+    elif missing:
+        runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
+        for fold in missing:
+            _train(study, fold, runtime)
+    else:
+        for unit in units:
+            say(STAGE, f"reused {unit.folder}")
+    return units
+
+
+def launched() -> bool:
+    """Whether ``accelerate launch`` started this process."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def unit_of(study: Study, fold: Fold) -> Unit:
+    """The unit of one fold's teacher. Ranks and engine are not among its inputs: they do not change what is learned."""
+    settings = study.temporal
+    data = fold_data(study, fold, settings.modalities, patches(study)).unit
+    inputs = common_inputs(study, STAGE, fold, data) | {
+        "settings": settings.model_dump(exclude={"accelerate", "deepspeed", "backbone"}),
+        "backbone": backbone.find(settings.backbone).digest,
+    }
+    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+
+
+def patches(study: Study) -> Windows:
+    """The cut of a trial into the teacher's steps."""
+    return Windows(window_s=study.temporal.patch_s, hop_s=study.temporal.patch_s)
+
+
+def build_model(study: Study, shards: ShardSet) -> TemporalTeacher:
+    """The teacher before any training, the backbone's own weights aside."""
+    quiet_libraries()
+    settings = study.temporal
+    cutter = make_cutter(study, shards, settings.modalities, patches(study))
+    return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, backbone.unpack(study))
+
+
+def load_model(study: Study, shards: ShardSet, unit: Unit) -> nn.Module:
+    """A trained teacher, in evaluation mode."""
+    unit.manifest()
+    model = build_model(study, shards)
+    load_weights(model, unit.folder / WEIGHTS)
+    return model.eval()
+
+
+def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
+    """Train one fold's teacher as one of the ranks."""
+    settings = study.temporal
+    data = fold_data(study, fold, settings.modalities, patches(study))
+    model = _prepared(study, data, runtime)
+    say(STAGE, f"fold {fold.index}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
+    history = fit(
+        model,
+        teacher_objective(study, data, settings.confidence_weight),
+        data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True),
+        data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False),
+        settings.optim,
+        runtime,
+        functools.partial(report_epoch, STAGE, fold),
+    )
+    if runtime.rank == 0:
+        with unit_of(study, fold).build() as (folder, measured):
+            write_trained(folder, measured, model, history, runtime.engine)
+
+
+def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:
+    seed_all(study.seed, data.fold)
+    model = build_model(study, data.cutter.shards)
+    train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
+    model.fit_statistics(lambda: train, runtime.total)
+    return model
+
+
+def _launch(study: Study) -> None:
+    """Run ``accelerate launch -m mtkd temporal`` on the resolved study; its first rank's progress is printed as ours."""
+    config = Path(study.temporal.accelerate)
+    if not config.is_file():
+        raise MtkdError(f"temporal.accelerate = {config}: no such file")
+    folder = Path(study.workspace) / STAGE
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved, error_file = (folder / f".{os.getpid()}.{name}" for name in ("study", "error"))
+    log = folder / "launch.log"
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+    try:
+        write_json(resolved, study.model_dump())
+        with log.open("w") as file:
+            code = subprocess.run(
+                [*command, "-m", "mtkd", STAGE, str(resolved)],
+                env=os.environ | {ERROR_FILE: str(error_file)},
+                stderr=file,  # what the libraries say; progress comes on standard output
+                check=False,
+            ).returncode
+        if error_file.exists():
+            raise MtkdError(error_file.read_text().strip())
+        if code != 0:
+            raise MtkdError(f"temporal: the launcher ended with exit code {code}, see {log}")
+    finally:
+        error_file.unlink(missing_ok=True)
+        resolved.unlink(missing_ok=True)

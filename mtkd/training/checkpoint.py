@@ -1,0 +1,34 @@
+"""Weights on disk: safetensors of what was trained, statistics included."""
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from mtkd.errors import MtkdError
+from mtkd.files import publish_file
+from mtkd.training.fit import trained_state
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the trained parameters and buffers, whole or not at all."""
+    with publish_file(path) as aside:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in trained_state(model).items()}, aside)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load what ``save_weights`` wrote into a model built alike.
+
+    Raises:
+        MtkdError: the file is damaged, or its weights are not this model's.
+    """
+    try:
+        state = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise MtkdError(f"{path}: no readable weights ({error})") from None
+    expected = trained_state(model)
+    differing = sorted(expected.keys() ^ state.keys()) or [k for k in expected if expected[k].shape != state[k].shape]
+    if differing:
+        raise MtkdError(f"{path}: made for another model, {differing[0]} differs (and {len(differing) - 1} more)")
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,44 @@
+"""Terms of a loss: a value a window, a mask and a weight each. Reducing them over all ranks is the training loop's work."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtkd.layers.heads import TeacherSignal
+from mtkd.shards.batch import UNLABELLED, Batch
+
+
+@dataclass(frozen=True)
+class Term:
+    """``value`` counts where ``mask`` is true; the term's mean over all ranks enters the loss times ``weight``."""
+
+    value: Float[Tensor, "batch step"]
+    mask: Bool[Tensor, "batch step"]
+    weight: float
+
+
+def supervised(
+    signal: TeacherSignal, batch: Batch, class_weights: Float[Tensor, " class"], ce: float, confidence: float
+) -> dict[str, Term]:
+    """Cross-entropy with the trial's class and the regression of the true-class probability, on labelled windows.
+
+    The confidence term is ConfidNet's: the squared distance to p(y), whose gradient is stopped (Corbiere et al., 2019).
+    """
+    labelled = signal.mask & (batch.labels != UNLABELLED)[:, None]
+    target: Int[Tensor, "batch step"] = batch.labels.clamp_min(0)[:, None].expand(signal.mask.shape)
+    losses = F.cross_entropy(signal.logits.flatten(0, 1), target.flatten(), reduction="none").view_as(signal.confidence)
+    true_class = signal.logits.detach().softmax(-1).gather(-1, target[..., None]).squeeze(-1)
+    return {
+        "class": Term(losses * class_weights.to(losses)[target], labelled, ce),
+        "confidence": Term((signal.confidence - true_class).square(), labelled, confidence),
+    }
+
+
+def class_weights(labels: list[int], n_classes: int) -> Float[Tensor, " class"]:
+    """Weights that make every class of the training trials count alike; 1 on average over the labelled ones."""
+    counts = torch.bincount(torch.tensor([label for label in labels if label != UNLABELLED]), minlength=n_classes)
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp_min(1)), 0.0).float()

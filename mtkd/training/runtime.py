@@ -1,0 +1,89 @@
+"""Ranks, devices and engines: the only place that knows accelerate and DeepSpeed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtkd.config import Optim
+from mtkd.errors import MtkdError
+from mtkd.files import read_json
+
+
+class Runtime:
+    """One process of a training. ``deepspeed`` is the path of a DeepSpeed configuration, None for a single process without it."""
+
+    def __init__(self, optim: Optim, deepspeed: str | None = None) -> None:
+        # DeepSpeed looks at this when it is imported; on a machine without GPU it would otherwise guess from what is installed.
+        if deepspeed and not torch.cuda.is_available():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        from accelerate import Accelerator
+        from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
+
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if deepspeed is None and launched > 1:
+            raise MtkdError(f"temporal.deepspeed is null, but accelerate started {launched} ranks")
+        plugin, handlers = None, []
+        if deepspeed is not None:
+            plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim, launched))
+            # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
+            handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
+        self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        self._deepspeed, self._optim = deepspeed is not None, optim
+        if self.world != launched:
+            raise MtkdError(f"accelerate started {launched} ranks, but the runtime sees {self.world}")
+
+    @property
+    def engine(self) -> str:
+        """Name of what trains, for the manifest."""
+        if not self._deepspeed:
+            return "torch"
+        stage = self.accelerator.state.deepspeed_plugin.zero_stage
+        return f"DeepSpeed ZeRO-{stage}, {self.world} ranks"
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        """Wrap model and optimizer in the engine, and make sure that it is the one asked for."""
+        prepared, wrapped = self.accelerator.prepare(model, optimizer)
+        if self._deepspeed and type(prepared).__name__ != "DeepSpeedEngine":
+            raise MtkdError(f"DeepSpeed was asked for, but the engine is {type(prepared).__name__}")
+        return prepared, wrapped
+
+    def step(self, model: nn.Module, optimizer: Any, loss: Tensor) -> None:
+        """Backward, clip and update. DeepSpeed does all three inside ``backward``, with the clipping of its configuration."""
+        self.accelerator.backward(loss)
+        if not self._deepspeed:
+            nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over all ranks."""
+        if self.world == 1:
+            return values
+        return self.accelerator.reduce(values.to(self.device), "sum").to(values.device)
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        """The model inside the engine."""
+        return self.accelerator.unwrap_model(model)
+
+    def release(self) -> None:
+        """Drop the engine, so that the next training gets one of its own."""
+        self.accelerator.free_memory()
+
+
+def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise MtkdError(f"temporal.deepspeed = {path}: no such file")
+    if optim.batch_size % world:
+        raise MtkdError(f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks")
+    config = read_json(Path(path))
+    for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
+        if config.get(key, "auto") != "auto":
+            raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
+    config["train_micro_batch_size_per_gpu"] = optim.batch_size // world
+    config["gradient_clipping"] = optim.grad_clip
+    return config

@@ -1,0 +1,144 @@
+"""Units of work: folders named by a fingerprint of all they depend on, whole once their manifest stands.
+
+A unit's inputs hold the digests of what it read, so a teacher that was trained again to other weights makes its cache and all
+that follows a different unit. That, and not a flag, decides what is run again.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mtkd.config import Study
+from mtkd.errors import MtkdError
+from mtkd.files import fingerprint, publish_folder, read_json, sha256, write_json
+
+MANIFEST = "manifest.json"
+_PACKAGES = (
+    "mtkd numpy scipy mne webdataset torch torch-geometric transformers peft accelerate deepspeed ray[tune] safetensors"
+).split()
+
+
+class File(BaseModel):
+    """Size and checksum of one file."""
+
+    model_config = ConfigDict(frozen=True)
+    n_bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What stands in a unit's folder, what it was made of and what was measured while making it."""
+
+    model_config = ConfigDict(frozen=True)
+    format: Literal["mtkd-unit-1"] = "mtkd-unit-1"
+    stage: str
+    fingerprint: str
+    inputs: dict[str, Any]
+    versions: dict[str, str]
+    measured: dict[str, Any]
+    files: dict[str, File]
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the files' bytes: what a later stage depends on."""
+        return fingerprint({name: file.sha256 for name, file in self.files.items()})
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One folder of a stage, there or still to be made."""
+
+    stage: str
+    folder: Path
+    inputs: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the inputs; the end of the folder's name."""
+        return fingerprint(self.inputs)
+
+    def stands(self) -> bool:
+        """Whether the unit is there and whole.
+
+        Raises:
+            MtkdError: the folder holds a unit made of something else, or its files are not those of its manifest.
+        """
+        if not (self.folder / MANIFEST).is_file():
+            if self.folder.exists():
+                raise MtkdError(f"{self.folder}: has no {MANIFEST}, so it is none of mtkd's; move it away")
+            return False
+        _check(self.folder, self.stage, self.fingerprint)
+        return True
+
+    def manifest(self) -> Manifest:
+        """The manifest of a unit that must stand, its files checked once a process.
+
+        Raises:
+            MtkdError: it does not stand, or not as it should.
+        """
+        if not self.stands():
+            raise MtkdError(f"{self.folder}: not there yet; run `mtkd {self.stage}` first")
+        return read_manifest(self.folder)
+
+    @contextlib.contextmanager
+    def build(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield a folder to write to and a dictionary for measurements; the manifest is written last, then all is renamed."""
+        measured: dict[str, Any] = {}
+        with publish_folder(self.folder) as aside:
+            yield aside, measured
+            found = {str(path.relative_to(aside)): path for path in sorted(aside.rglob("*")) if path.is_file()}
+            manifest = Manifest(
+                stage=self.stage,
+                fingerprint=self.fingerprint,
+                inputs=self.inputs,
+                versions=versions(),
+                measured=measured,
+                files={name: File(n_bytes=path.stat().st_size, sha256=sha256(path)) for name, path in found.items()},
+            )
+            write_json(aside / MANIFEST, manifest.model_dump())
+
+
+def make_unit(study: Study, stage: str, label: str, inputs: dict[str, Any]) -> Unit:
+    """The unit of a stage with these inputs, in the study's workspace."""
+    folder = Path(study.workspace) / stage / f"{label}-{fingerprint(inputs)}"
+    return Unit(stage, folder, inputs)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """A unit's manifest.
+
+    Raises:
+        MtkdError: it is missing or damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise MtkdError(f"{path}: damaged manifest, {key}: {first['msg']}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _check(folder: Path, stage: str, expected: str) -> None:
+    manifest = read_manifest(folder)
+    if manifest.stage != stage or fingerprint(manifest.inputs) != expected or manifest.fingerprint != expected:
+        raise MtkdError(f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it")
+    for name, file in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise MtkdError(f"{path}: missing, though {folder / MANIFEST} lists it; delete {folder} to make it again")
+        if path.stat().st_size != file.n_bytes or sha256(path) != file.sha256:
+            raise MtkdError(f"{path}: its checksum is not the manifest's; delete {folder} to make it again")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of the packages whose numbers end up in what a stage writes."""
+    return {name: importlib.metadata.version(name.partition("[")[0]) for name in _PACKAGES}

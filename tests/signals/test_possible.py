@@ -1,0 +1,200 @@
+"""The bound of the simulated study against closed forms, SciPy and the model's own draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
+from sklearn.metrics import roc_auc_score
+
+from mtkd.config import Simulation
+from mtkd.errors import MtkdError
+from mtkd.signals import possible as module
+from mtkd.signals.possible import DRIVES, N_SEGMENTS, PARAMETERS, class_probabilities, draw_trials, possible
+
+PERIPHERALS = ["eog", "emg", "eda", "resp", "ppg", "temp"]
+ALL = ["eeg", *PERIPHERALS]
+QMC_ERROR = 3e-4
+
+noises = st.floats(0.05, 2.0)
+simulations = st.builds(
+    lambda subject, trial, segment, label: Simulation(
+        subject_sd=subject, trial_sd=trial, segment_sd=segment, label_noise=label
+    ),
+    noises,
+    noises,
+    noises,
+    st.floats(0.0, 0.9),
+)
+modalities = st.lists(st.sampled_from(ALL), unique=True)
+
+
+def _correlation(simulation: Simulation, names: list[str], drive: str, n_seen: int) -> float:
+    """Of the rating's drive with its best linear estimate, from the whole covariance of theta."""
+    gains = np.array([[p.valence, p.arousal] for p in PARAMETERS if p.modality in names])
+    noise = simulation.subject_sd**2 + simulation.trial_sd**2 + simulation.segment_sd**2 / n_seen
+    covariance = gains @ gains.T + noise * np.eye(len(gains))
+    shared = np.sqrt(1 - simulation.label_noise**2) * gains[:, DRIVES.index(drive)]
+    return float(np.sqrt(shared @ np.linalg.solve(covariance, shared)))
+
+
+@pytest.mark.parametrize("names", [ALL, PERIPHERALS, ["ppg"], ["eda", "temp"]])
+@pytest.mark.parametrize("drive", DRIVES)
+def test_one_rating_has_a_closed_form(names, drive):
+    simulation = Simulation(subject_sd=0.4, trial_sd=0.8, segment_sd=1.5, label_noise=0.2)
+    found = possible(simulation, names, [drive], 6.0, 6.0)
+    accuracy = [0.5 + np.arcsin(_correlation(simulation, names, drive, k)) / np.pi for k in range(1, N_SEGMENTS + 1)]
+    assert found["trial"].balanced_accuracy == pytest.approx(accuracy[-1], abs=QMC_ERROR)
+    assert found["window"].balanced_accuracy == pytest.approx(np.mean(accuracy), abs=QMC_ERROR)
+
+
+def test_windows_that_end_inside_a_segment_are_credited_all_of_it():
+    simulation = Simulation()
+    seen = np.ceil(np.arange(4, 61, 4) / 6).astype(int)
+    accuracy = [0.5 + np.arcsin(_correlation(simulation, ALL, "arousal", k)) / np.pi for k in seen]
+    found = possible(simulation, ALL, ["arousal"], 4.0, 4.0)["window"].balanced_accuracy
+    assert found == pytest.approx(np.mean(accuracy), abs=QMC_ERROR)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-6, 6), st.floats(-6, 6), st.floats(-0.999, 0.999), st.floats(0.1, 3), st.floats(0.1, 3))
+def test_orthants_agree_with_scipy(first, second, rho, sd_first, sd_second):
+    covariance = np.array([[sd_first**2, rho * sd_first * sd_second], [rho * sd_first * sd_second, sd_second**2]])
+    found = module._orthants(np.array([[first, second]]), covariance)[0]
+    for index in range(4):
+        signs = np.array([1 if index >> bit & 1 else -1 for bit in range(2)])
+        turned = covariance * np.outer(signs, signs)
+        assert found[index] == pytest.approx(multivariate_normal.cdf(signs * [first, second], cov=turned), abs=1e-6)
+    assert found.sum() == pytest.approx(1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(simulations, modalities, modalities, st.permutations(DRIVES), st.integers(1, 2))
+def test_more_modalities_never_lower_it_and_a_trial_beats_its_windows(simulation, some, more, ratings, n_ratings):
+    ratings = ratings[:n_ratings]
+    small, large = (possible(simulation, names, ratings, 6.0, 6.0) for names in (some, [*some, *more]))
+    for key in ("window", "trial"):
+        assert small[key].balanced_accuracy <= large[key].balanced_accuracy + QMC_ERROR
+        assert small[key].auroc <= large[key].auroc + QMC_ERROR
+        assert 2.0**-n_ratings - 1e-9 <= small[key].balanced_accuracy <= 1
+        assert 0.5 - QMC_ERROR <= small[key].auroc <= 1
+    assert large["window"].balanced_accuracy <= large["trial"].balanced_accuracy + QMC_ERROR
+    assert large["window"].auroc <= large["trial"].auroc + QMC_ERROR
+
+
+@settings(max_examples=5, deadline=None)
+@given(simulations, st.sampled_from(["subject_sd", "trial_sd", "segment_sd", "label_noise"]), st.floats(0.01, 0.09))
+def test_more_noise_never_raises_it(simulation, noise, step):
+    noisier = simulation.model_copy(update={noise: getattr(simulation, noise) + step})
+    for names in (ALL, PERIPHERALS):
+        quiet, loud = (possible(each, names, DRIVES, 6.0, 6.0)["window"] for each in (simulation, noisier))
+        assert loud.balanced_accuracy <= quiet.balanced_accuracy + QMC_ERROR
+        assert loud.auroc <= quiet.auroc + QMC_ERROR
+
+
+def test_limits():
+    silent = Simulation(subject_sd=0.0, trial_sd=0.0, segment_sd=0.0, label_noise=0.0)
+    perfect = possible(silent, ALL, DRIVES, 6.0, 6.0)["window"]
+    assert perfect.balanced_accuracy == pytest.approx(1, abs=1e-3)
+    assert perfect.auroc == pytest.approx(1, abs=1e-6)
+    noisy_labels = silent.model_copy(update={"label_noise": 0.5})
+    limit = 0.5 + np.arcsin(np.sqrt(0.75)) / np.pi
+    assert possible(noisy_labels, ALL, DRIVES, 6, 6)["trial"].balanced_accuracy == pytest.approx(limit**2, abs=1e-3)
+    nothing = possible(Simulation(), [], DRIVES, 6.0, 6.0)["trial"]
+    assert nothing.balanced_accuracy == pytest.approx(0.25)
+    assert nothing.auroc == pytest.approx(0.5)
+    # what nothing simulates helps nobody
+    assert possible(Simulation(), ["ecg"], DRIVES, 6.0, 6.0)["trial"] == nothing
+
+
+def test_the_default_study_is_hard_but_not_hopeless_and_eeg_carries_most():
+    every, eeg, rest = (possible(Simulation(), names, DRIVES, 6.0, 6.0) for names in (ALL, ["eeg"], PERIPHERALS))
+    assert 0.62 < every["trial"].balanced_accuracy < 0.70
+    assert 0.45 < rest["trial"].balanced_accuracy < 0.52
+    assert rest["trial"].balanced_accuracy + 0.1 < eeg["trial"].balanced_accuracy
+
+
+@pytest.mark.parametrize("names", [ALL, PERIPHERALS])
+@pytest.mark.parametrize("n_seen", [1, N_SEGMENTS])
+def test_bayes_rule_on_drawn_theta_reaches_it(names, n_seen):
+    # a study of its own for each subject, since the stimuli of one study are shared
+    trials = [draw_trials(Simulation(seed=seed), 1) for seed in range(400)]
+    high = np.concatenate([each.ratings[:, :2] for each in trials]) > 5
+    true = high @ [1, 2]
+    probabilities = class_probabilities(
+        Simulation(), names, DRIVES, np.concatenate([each.theta for each in trials])[:, :, :n_seen]
+    )
+    hits = (probabilities.argmax(axis=1) == true).reshape(len(trials), -1).mean(axis=1)
+    error = 4 * hits.std() / np.sqrt(len(hits))
+    # one window of n_seen segments in which the whole trial before its end is seen
+    expected = possible(Simulation(), names, DRIVES, 6.0 * n_seen, 60.0)["window"]
+    assert error < 0.02
+    assert hits.mean() == pytest.approx(expected.balanced_accuracy, abs=error)
+    auroc = roc_auc_score(true, probabilities, multi_class="ovr", average="macro")
+    assert auroc == pytest.approx(expected.auroc, abs=0.012)
+    # calibrated: the probabilities given are the rates found
+    assert probabilities.mean(axis=0) == pytest.approx(np.bincount(true) / len(true), abs=0.02)
+
+
+def test_the_order_of_the_ratings_is_the_order_of_the_bits():
+    theta = draw_trials(Simulation(), 1).theta
+    one, other = (class_probabilities(Simulation(), ALL, order, theta) for order in (DRIVES, DRIVES[::-1]))
+    np.testing.assert_allclose(one[:, [0, 2, 1, 3]], other, atol=1e-12)
+    valence = class_probabilities(Simulation(), ALL, ["valence"], theta)
+    np.testing.assert_allclose(one[:, 1] + one[:, 3], valence[:, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "window_s", "hop_s"),
+    [(["liking"], 6, 6), ([], 6, 6), (["valence", "valence"], 6, 6), (DRIVES, 61, 6), (DRIVES, 0, 6), (DRIVES, 6, 0)],
+)
+def test_what_the_model_does_not_know_is_refused(ratings, window_s, hop_s):
+    with pytest.raises(MtkdError):
+        possible(Simulation(), ALL, ratings, window_s, hop_s)
+
+
+def test_a_trial_depends_on_nothing_but_its_own_numbers():
+    few, many = (draw_trials(Simulation(n_subjects=n, n_trials=n), 3) for n in (5, 9))
+    for name in ("drives", "theta", "rest", "ratings"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:5])
+    other_subject, other_seed = draw_trials(Simulation(n_trials=5), 4), draw_trials(Simulation(n_trials=5, seed=1), 3)
+    assert not np.isclose(few.theta, other_subject.theta).any()
+    assert not np.isclose(few.theta, other_seed.theta).any()
+    draw_trials(Simulation(seed=-1), 1)
+
+
+def test_the_draws_have_the_stated_moments():
+    simulation = Simulation(subject_sd=0.5, trial_sd=0.8, segment_sd=1.2)
+    trials = [draw_trials(simulation.model_copy(update={"seed": seed}), 2) for seed in range(300)]
+    drives, theta, rest = (np.concatenate([getattr(t, name) for t in trials]) for name in ("drives", "theta", "rest"))
+    np.testing.assert_allclose(np.cov(drives.T), np.eye(2), atol=0.05)
+    gains = np.array([[p.valence, p.arousal] for p in PARAMETERS])
+    between = gains @ gains.T + (0.5**2 + 0.8**2) * np.eye(len(gains))
+    np.testing.assert_allclose(np.cov(theta[:, :, 0].T), between + 1.2**2 * np.eye(len(gains)), atol=0.2)
+    first, second = theta[:, :, 0] - theta[:, :, 0].mean(axis=0), theta[:, :, 1] - theta[:, :, 1].mean(axis=0)
+    np.testing.assert_allclose(first.T @ second / len(first), between, atol=0.2)
+    # the baseline knows neither the drives nor the offsets
+    every = np.hstack([rest, drives, theta.mean(axis=2)])
+    correlation = np.corrcoef(every.T)[: len(gains), len(gains) :]
+    assert np.abs(correlation).max() < 4.5 / np.sqrt(len(every))
+
+
+def test_subjects_share_stimuli_and_nothing_else():
+    simulation = Simulation(n_trials=99)
+    one, other = (np.concatenate([draw_trials(simulation, s).drives for s in subjects]) for subjects in ((1,), (2,)))
+    pairs = [
+        np.corrcoef(draw_trials(simulation, s).drives.ravel(), draw_trials(simulation, s + 1).drives.ravel())[0, 1]
+        for s in range(1, 41, 2)
+    ]
+    assert np.mean(pairs) == pytest.approx(module.STIMULUS_SHARE, abs=0.08)
+    assert not np.isclose(one, other).any()
+
+
+@given(st.sampled_from(PARAMETERS), st.lists(st.floats(-8, 8), min_size=2, max_size=2, unique=True))
+def test_the_natural_scale_is_increasing_and_bounded(parameter, theta):
+    low, high = parameter.natural(np.sort(theta))
+    assert low <= high
+    if np.ptp(theta) > 1e-3:
+        assert low < high
+    assert parameter.name == "temperature_slope" or low > 0
+    assert parameter.name != "heart_rate" or 45 < low < high + 1e-9 < 95
