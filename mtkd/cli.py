@@ -50,12 +50,16 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
     from mtkd.config import read_study
 
     checked = read_study(study, overrides)
-    for module, _ in STAGES.values():
+    for stage, (module, _) in STAGES.items():
         importlib.import_module(module).run(checked)
+        if stage == "sweep":  # the students that waited for their settings
+            importlib.import_module(STAGES["distill"][0]).run(checked)
 
 
 def main() -> None:
     """Entry point. Bad input ends with its one sentence on standard error and exit code 2."""
+    # What DeepSpeed and accelerate note at start-up is in nobody's interest; errors still come through.
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
     try:
         app()
     except MtkdError as error:

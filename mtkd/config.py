@@ -1,6 +1,7 @@
 """The study file: its schema, its reader and the dotted overrides of the command line.
 
-A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused with the key's name.
+A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused with the key's
+name.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from yaml import YAMLError
 from mtkd.errors import MtkdError
 
 Modality = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp"]
+Kind = Modality | Literal["ignore"]
 TeacherName = Literal["temporal", "spatial"]
 # YAML has lists only, which strict reading would not take for a pair
 Band = Annotated[tuple[Annotated[float, Strict()], Annotated[float, Strict()]], Strict(False)]
@@ -23,7 +25,8 @@ OpenBand = Annotated[tuple[Annotated[float, Strict()] | None, Annotated[float, S
 class Section(BaseModel):
     """Base of all sections: strict types, no unknown keys, no changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # defaults are validated too: a fingerprint must not depend on whether 1 or 1.0 was written
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
 
 
 class Condition(Section):
@@ -63,7 +66,7 @@ class Data(Section):
     baseline_s: float = Field(3.0, ge=0)
     pattern: str = "{subject}_{condition}.edf"
     conditions: dict[str, Condition] = {}
-    channels: dict[str, Modality | Literal["ignore"]] = {}
+    channels: dict[str, Kind] = {}
     absent: Literal["refuse", "mask"] = "refuse"
 
     @model_validator(mode="after")
@@ -161,8 +164,14 @@ class Cache(Section):
 
 
 class Distill(Section):
-    """The student and its loss. Teachers' numbers are their weights; an empty dictionary is the student from labels alone."""
+    """The student and its loss. Teachers' numbers are their weights; an empty dictionary is the student from labels
+    alone.
 
+    ``settings`` is a file that ``mtkd sweep`` wrote, whose changes are applied fold by fold, or ``sweep`` for a search
+    of the student's own.
+    """
+
+    settings: str | None = None
     modalities: list[Modality] = Field(min_length=1)
     width: int = Field(32, ge=4)
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -178,12 +187,15 @@ class Distill(Section):
 
 
 class Sweep(Section):
-    """Ray Tune with ASHA, one search per outer fold, on that fold's validation subjects only.
+    """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, one search per outer fold.
 
-    ``search`` maps a dotted key of ``distill`` to ``[low, high]`` (``log`` draws from the logarithm) or to ``choice``.
+    A search sees its fold's validation subjects only. ``search`` maps a dotted key of ``distill`` to ``[low, high]``
+    (``log`` draws from the logarithm) or to ``choice``.
     """
 
     class Range(Section):
+        """Where one key is searched."""
+
         low: float | None = None
         high: float | None = None
         log: bool = False
@@ -195,7 +207,7 @@ class Sweep(Section):
                 raise ValueError("either low and high, or choice")
             return self
 
-    search: dict[str, Range] = {}
+    search: dict[str, Range] = Field({}, description="dotted key of distill: range")
     n_trials: int = Field(8, ge=1)
     grace_epochs: int = Field(2, ge=1)
     reduction_factor: int = Field(2, ge=2)
@@ -205,9 +217,14 @@ class Sweep(Section):
 
 
 class Evaluate(Section):
-    """The students of the table (each a name and its changes to ``distill``) and the reports' sizes."""
+    """The students of the table, each a name and its changes to ``distill``; each is compared with ``baseline``."""
 
-    students: dict[str, dict[str, Any]] = {"labels alone": {"teachers": {}}, "distilled": {}}
+    students: dict[str, dict[str, Any]] = {
+        "labels alone": {"teachers": {}},
+        "distilled": {},
+        "labels alone, swept": {"teachers": {}, "settings": "sweep"},
+        "distilled, swept": {"settings": "sweep"},
+    }
     baseline: str = "labels alone"
     n_bins: int = Field(10, ge=2, description="bins of the calibration error")
 

@@ -1,6 +1,8 @@
 """The one error a user is meant to read."""
 
-ERROR_FILE = "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
+ERROR_FILE = (
+    "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
+)
 
 
 class MtkdError(Exception):

@@ -22,14 +22,14 @@ def publish_file(path: Path) -> Iterator[Path]:
     try:
         yield aside
         _sync(aside)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def publish_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path``; on success it becomes ``path``, on an exception it is removed.
+    """Yield an empty folder beside ``path``; on success it becomes ``path``, otherwise it is removed.
 
     Where another process published ``path`` meanwhile, its folder stays and ours is dropped: the name holds a
     fingerprint, so both hold the same.
@@ -44,7 +44,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         if not path.exists():
-            os.rename(aside, path)
+            aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -58,7 +58,7 @@ def _sweep_up(path: Path) -> None:
     """Remove what killed processes left beside ``path``."""
     for left in path.parent.glob(f".{path.name}{PARTIAL}*"):
         pid = left.name.rpartition("-")[2]
-        if not (pid.isdigit() and os.path.exists(f"/proc/{pid}")):
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
 """Units of work: folders named by a fingerprint of all they depend on, whole once their manifest stands.
 
-A unit's inputs hold the digests of what it read, so a teacher that was trained again to other weights makes its cache and all
-that follows a different unit. That, and not a flag, decides what is run again.
+A unit's inputs hold the digests of what it read, so a teacher that was trained again to other weights makes its cache
+and all that follows a different unit. That, and not a flag, decides what is run again.
 """
 
 import contextlib
@@ -19,9 +19,21 @@ from mtkd.errors import MtkdError
 from mtkd.files import fingerprint, publish_folder, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
-_PACKAGES = (
-    "mtkd numpy scipy mne webdataset torch torch-geometric transformers peft accelerate deepspeed ray[tune] safetensors"
-).split()
+_PACKAGES = [
+    "mtkd",
+    "numpy",
+    "scipy",
+    "mne",
+    "webdataset",
+    "torch",
+    "torch-geometric",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "ray[tune]",
+    "safetensors",
+]
 
 
 class File(BaseModel):
@@ -88,7 +100,7 @@ class Unit:
 
     @contextlib.contextmanager
     def build(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield a folder to write to and a dictionary for measurements; the manifest is written last, then all is renamed."""
+        """Yield a folder to write to and a dictionary for measurements; the manifest comes last, then the rename."""
         measured: dict[str, Any] = {}
         with publish_folder(self.folder) as aside:
             yield aside, measured
@@ -129,7 +141,9 @@ def read_manifest(folder: Path) -> Manifest:
 def _check(folder: Path, stage: str, expected: str) -> None:
     manifest = read_manifest(folder)
     if manifest.stage != stage or fingerprint(manifest.inputs) != expected or manifest.fingerprint != expected:
-        raise MtkdError(f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it")
+        raise MtkdError(
+            f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it"
+        )
     for name, file in manifest.files.items():
         path = folder / name
         if not path.is_file():

@@ -1,16 +1,18 @@
-"""The stage ``cache``: logits, features and confidence of both teachers for every window of every trial, one set a fold.
+"""The stage ``cache``: logits, features and confidence of both teachers for every window of every trial, one set a
+fold.
 
-Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features), ``TEACHER.confidence.npy`` and
-``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's shards.
+Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features),
+``TEACHER.confidence.npy`` and ``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's
+shards.
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
@@ -81,7 +83,7 @@ class Teacher:
         windows = temporal.patches(study) if name == "temporal" else study.windows
         self.unit = teacher_unit(study, fold, name)
         self.cutter: Cutter = make_cutter(study, shards, modalities, windows)
-        self.model: nn.Module = stage.load_model(study, shards, self.unit)
+        self.model: Any = stage.load_model(study, shards, self.unit)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
 
@@ -102,14 +104,17 @@ def _write(study: Study, fold: Fold, unit: Unit) -> None:
     dtype = np.dtype(study.cache.dtype)
     with unit.build() as (folder, measured):
         index = {
-            name: write_shard(folder / name, _answers([s for s in group if windows.n_steps(s)], teachers, windows, dtype))
+            name: write_shard(
+                folder / name, _answers([s for s in group if windows.n_steps(s)], teachers, windows, dtype)
+            )
             for name, group in shards.index.shards.items()
         }
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
-    say(STAGE, f"fold {fold.index}: {n_windows} windows of both teachers in {seconds:.0f} s, {measured['n_bytes'] / 1e6:.1f} MB")
+    size = f"{measured['n_bytes'] / 1e6:.1f} MB"
+    say(STAGE, f"fold {fold.index}: {n_windows} windows of both teachers in {seconds:.0f} s, {size}")
 
 
 def _answers(
@@ -119,7 +124,7 @@ def _answers(
         some = samples[start : start + _BATCH]
         said = {name: teacher.say([sample.key for sample in some]) for name, teacher in teachers.items()}
         for row, sample in enumerate(some):
-            members = {}
+            members: dict[str, bytes] = {}
             for name, signal in said.items():
                 members |= _members(name, signal, row, windows.n_steps(sample), dtype)
             yield SampleInfo(**sample.model_dump(exclude={"members"})), members
@@ -137,4 +142,3 @@ def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
-

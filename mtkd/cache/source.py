@@ -36,7 +36,9 @@ class CachedSource:
         manifest = unit.manifest()
         for subject in fold.test:
             if subject in manifest.inputs["subjects"]["train"] + manifest.inputs["subjects"]["val"]:
-                raise MtkdError(f"{unit.folder}: its teachers were trained with {subject}, a test subject of fold {fold.index}")
+                raise MtkdError(
+                    f"{unit.folder}: its teachers were trained with {subject}, a test subject of fold {fold.index}"
+                )
         self.shards, self.teachers, self.fingerprint = ShardSet(unit.folder), teachers, unit.fingerprint
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:

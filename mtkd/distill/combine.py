@@ -22,9 +22,9 @@ def teacher_weights(
 ) -> Weights:
     """A weight for every teacher and window.
 
-    ``equal``: 1. ``confidence``: the teacher's own confidence. ``camkd``: w_k = (1 - softmax_k(CE(t_k, y))) / (K - 1), which
-    trusts the teacher that is nearer to the label (CA-MKD; Zhang et al., ICASSP 2022); 1/K where there is no label, 1 with one
-    teacher.
+    ``equal``: 1. ``confidence``: the teacher's own confidence. ``camkd``: w_k = (1 - softmax_k(CE(t_k, y))) / (K - 1),
+    which trusts the teacher that is nearer to the label (CA-MKD; Zhang et al., ICASSP 2022); 1/K where there is no
+    label, 1 with one teacher.
     """
     if weighting == "equal" or not said:
         return {name: torch.ones_like(signal.confidence) for name, signal in said.items()}

@@ -16,7 +16,9 @@ def kl(
     return temperature**2 * (theirs.exp() * (theirs - ours)).sum(-1)
 
 
-def hint(student: Float[Tensor, "*window feature"], teacher: Float[Tensor, "*window feature"]) -> Float[Tensor, "*window"]:
+def hint(
+    student: Float[Tensor, "*window feature"], teacher: Float[Tensor, "*window feature"]
+) -> Float[Tensor, "*window"]:
     """Mean squared distance of projected student features to teacher features (FitNets; Romero et al., 2015).
 
     Each teacher vector is normalised to mean 0 and variance 1, so that teachers of any scale weigh alike.

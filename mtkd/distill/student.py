@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +18,8 @@ State = Float[Tensor, "1 batch width"]
 
 
 class Student(nn.Module):
-    """One encoder a modality, their mean over the modalities present, a recurrent state over windows, class and confidence.
+    """One encoder a modality, their mean over the modalities present, a recurrent state over windows, class and
+    confidence.
 
     ``projections`` carry its features into each teacher's space for the hint; they are not needed in use.
 
@@ -57,7 +59,7 @@ class Student(nn.Module):
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the encoders' scales on training trials."""
         for name in self.modalities:
-            self.encoders[name].fit(training_windows(batches, name), total)
+            cast(WindowEncoder, self.encoders[name]).fit(training_windows(batches, name), total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
         """Answers for all windows of the trials, each from its own window and those before it."""

@@ -1,18 +1,15 @@
 """The stage ``distill``: the students of the study's table, each for every fold."""
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from mtkd.cache.build import unit_of as cache_unit
 from mtkd.cache.source import CachedSource, Source
-from mtkd.config import Distill, Study, TeacherName, changed
+from mtkd.config import Distill, Study, TeacherName
 from mtkd.console import say
 from mtkd.distill.combine import teacher_weights
 from mtkd.distill.losses import hint, kl
+from mtkd.distill.settings import NotSweptYet, settings_of, student_inputs
 from mtkd.distill.student import Student
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
@@ -20,7 +17,6 @@ from mtkd.signals.splits import Fold
 from mtkd.teachers.common import (
     WEIGHTS,
     FoldData,
-    common_inputs,
     fold_data,
     folds_of,
     make_cutter,
@@ -38,39 +34,35 @@ STAGE = "distill"
 
 
 def run(study: Study) -> dict[str, list[Unit]]:
-    """Train every student of ``evaluate.students`` on every fold where it does not stand yet."""
-    return {name: run_student(study, name, settings_of(study, name)) for name in study.evaluate.students}
+    """Train every student of ``evaluate.students`` on every fold where it does not stand yet.
+
+    Students with swept settings wait until the sweep stands.
+    """
+    trained = {}
+    for name in study.evaluate.students:
+        try:
+            trained[name] = [_stand(study, name, fold) for fold in folds_of(study)]
+        except NotSweptYet:
+            say(STAGE, f"{name}: waits for `mtkd sweep`")
+    return trained
 
 
-def settings_of(study: Study, name: str) -> Distill:
-    """The ``distill`` section with the changes of one student of the table."""
-    return changed(study.distill, study.evaluate.students[name], f"evaluate.students.{name}")
-
-
-def run_student(study: Study, name: str, settings: Distill | Mapping[int, Distill]) -> list[Unit]:
-    """Train one student on all folds; ``settings`` are the same for all, or each fold's own."""
-    units = []
-    for fold in folds_of(study):
-        own = settings if isinstance(settings, Distill) else settings[fold.index]
-        unit = unit_of(study, fold, own)
-        if unit.stands():
-            say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
-        else:
-            with unit.build() as (folder, measured):
-                model, history = train(study, fold, own)
-                write_trained(folder, measured, model, history, "torch")
-            report_trained(STAGE, fold, unit, name)
-        units.append(unit)
-    return units
+def _stand(study: Study, name: str, fold: Fold) -> Unit:
+    settings = settings_of(study, name, fold)
+    unit = unit_of(study, fold, settings)
+    if unit.stands():
+        say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
+    else:
+        with unit.build() as (folder, measured):
+            model, history = train(study, fold, settings)
+            write_trained(folder, measured, model, history, "torch")
+        report_trained(STAGE, fold, unit, name)
+    return unit
 
 
 def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
     """The unit of one student of one fold; a student from labels alone does not depend on the cache."""
-    data = fold_data(study, fold, settings.modalities, study.windows).unit
-    inputs = common_inputs(study, STAGE, fold, data) | {"settings": settings.model_dump()}
-    if settings.teachers:
-        inputs["cache"] = cache_unit(study, fold).manifest().digest
-    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+    return make_unit(study, STAGE, f"fold-{fold.index}", student_inputs(study, STAGE, fold, settings))
 
 
 def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History]:
@@ -80,9 +72,11 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, settings)
-    loaders = [data.loader(keys, settings.optim, runtime, study.seed, shuffle) for keys, shuffle in ((fold.train, True), (fold.val, False))]
-    model.fit_statistics(functools.partial(iter, loaders[0]), runtime.total)
-    history = fit(model, objective(study, settings, data, source), *loaders, settings.optim, runtime, watch)
+    train_loader = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
+    val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
+    model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
+    terms = objective(study, settings, data, source)
+    history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
     return model, history
 
 
@@ -119,13 +113,14 @@ def load_model(study: Study, shards: ShardSet, settings: Distill, folder: Path) 
 
 
 def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Objective:
-    """L = CE + sum_k w_k [kd T^2 KL(t_k, s) + hint ||proj_k(f_s) - f_k||^2], w_k the teacher's weight times that of the window.
+    """L = CE + sum_k w_k [kd T^2 KL(t_k, s) + hint ||proj_k(f_s) - f_k||^2], w_k the teacher's weight times that of
+    the window.
 
     The teachers' terms take unlabelled windows too.
     """
     weights = class_weights(data.labels(data.fold.train), study.n_classes)
 
-    def terms(model: nn.Module, batch: Batch) -> dict[str, Term]:
+    def terms(model: Any, batch: Batch) -> dict[str, Term]:
         signal = model(batch)
         loss = supervised(signal, batch, weights, settings.ce, settings.confidence_weight)
         said = source(batch)

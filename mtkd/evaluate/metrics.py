@@ -41,7 +41,7 @@ def auroc(label: NDArray, probs: NDArray) -> float:
         return NAN
     if probs.shape[1] == 2:
         return float(roc_auc_score(label, probs[:, 1]))
-    return float(np.mean([roc_auc_score(label == index, probs[:, index]) for index in present]))
+    return float(roc_auc_score(label[:, None] == present, probs[:, present], average="macro"))
 
 
 def cohen_kappa(label: NDArray, probs: NDArray) -> float:
@@ -223,7 +223,8 @@ def class_share(train_labels_by_fold: Mapping[int, ArrayLike], rows: Predictions
 def majority(train_labels_by_fold: Mapping[int, ArrayLike], rows: Predictions, certainty: float = 0.999) -> Predictions:
     """Every row gets the most frequent class of its fold's training trials, with nearly all probability.
 
-    Nearly, so that logarithms stay finite. Arguments as for ``class_share``.
+    Nearly, so that logarithms stay finite. Arguments as for ``class_share``, whose marginals decide for the majority of
+    each rating; these decide for the ratings of the most frequent combination.
     """
     decision = class_share(train_labels_by_fold, rows).decision
     probs = np.full(rows.probs.shape, (1 - certainty) / (rows.n_classes - 1))

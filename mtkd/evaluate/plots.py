@@ -7,6 +7,7 @@ apart by colour-blind readers), trivial predictors are grey, and every series is
 import base64
 import io
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def results_figure(results: dict[str, Any], target: str) -> "Figure":
-    """Every model's balanced accuracy and AUROC over subjects, by window and trial, chance and what is possible."""
+    """Every model's balanced accuracy and AUROC over subjects, by trial and window, chance and what is possible."""
     n_models = len(results["models"])
     figure = new_figure(10, 1.9 + 2 * 0.36 * n_models)
     axes = figure.subplots(2, 2, sharex="col", sharey=True)
@@ -63,7 +64,7 @@ def results_figure(results: dict[str, Any], target: str) -> "Figure":
             _spread(ax, block, results["models"], metric)
             ax.set_title(title, loc="left", fontsize=10, color=INK)
             if level == "window":
-                ax.set_xlabel(f"{TITLES[metric]} (dot: one subject; diamond and bar: mean ± sd)", fontsize=9)
+                ax.set_xlabel(TITLES[metric], fontsize=9.5)
     lines = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     return figure
@@ -96,7 +97,7 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
     """Confusion matrices of teachers and students: shares of each true class, with counts."""
     block = results["levels"][level][target]
     names = [model["name"] for model in results["models"] if model["kind"] != "trivial"]
-    labels = [name.replace(", ", "\n") for name in block["class_names"]]
+    labels = ["\n".join(_wrapped(part, 12) for part in name.split(", ")) for name in block["class_names"]]
     many = len(labels) > 2
     figure, panels = _panels(names, 2.9 if many else 2.1, 3.2 if many else 2.5, most=3 if many else 5)
     for ax, name in zip(panels, names, strict=True):
@@ -106,9 +107,9 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
         for (row, column), share in np.ndenumerate(shares):
             text = f"{share:.0%}\n({counts[row, column]})"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)
-        ax.set_title(name, fontsize=10, color=INK)
-        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(labels)), labels, fontsize=8, **(turned if many or len(labels[0]) > 12 else {}))
+        ax.set_title(_wrapped(name), fontsize=9.5, color=INK)
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+        ax.set_xticks(range(len(labels)), labels, fontsize=8, **turned)
         ax.set_yticks(range(len(labels)), labels, fontsize=8)
         ax.tick_params(length=0)
     figure.supxlabel("decided class", fontsize=9)
@@ -131,7 +132,8 @@ def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictio
         ax.plot([0, 1], [0, 1], color="#777777", lw=1, ls="--")
         ax.plot(curve["probability"], curve["accuracy"], color=palette[name], lw=1.5)
         ax.scatter(curve["probability"], curve["accuracy"], s=area, color=palette[name], edgecolors=INK, lw=0.5)
-        ax.set_title(f"{name}\nECE {ece(rows.label, rows.probs, n_bins):.3f}", fontsize=9.5, color=INK)
+        error = ece(rows.label, rows.probs, n_bins)
+        ax.set_title(f"{_wrapped(name)}\nECE {error:.3f}", fontsize=9.5, color=INK)
         ax.set_xlim(1 / rows.n_classes - 0.05, 1.03)
         ax.set_ylim(0, 1.03)
         _tidy(ax, "both")
@@ -151,7 +153,7 @@ def time_figure(results: dict[str, Any], predictions: dict[str, Predictions], na
         mark: dict[str, Any] = {"marker": "o", "ms": 3.5} if len(time) < 25 else {}
         ax.plot(time, course["confidence"], color=palette[name], lw=2, label="confidence", **mark)
         ax.plot(time, course["accuracy"], color=INK, lw=1.3, ls="--", label="accuracy")
-        ax.set_title(name, fontsize=10, color=INK)
+        ax.set_title(_wrapped(name), fontsize=9.5, color=INK)
         _tidy(ax, "both")
         low = min(low, *course["confidence"], *course["accuracy"])
     panels[0].set_ylim(max(low - 0.08, 0), 1.02)
@@ -172,6 +174,10 @@ def _panels(names: list[str], width: float, height: float, most: int = 5) -> tup
     for lowest in axes.flat[len(names) - columns : len(names)]:
         lowest.tick_params(labelbottom=True)
     return figure, list(axes.flat[: len(names)])
+
+
+def _wrapped(name: str, width: int = 20) -> str:
+    return textwrap.fill(name, width, break_on_hyphens=False)
 
 
 def _tidy(ax: "Axes", grid: Literal["x", "both"]) -> None:

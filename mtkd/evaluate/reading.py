@@ -97,8 +97,11 @@ def _test(entry: dict[str, Any]) -> str:
         return "no subject has it"
     p, corrected = p_value(entry["p"]), p_value(entry["p_holm"])
     p = p if p.startswith("<") else f"= {p}"
+    subjects = f"{entry['n']} subjects"
+    if entry["n_differing"] < entry["n"]:
+        subjects += f" of whom {entry['n_differing']} differ"
     return (
-        f"{entry['mean_difference']:+.3f} over {entry['n']} subjects, Wilcoxon p {p}, after correction {corrected}, "
+        f"{entry['mean_difference']:+.3f} over {subjects}, Wilcoxon p {p}, after correction {corrected}, "
         f"effect {entry['effect']:+.2f}"
     )
 

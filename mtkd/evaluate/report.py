@@ -177,7 +177,7 @@ def _comparison(entry: dict[str, Any], gaps: dict[str, Any]) -> dict[str, Any]:
         "model": entry["model"],
         "baseline": entry["baseline"],
         "metric": COLUMNS[entry["metric"]],
-        "n": entry["n"],
+        "n": f"{entry['n']} ({entry['n_differing']})",
         "difference": number(entry["mean_difference"], "+.3f"),
         "effect": number(entry["effect"], "+.2f"),
         "p_values": [p_value(entry[key]) for key in ("p", "p_holm", "p_greater", "p_signflip")],

@@ -58,15 +58,7 @@ def build_results(
     _check_folds(labelled, folds)
     models = [{"name": name, "kind": kinds[name]} for name in predictions]
     labels = _trial_labels(labelled)
-    levels: dict[str, dict[str, Any]] = {"window": {}, "trial": {}}
-    for target, class_names, bit in _targets(study):
-        chosen = {name: rows if bit is None else rows.marginal(bit) for name, rows in labelled.items()}
-        true = [label if bit is None else label >> bit & 1 for label in labels.values()]
-        counts = [true.count(index) for index in range(len(class_names))]
-        for level, blocks in levels.items():
-            rows_by_model = chosen if level == "window" else {name: rows.per_trial() for name, rows in chosen.items()}
-            best = (possible or {}).get(level) if bit is None else None
-            blocks[target] = _block(study, rows_by_model, models, class_names, counts, best)
+    levels = _levels(study, labelled, models, list(labels.values()), possible or {})
     seeds = provenance.get("seeds", [])
     protocol = {
         "n_subjects": len({subject for subject, _ in labels}),
@@ -77,6 +69,25 @@ def build_results(
     }
     results = {"schema": SCHEMA, "study": study, "protocol": protocol, "models": models, "levels": levels}
     return _plain(results | {"folds": folds, "provenance": provenance})
+
+
+def _levels(
+    study: dict[str, Any],
+    predictions: dict[str, Predictions],
+    models: list[dict[str, str]],
+    trial_labels: list[int],
+    possible: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    levels: dict[str, dict[str, Any]] = {"window": {}, "trial": {}}
+    for target, class_names, bit in _targets(study):
+        windows = {name: rows if bit is None else rows.marginal(bit) for name, rows in predictions.items()}
+        rows = {"window": windows, "trial": {name: answers.per_trial() for name, answers in windows.items()}}
+        true = [label if bit is None else label >> bit & 1 for label in trial_labels]
+        counts = [true.count(index) for index in range(len(class_names))]
+        for level, blocks in levels.items():
+            best = possible.get(level) if bit is None else None
+            blocks[target] = _block(study, rows[level], models, class_names, counts, best)
+    return levels
 
 
 def _targets(study: dict[str, Any]) -> list[tuple[str, list[str], int | None]]:

@@ -36,18 +36,20 @@ def compare(model: Mapping[str, float | None], baseline: Mapping[str, float | No
     """Paired test over subjects of one metric, ``{subject: value}`` for each of two models.
 
     Returns:
-        ``n`` subjects; ``mean_difference`` (model - baseline); ``p`` and ``p_greater``, Wilcoxon's signed-rank test
-        (Wilcoxon, 1945), two-sided and for "the model is greater"; ``p_signflip``, a two-sided permutation test of the
-        mean that flips the differences' signs, exact up to 13 subjects; ``effect``, the matched-pairs rank-biserial
-        correlation (Kerby, 2014) in [-1, 1]; ``p_smallest``, the least two-sided p that n subjects can give, 2 / 2^n.
-        Where no subject differs, p is 1 and the effect 0; without subjects all but ``n`` is nan.
+        ``n`` subjects, ``n_differing`` of them not the same; ``mean_difference`` (model - baseline); ``p`` and
+        ``p_greater``, Wilcoxon's signed-rank test (Wilcoxon, 1945), two-sided and for "the model is greater";
+        ``p_signflip``, a two-sided permutation test of the mean that flips the differences' signs, exact up to 13
+        subjects; ``effect``, the matched-pairs rank-biserial correlation (Kerby, 2014) in [-1, 1]; ``p_smallest``, the
+        least two-sided p that n subjects can give, 2 / 2^n. Where no subject differs, p is 1 and the effect 0; without
+        subjects all but the two numbers is nan.
     """
     difference = paired_differences(model, baseline)
     if not difference.size:
         keys = ("mean_difference", "p", "p_greater", "p_signflip", "effect", "p_smallest")
-        return {"n": 0} | dict.fromkeys(keys, NAN)
+        return {"n": 0, "n_differing": 0} | dict.fromkeys(keys, NAN)
     return {
         "n": int(difference.size),
+        "n_differing": int(np.count_nonzero(difference)),
         "mean_difference": float(difference.mean()),
         "p": signed_rank(difference),
         "p_greater": signed_rank(difference, "greater"),
@@ -75,7 +77,7 @@ def rank_biserial(difference: NDArray) -> float:
     """Matched-pairs rank-biserial correlation (Kerby, 2014): favourable minus unfavourable share of the rank sum.
 
     1 when all differences are positive, -1 when all are negative, 0 when the ranks balance. Zeros are left out, as
-    Wilcoxon's test does.
+    Wilcoxon's test does, so that a few subjects can make a large effect: read it beside their number.
     """
     nonzero = difference[difference != 0]
     if not nonzero.size:
@@ -88,6 +90,8 @@ def sign_flip(difference: NDArray, alternative: str = "two-sided", resamples: in
     """p of the mean difference under random signs: exact where ``2 ** n <= resamples``, else drawn."""
     if not difference.any():
         return 1.0
+    if difference.size == 1:  # which scipy refuses: two outcomes, so that one side has at least a half
+        return 0.5 if alternative == "greater" and difference[0] > 0 else 1.0
     test = permutation_test(
         (difference,),
         lambda sample, axis: np.mean(sample, axis=axis),

@@ -12,15 +12,14 @@ from mtkd.layers.standardize import Standardize
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 
-_KERNEL = 7
 _LOG_FLOOR = 1e-4  # of a standardised signal's variance
 
 
 class WindowEncoder(nn.Module):
     """Strided convolutions over the raw samples beside the log spectrum and the level of each channel.
 
-    Nothing outside the window is seen, so a sequence of windows stays causal. Channels that are not valid enter as their
-    training mean and are told apart by their mask.
+    Nothing outside the window is seen, so a sequence of windows stays causal. Channels that are not valid enter as
+    their training mean and are told apart by their mask.
 
     Args:
         layout: channels and rate (hertz) of the modality.
@@ -36,15 +35,13 @@ class WindowEncoder(nn.Module):
         self.scale = Standardize((n_chans,))
         self.spectrum_scale = Standardize((n_chans, len(self.bands)))
         self.convolutions = nn.Sequential(
-            nn.Conv1d(n_chans, width, _KERNEL, stride=2, padding=_KERNEL // 2),
+            nn.Conv1d(n_chans, width, 9, stride=4, padding=4),
             nn.GroupNorm(1, width),
             nn.GELU(),
-            nn.Conv1d(width, width, _KERNEL, stride=2, padding=_KERNEL // 2, groups=width),
-            nn.Conv1d(width, width, 1),
+            nn.Conv1d(width, width, 5, stride=2, padding=2),
             nn.GELU(),
             # dilated, to span the time between two heart beats
-            nn.Conv1d(width, width, _KERNEL, padding="same", dilation=4, groups=width),
-            nn.Conv1d(width, width, 1),
+            nn.Conv1d(width, width, 5, padding="same", dilation=4),
             nn.GELU(),
         )
         n_inputs = 2 * width + n_chans * (len(self.bands) + 2)

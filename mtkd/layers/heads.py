@@ -12,7 +12,8 @@ class TeacherSignal:
     """What a teacher says of each window of some trials; the student answers in the same type.
 
     ``confidence`` in (0, 1) is the probability the model gives the true class, as it believes without seeing a label.
-    ``mask`` is false where a trial has no such window. ``fingerprint`` is that of what made it, empty while it is trained.
+    ``mask`` is false where a trial has no such window. ``fingerprint`` is that of what made it, empty while it is
+    trained.
     """
 
     logits: Float[Tensor, "batch step class"]
@@ -25,8 +26,8 @@ class TeacherSignal:
 class Heads(nn.Module):
     """A class head and a confidence head over the same features.
 
-    The confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) does not send its gradient back into the features: it reads
-    what the class head reads and must not change it.
+    The confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) does not send its gradient back into the features:
+    it reads what the class head reads and must not change it.
     """
 
     def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:

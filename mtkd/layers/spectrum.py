@@ -20,7 +20,7 @@ def band_power(
     n_times = signal.shape[-1]
     taper = torch.hann_window(n_times, device=signal.device, dtype=signal.dtype)
     spectrum = torch.fft.rfft((signal - signal.mean(-1, keepdim=True)) * taper)
-    power = 2 * spectrum.abs().square() / (n_times * taper.square().sum())
+    power = 2 * (spectrum.real.square() + spectrum.imag.square()) / (n_times * taper.square().sum())
     freqs = torch.fft.rfftfreq(n_times, 1 / sfreq, device=signal.device)
     chosen = torch.stack([(freqs >= low) & (freqs < high) for low, high in bands], dim=1)
     return power @ chosen.to(power.dtype)

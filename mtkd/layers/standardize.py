@@ -26,7 +26,7 @@ class Standardize(nn.Module):
         values: Iterable[tuple[Float[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]],
         total: Callable[[Tensor], Tensor],
     ) -> None:
-        """Fit on pairs of values and masks; ``total`` sums a tensor over all ranks, so that each reads only its share."""
+        """Fit on pairs of values and masks; ``total`` sums a tensor over all ranks, each of which reads its share."""
         sums = torch.zeros(3, *self.mean.shape, dtype=torch.float64)
         for value, mask in values:
             exact, counted = value.double(), mask.double()

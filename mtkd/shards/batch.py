@@ -20,8 +20,8 @@ UNLABELLED = -1
 class Batch:
     """Some trials cut into steps (windows, or the temporal teacher's patches).
 
-    ``signals`` in SI units, zero where ``valid`` is false. ``steps`` is false where a trial is padded to the longest, and
-    throughout for a trial that only fills a rank's share. ``labels`` holds the class of the trial, -1 without one.
+    ``signals`` in SI units, zero where ``valid`` is false. ``steps`` is false where a trial is padded to the longest,
+    and throughout for a trial that only fills a rank's share. ``labels`` holds the class of the trial, -1 without one.
     """
 
     signals: dict[Modality, Float[Tensor, "batch step chan time"]]
@@ -47,7 +47,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cutter:
-    """Reads trials of a shard set and cuts them: which modalities, on which channels, at which windows, with which labels."""
+    """Reads trials and cuts them: which modalities, on which channels, at which windows, with which labels."""
 
     shards: ShardSet
     layouts: dict[Modality, Layout]
@@ -59,7 +59,7 @@ class Cutter:
         return n_windows(sample.duration_s, self.windows.window_s, self.windows.hop_s)
 
     def label(self, sample: Sample) -> int:
-        """The class index: bit i is set where the i-th rating lies above its threshold; -1 where a rating is missing."""
+        """The class index: bit i is set where the i-th rating lies above its threshold; -1 without all ratings."""
         if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in self.labels):
             return UNLABELLED
         return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(self.labels.items()))

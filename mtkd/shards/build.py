@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from mtkd.config import Modality, Signals, Study
+from mtkd.config import Modality, Study
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import sha256
@@ -63,7 +63,12 @@ def open_shards(study: Study) -> tuple[Unit, ShardSet]:
     return unit, ShardSet(unit.folder)
 
 
-def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
+def recordings(study: Study) -> dict[Path, str]:
+    """The study's files with the subject of each.
+
+    Raises:
+        MtkdError: there are none, or a subject that the study names has none.
+    """
     folder = raw_folder(study)
     files = _READERS[study.data.reader].sources(folder, study.data)
     wanted = study.data.subjects
@@ -74,6 +79,11 @@ def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
         files = {path: subject for path, subject in files.items() if subject in wanted}
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {study.data.reader!r} takes")
+    return files
+
+
+def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
+    files = recordings(study)
     inputs = {
         "stage": "shards",
         "version": VERSION,
@@ -127,19 +137,27 @@ def _trials(path: Path, study: Study) -> Iterator[tuple[Span, dict[Modality, Sig
     for recording in _READERS[study.data.reader].read(path, study.data):
         absent = [name for name in study.signals.modalities if name not in modalities_of(recording)]
         if absent and study.data.absent == "refuse":
-            raise MtkdError(f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)")
+            raise MtkdError(
+                f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)"
+            )
         yield from preprocess(recording, study.signals)
 
 
 def _summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
     samples: list[SampleInfo] = [sample for group in shards.values() for sample in group]
-    rated = {rating: [sample.ratings[rating] for sample in samples if rating in sample.ratings] for rating in study.labels}
+    rated = {
+        rating: [sample.ratings[rating] for sample in samples if rating in sample.ratings] for rating in study.labels
+    }
     return {
         "n_subjects": len(shards),
         "n_trials": len(samples),
         "hours": round(sum(sample.duration_s for sample in samples) / 3600, 3),
-        "trials_with": {name: sum(name in sample.modalities for sample in samples) for name in study.signals.modalities},
+        "trials_with": {
+            name: sum(name in sample.modalities for sample in samples) for name in study.signals.modalities
+        },
         "share_high": {
-            rating: float(np.mean(np.array(values) > study.labels[rating])) for rating, values in rated.items() if values
+            rating: float(np.mean(np.array(values) > study.labels[rating]))
+            for rating, values in rated.items()
+            if values
         },
     }

@@ -12,9 +12,9 @@ from mtkd.shards.batch import Batch, Cutter
 class RankBatches(Sampler[list[int]]):
     """This rank's part of every global batch of an epoch, as positions in the list of trials.
 
-    The order of the global batches depends on seed and epoch alone, never on the number of ranks or workers. Each trial comes
-    once an epoch and all ranks get equally many batches of equal size: where the last one does not divide, a rank repeats a
-    trial as filler, marked by a negative position ``~i``.
+    The order of the global batches depends on seed and epoch alone, never on the number of ranks or workers. Each
+    trial comes once an epoch and all ranks get equally many batches of equal size: where the last one does not divide,
+    a rank repeats a trial as filler, marked by a negative position ``~i``.
     """
 
     def __init__(self, n_trials: int, batch_size: int, rank: int, world: int, seed: int, shuffle: bool) -> None:
@@ -83,4 +83,6 @@ class Loader:
 
     def _collate(self, positions: list[int]) -> Batch:
         filler = sum(position < 0 for position in positions)
-        return self.cutter.batch([self.keys[position if position >= 0 else ~position] for position in positions], filler)
+        return self.cutter.batch(
+            [self.keys[position if position >= 0 else ~position] for position in positions], filler
+        )

@@ -1,6 +1,5 @@
 """Writing one tar of samples and its part of the index."""
 
-import os
 import tarfile
 import zlib
 from collections.abc import Iterable
@@ -22,7 +21,10 @@ def write_shard(path: Path, samples: Iterable[tuple[SampleInfo, dict[str, bytes]
     """
     infos: dict[str, SampleInfo] = {}
     with publish_file(path) as aside:
-        with aside.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0, user="mtkd", group="mtkd") as tar:
+        with (
+            aside.open("wb") as file,
+            webdataset.TarWriter(file, encoder=False, mtime=0, user="mtkd", group="mtkd") as tar,
+        ):
             for info, members in samples:
                 if info.key in infos:
                     raise MtkdError(f"{path}: the trial {info.key} comes twice")
@@ -36,7 +38,7 @@ def _index(path: Path) -> dict[str, dict[str, Member]]:
     found: dict[str, dict[str, Member]] = {}
     with tarfile.open(path) as tar, path.open("rb") as file:
         for member in tar:
-            key, _, name = os.path.basename(member.name).partition(".")
+            key, _, name = Path(member.name).name.partition(".")
             file.seek(member.offset_data)
             crc32 = zlib.crc32(file.read(member.size))
             found.setdefault(key, {})[name] = Member(offset=member.offset_data, size=member.size, crc32=crc32)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from mtkd.config import Modality
+from mtkd.config import Kind, Modality
 from mtkd.errors import MtkdError
 
 MNE_TYPE: dict[Modality, str] = {
@@ -33,10 +33,40 @@ UNIT: dict[Modality, str] = {
 _TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
 _TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
 
-GENEVA = (
-    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz "
-    "Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
-).split()
+GENEVA = [
+    "Fp1",
+    "AF3",
+    "F3",
+    "F7",
+    "FC5",
+    "FC1",
+    "C3",
+    "T7",
+    "CP5",
+    "CP1",
+    "P3",
+    "P7",
+    "PO3",
+    "O1",
+    "Oz",
+    "Pz",
+    "Fp2",
+    "AF4",
+    "Fz",
+    "F4",
+    "F8",
+    "FC6",
+    "FC2",
+    "Cz",
+    "C4",
+    "T8",
+    "CP6",
+    "CP2",
+    "P4",
+    "P8",
+    "PO4",
+    "O2",
+]
 
 
 def conductance(resistance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -58,15 +88,13 @@ def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Floa
     raise MtkdError(f"{source}: skin conductance in the unit {unit!r}; known are {', '.join([*_TO_SIEMENS, *_TO_OHM])}")
 
 
-def type_channels(
-    ch_names: list[str], patterns: Mapping[str, Modality | str], source: str
-) -> dict[str, Modality | str]:
+def type_channels(ch_names: list[str], patterns: Mapping[str, Kind], source: str) -> dict[str, Kind]:
     """Give every channel the modality of the first pattern (shell style) it matches.
 
     Raises:
         MtkdError: a channel matches none, so that nothing is typed by accident.
     """
-    typed: dict[str, Modality | str] = {}
+    typed: dict[str, Kind] = {}
     for name in ch_names:
         found = next((kind for pattern, kind in patterns.items() if fnmatch.fnmatchcase(name, pattern)), None)
         if found is None:

@@ -17,7 +17,8 @@ def fetch(folder: Path, say: Callable[[str], None]) -> Path:
     """
     import pooch
 
-    sums = dict(reversed(line.split()) for line in _SUMS.read_text().splitlines())  # type: ignore[misc]
+    pairs = (line.split() for line in _SUMS.read_text().splitlines())
+    sums = {name: digest for digest, name in pairs}
     fetcher = pooch.create(folder, EEGMAT, registry={name: f"sha256:{digest}" for name, digest in sums.items()})
     for count, name in enumerate(sums, start=1):
         if not (folder / name).exists():

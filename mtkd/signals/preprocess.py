@@ -17,8 +17,8 @@ ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
 class Signal:
     """One modality of one trial.
 
-    ``data`` (n_chans, n_times) in SI units, 0 where ``valid`` is false; ``valid`` (n_chans, n_secs) says for every started
-    second whether the sensor gave a signal; ``sfreq`` in hertz.
+    ``data`` (n_chans, n_times) in SI units, 0 where ``valid`` is false; ``valid`` (n_chans, n_secs) says for every
+    started second whether the sensor gave a signal; ``sfreq`` in hertz.
     """
 
     data: Float[np.ndarray, "n_chans n_times"]
@@ -60,7 +60,7 @@ def _process(recording: Recording, modality: Modality, signals: Signals) -> Sign
 
 
 def _fill(data: np.ndarray, sfreq: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bridge NaN linearly, so that a filter survives, and say which seconds were whole. A flat channel is invalid throughout."""
+    """Bridge NaN linearly, so that a filter survives, and say which seconds were whole (of a flat channel none)."""
     finite = np.isfinite(data)
     n_secs = int(np.ceil(data.shape[1] / sfreq - 1e-9))
     starts = np.round(np.arange(n_secs) * sfreq).astype(int)
@@ -77,7 +77,9 @@ def _filter(data: np.ndarray, sfreq: float, settings: ModalitySignals, source: s
     low, high = settings.band
     causal = settings.phase == "causal"
     if high is not None and high >= sfreq / 2:
-        raise MtkdError(f"{source}: signals.modalities.{modality}.band reaches {high:g} Hz, the recording {sfreq / 2:g} Hz")
+        raise MtkdError(
+            f"{source}: signals.modalities.{modality}.band reaches {high:g} Hz, the recording {sfreq / 2:g} Hz"
+        )
     if causal and settings.sfreq < sfreq:
         high = min(high or np.inf, ANTI_ALIAS * settings.sfreq)
     if low is None and high is None:
@@ -98,14 +100,14 @@ def _resample(data: np.ndarray, sfreq: float, settings: ModalitySignals, source:
     step = sfreq / settings.sfreq
     if step < 1 or not float(step).is_integer():
         raise MtkdError(
-            f"{source}: signals.modalities.{modality}.sfreq = {settings.sfreq:g} Hz is no whole fraction of {sfreq:g} Hz, "
-            "which a causal filter needs"
+            f"{source}: signals.modalities.{modality}.sfreq = {settings.sfreq:g} Hz is no whole fraction of "
+            f"{sfreq:g} Hz, which a causal filter needs"
         )
     return np.ascontiguousarray(data[:, :: int(step)])
 
 
 def _cut(signal: Signal, span: Span) -> Signal:
-    start, stop = (int(round(edge * signal.sfreq)) for edge in (span.start_s, span.stop_s))
+    start, stop = (round(edge * signal.sfreq) for edge in (span.start_s, span.stop_s))
     data = signal.data[:, start:stop]
     n_secs = int(np.ceil(data.shape[1] / signal.sfreq - 1e-9))
     # A trial may start inside a second of the recording: its own seconds are whole where all they touch are.

@@ -11,7 +11,8 @@ from mtkd.config import Modality
 class Span:
     """One trial inside a recording.
 
-    ``start_s`` and ``stop_s`` count from the recording's start. ``ratings`` may be empty: an unlabelled trial still teaches.
+    ``start_s`` and ``stop_s`` count from the recording's start. ``ratings`` may be empty: an unlabelled trial still
+    teaches.
     """
 
     name: str

@@ -51,6 +51,7 @@ N_EEG = 32
 Course = Mapping[str, ndarray]  # parameter: its natural value (n_times,)
 Band = tuple[float, float]  # Hz
 Shape = Callable[[ndarray], ndarray]  # amplitude over frequency
+WEARABLE = "wearable.edf"
 WEARABLE_SUBJECT = 100  # beyond the largest n_subjects
 WEARABLE_TRIALS = 3
 WEARABLE_UNITS = {"zEMG": "uV", "tEMG": "uV", "GSR": "uS", "Resp": "", "Plet": "", "Temp": "degC"}
@@ -64,13 +65,13 @@ POSTERIOR = ["P3", "Pz", "P4", "PO3", "PO4", "O1", "Oz", "O2"]
 REGIONS = (LEFT_FRONTAL, RIGHT_FRONTAL, TEMPORAL, FRONTOCENTRAL, POSTERIOR, ["CP1", "CP2"])
 # parameter, electrodes, band, and whether the rhythm grows (1) or weakens (-1) as the parameter grows
 RHYTHMS: tuple[tuple[str, list[str], Band, int], ...] = (
-    ("frontal_alpha_asymmetry", RIGHT_FRONTAL, (8, 13), 1),
-    ("frontal_alpha_asymmetry", LEFT_FRONTAL, (8, 13), -1),
-    ("temporal_beta", TEMPORAL, (13, 30), 1),
-    ("temporal_gamma", TEMPORAL, (30, 45), 1),
-    ("posterior_alpha", POSTERIOR, (8, 13), 1),
-    ("frontocentral_theta", FRONTOCENTRAL, (4, 8), 1),
-    ("frontocentral_beta", FRONTOCENTRAL, (13, 30), 1),
+    ("frontal_alpha_asymmetry", RIGHT_FRONTAL, (8.0, 13.0), 1),
+    ("frontal_alpha_asymmetry", LEFT_FRONTAL, (8.0, 13.0), -1),
+    ("temporal_beta", TEMPORAL, (13.0, 30.0), 1),
+    ("temporal_gamma", TEMPORAL, (30.0, 45.0), 1),
+    ("posterior_alpha", POSTERIOR, (8.0, 13.0), 1),
+    ("frontocentral_theta", FRONTOCENTRAL, (4.0, 8.0), 1),
+    ("frontocentral_beta", FRONTOCENTRAL, (13.0, 30.0), 1),
 )
 
 
@@ -91,7 +92,7 @@ def write_study(simulation: Simulation, folder: Path, progress: Callable[[str], 
     for name in Parallel(n_jobs=-1, return_as="generator_unordered")(jobs):
         progress(name)
     _write_wearable(simulation, folder)
-    progress("wearable.edf")
+    progress(WEARABLE)
 
 
 def synthesise(
@@ -172,7 +173,7 @@ def _eeg(course: Course, rng: Generator) -> Float[ndarray, "32 n_times"]:
     centre = {each.name: each.centre for each in PARAMETERS}
     eeg = np.empty((N_EEG, n_times))
     for names in REGIONS:
-        noise = _region(rng, len(names), n_times, (4, 45), lambda freqs: freqs**-0.75)
+        noise = _region(rng, len(names), n_times, (4.0, 45.0), lambda freqs: freqs**-0.75)
         eeg[[CH_NAMES.index(name) for name in names]] = BACKGROUND_UV * noise
     for parameter, names, band, sign in RHYTHMS:
         amplitude = centre[parameter] * (course[parameter] / centre[parameter]) ** sign
@@ -191,13 +192,15 @@ def _eog(course: Course, rng: Generator) -> Float[ndarray, "2 n_times"]:
     blinks[at] = 150 * sizes
     horizontal = signal.lfilter([1.0], [1.0, -np.exp(-1 / SFREQ)], jumps)
     vertical = signal.lfilter(signal.windows.hann(int(0.3 * SFREQ)), 1.0, blinks)
-    return np.stack([horizontal, vertical]) + 5 * _noise(rng, 2, len(amplitude), (0.5, 30))
+    return np.stack([horizontal, vertical]) + 5 * _noise(rng, 2, len(amplitude), (0.5, 30.0))
 
 
 def _emg(course: Course, rng: Generator) -> Float[ndarray, "2 n_times"]:
     """zEMG and tEMG, microvolt."""
     amplitude = np.stack([course["zygomatic"], course["trapezius"]])
-    return amplitude * _noise(rng, 2, amplitude.shape[1], (10, 60)) + _noise(rng, 2, amplitude.shape[1], (1, 60))
+    return amplitude * _noise(rng, 2, amplitude.shape[1], (10.0, 60.0)) + _noise(
+        rng, 2, amplitude.shape[1], (1.0, 60.0)
+    )
 
 
 def _conductance(course: Course, constant: float, rng: Generator) -> Float[ndarray, " n_times"]:
@@ -210,14 +213,14 @@ def _conductance(course: Course, constant: float, rng: Generator) -> Float[ndarr
     response = np.exp(-seconds / 4) - np.exp(-seconds / 0.5)
     phasic = signal.fftconvolve(impulses, response / response.max())[:n_times]
     tonic = (4 + np.tanh(constant)) * (1 + 0.01 * _noise(rng, 1, n_times, (0.015, 0.05))[0])
-    return tonic + np.maximum(phasic, 0) + 0.003 * _noise(rng, 1, n_times, (0.1, 50))[0]
+    return tonic + np.maximum(phasic, 0) + 0.003 * _noise(rng, 1, n_times, (0.1, 50.0))[0]
 
 
 def _respiration(course: Course, rng: Generator) -> Float[ndarray, " n_times"]:
     """Belt, arbitrary unit."""
     depth = course["respiration_depth"]
     phase = 2 * np.pi * (np.cumsum(course["respiration_rate"]) / SFREQ + rng.uniform())
-    noise = _noise(rng, 1, len(depth), (0.02, 5))[0]
+    noise = _noise(rng, 1, len(depth), (0.02, 5.0))[0]
     return depth * (np.sin(phase) + 0.2 * np.sin(2 * phase)) + 15 * noise
 
 
@@ -227,7 +230,7 @@ def _pulse(course: Course, constant: float, rng: Generator) -> Float[ndarray, " 
     variability = 0.025 * _noise(rng, 1, n_times, (0.04, 0.4))[0]
     phase = (np.cumsum(course["heart_rate"] / 60 + variability) / SFREQ + rng.uniform()) % 1
     beat = np.exp(-(((phase - 0.3) / 0.08) ** 2) / 2) + 0.35 * np.exp(-(((phase - 0.62) / 0.09) ** 2) / 2)
-    wander, noise = _noise(rng, 1, n_times, (0.05, 0.4))[0], _noise(rng, 1, n_times, (0.5, 20))[0]
+    wander, noise = _noise(rng, 1, n_times, (0.05, 0.4))[0], _noise(rng, 1, n_times, (0.5, 20.0))[0]
     return 1000 * np.exp(0.2 * constant) * (beat + 0.05 * wander + 0.02 * noise)
 
 
@@ -235,7 +238,7 @@ def _temperature(course: Course, constant: float, rng: Generator) -> Float[ndarr
     """Skin, degree Celsius."""
     slope = course["temperature_slope"]
     drift = 0.01 * _noise(rng, 1, len(slope), (0.015, 0.05))[0]
-    return 33 + 0.7 * constant + np.cumsum(slope) / SFREQ + drift + 0.002 * _noise(rng, 1, len(slope), (0.1, 50))[0]
+    return 33 + 0.7 * constant + np.cumsum(slope) / SFREQ + drift + 0.002 * _noise(rng, 1, len(slope), (0.1, 50.0))[0]
 
 
 def _write_subject(simulation: Simulation, subject: int, folder: Path) -> str:
@@ -291,7 +294,7 @@ def _write_wearable(simulation: Simulation, folder: Path) -> None:
     starts_s = [index * (BASELINE_S + TRIAL_S) + BASELINE_S for index in range(WEARABLE_TRIALS)]
     rows = zip(starts_s, trials.ratings, strict=True)
     table = [f"{start},{start + TRIAL_S},{valence:.6f},{arousal:.6f}\n" for start, (valence, arousal, *_) in rows]
-    with publish_file(folder / "wearable.edf") as aside:
+    with publish_file(folder / WEARABLE) as aside:
         edfio.Edf(signals).write(aside)
     with publish_file(folder / "wearable.csv") as aside:
         aside.write_text("".join(["start_s,stop_s,valence,arousal\n", *table]), encoding="utf-8")

@@ -103,7 +103,10 @@ def seed_all(seed: int, fold: Fold) -> None:
 
 def report_epoch(stage: str, fold: Fold, epoch: int, means: dict[str, float]) -> None:
     """Say how an epoch went."""
-    say(stage, f"fold {fold.index} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}")
+    say(
+        stage,
+        f"fold {fold.index} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}",
+    )
 
 
 def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
@@ -111,8 +114,9 @@ def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
     measured = unit.manifest().measured
     say(
         stage,
-        f"{name + ', ' if name else ''}fold {fold.index}: trained {measured['n_parameters']:,} parameters in {measured['seconds']:.0f} s, "
-        f"epoch {measured['best_epoch']} of {measured['n_epochs']} kept, validation {measured['best']['val/class']:.3f}",
+        f"{name + ', ' if name else ''}fold {fold.index}: "
+        f"trained {measured['n_parameters']:,} parameters in {measured['seconds']:.0f} s, "
+        f"kept epoch {measured['best_epoch']} of {measured['n_epochs']}, loss {measured['best']['val/class']:.3f}",
     )
 
 

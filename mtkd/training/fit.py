@@ -45,8 +45,8 @@ def fit(
 ) -> History:
     """Train until the validation subjects' class loss stops falling; leave the best epoch's weights in ``model``.
 
-    ``watch`` is told every epoch's measurements and may raise to stop. Gradients are the mean over the windows of the global
-    batch, whatever the number of ranks.
+    ``watch`` is told every epoch's measurements and may raise to stop. Gradients are the mean over the windows of the
+    global batch, whatever the number of ranks.
 
     Raises:
         MtkdError: the loss became NaN.

@@ -1,4 +1,4 @@
-"""Terms of a loss: a value a window, a mask and a weight each. Reducing them over all ranks is the training loop's work."""
+"""Terms of a loss: a value a window, a mask and a weight each; the training loop reduces them over all ranks."""
 
 from dataclasses import dataclass
 

@@ -13,10 +13,11 @@ from mtkd.files import read_json
 
 
 class Runtime:
-    """One process of a training. ``deepspeed`` is the path of a DeepSpeed configuration, None for a single process without it."""
+    """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
     def __init__(self, optim: Optim, deepspeed: str | None = None) -> None:
-        # DeepSpeed looks at this when it is imported; on a machine without GPU it would otherwise guess from what is installed.
+        # DeepSpeed looks at this when it is imported; on a machine without GPU it would otherwise guess from what is
+        # installed.
         if deepspeed and not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from accelerate import Accelerator
@@ -25,6 +26,7 @@ class Runtime:
         launched = int(os.environ.get("WORLD_SIZE", "1"))
         if deepspeed is None and launched > 1:
             raise MtkdError(f"temporal.deepspeed is null, but accelerate started {launched} ranks")
+        self._deepspeed, self._optim = deepspeed is not None, optim
         plugin, handlers = None, []
         if deepspeed is not None:
             plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim, launched))
@@ -33,7 +35,8 @@ class Runtime:
         self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
-        self._deepspeed, self._optim = deepspeed is not None, optim
+        if not self._deepspeed and self.device.type == "cpu":
+            torch.set_num_threads(1)  # networks this small lose more by waking threads than they gain
         if self.world != launched:
             raise MtkdError(f"accelerate started {launched} ranks, but the runtime sees {self.world}")
 
@@ -53,7 +56,7 @@ class Runtime:
         return prepared, wrapped
 
     def step(self, model: nn.Module, optimizer: Any, loss: Tensor) -> None:
-        """Backward, clip and update. DeepSpeed does all three inside ``backward``, with the clipping of its configuration."""
+        """Backward, clip and update. DeepSpeed does all three in ``backward``, clipping as its configuration says."""
         self.accelerator.backward(loss)
         if not self._deepspeed:
             nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
@@ -79,7 +82,9 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
     if not Path(path).is_file():
         raise MtkdError(f"temporal.deepspeed = {path}: no such file")
     if optim.batch_size % world:
-        raise MtkdError(f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks")
+        raise MtkdError(
+            f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks"
+        )
     config = read_json(Path(path))
     for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
         if config.get(key, "auto") != "auto":

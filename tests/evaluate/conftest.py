@@ -1,5 +1,6 @@
 """A realistic synthetic study: subjects differ, windows of a trial share noise, models differ in what they see."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,10 +133,25 @@ def _importance() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def make_example() -> Callable[..., Example]:
+    return example
+
+
+@pytest.fixture(scope="session")
 def quadrants() -> Example:
-    return example(["valence", "arousal"])
+    return example(["valence", "arousal"], n_subjects=7, n_trials=20, n_windows=5)
 
 
 @pytest.fixture(scope="session")
 def binary() -> Example:
-    return example(["workload"], n_trials=16, n_windows=5)
+    return example(["workload"], n_subjects=8, n_trials=16, n_windows=5)
+
+
+@pytest.fixture(scope="session")
+def quadrant_results(quadrants: Example) -> dict[str, Any]:
+    return quadrants.results()
+
+
+@pytest.fixture(scope="session")
+def binary_results(binary: Example) -> dict[str, Any]:
+    return binary.results()

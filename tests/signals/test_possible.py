@@ -99,7 +99,7 @@ def test_limits():
     assert perfect.auroc == pytest.approx(1, abs=1e-6)
     noisy_labels = silent.model_copy(update={"label_noise": 0.5})
     limit = 0.5 + np.arcsin(np.sqrt(0.75)) / np.pi
-    assert possible(noisy_labels, ALL, DRIVES, 6, 6)["trial"].balanced_accuracy == pytest.approx(limit**2, abs=1e-3)
+    assert possible(noisy_labels, ALL, DRIVES, 6.0, 6.0)["trial"].balanced_accuracy == pytest.approx(limit**2, abs=1e-3)
     nothing = possible(Simulation(), [], DRIVES, 6.0, 6.0)["trial"]
     assert nothing.balanced_accuracy == pytest.approx(0.25)
     assert nothing.auroc == pytest.approx(0.5)
@@ -146,7 +146,14 @@ def test_the_order_of_the_ratings_is_the_order_of_the_bits():
 
 @pytest.mark.parametrize(
     ("ratings", "window_s", "hop_s"),
-    [(["liking"], 6, 6), ([], 6, 6), (["valence", "valence"], 6, 6), (DRIVES, 61, 6), (DRIVES, 0, 6), (DRIVES, 6, 0)],
+    [
+        (["liking"], 6.0, 6.0),
+        ([], 6.0, 6.0),
+        (["valence", "valence"], 6.0, 6.0),
+        (DRIVES, 61.0, 6.0),
+        (DRIVES, 0.0, 6.0),
+        (DRIVES, 6.0, 0.0),
+    ],
 )
 def test_what_the_model_does_not_know_is_refused(ratings, window_s, hop_s):
     with pytest.raises(MtkdError):

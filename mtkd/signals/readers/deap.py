@@ -1,6 +1,7 @@
 """DEAP's preprocessed Python files, ``sNN.dat`` (Koelstra et al., IEEE Trans. Affective Computing 2012).
 
-``data`` (n_trials, 40, n_times) at 128 Hz, the first ``baseline_s`` before the stimulus; ``labels`` (n_trials, 4), 1 to 9.
+``data`` (n_trials, 40, n_times) at 128 Hz, the first ``baseline_s`` before the stimulus; ``labels`` (n_trials, 4), 1
+to 9.
 """
 
 import re
@@ -47,7 +48,9 @@ def read(path: Path, data: Data) -> Iterator[Recording]:
     signals, labels = _checked(content, path)
     n_times = signals.shape[2]
     if n_times <= data.baseline_s * SFREQ:
-        raise MtkdError(f"{path}: trials of {n_times / SFREQ:g} s hold nothing after a baseline of {data.baseline_s:g} s")
+        raise MtkdError(
+            f"{path}: trials of {n_times / SFREQ:g} s hold nothing after a baseline of {data.baseline_s:g} s"
+        )
     info = mne.create_info(list(CHANNELS), SFREQ, [MNE_TYPE[kind] for kind in CHANNELS.values()])
     for index, (trial, ratings) in enumerate(zip(signals, labels, strict=True), start=1):
         span = Span(

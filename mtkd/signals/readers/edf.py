@@ -1,6 +1,7 @@
 """EDF and BDF files, one trial each: subject and condition stand in the file name.
 
-A study names the pattern ("Subject{subject}_{condition}.edf"), what each condition means, and the modality of each channel.
+A study names the pattern ("Subject{subject}_{condition}.edf"), what each condition means, and the modality of each
+channel.
 """
 
 import re
@@ -8,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mne
-import numpy as np
 
-from mtkd.config import Condition, Data, Modality
+from mtkd.config import Condition, Data, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import MNE_TYPE, plain_name, to_siemens, type_channels
 from mtkd.signals.recording import Recording, Span
@@ -39,7 +39,7 @@ def read(path: Path, data: Data) -> Iterator[Recording]:
     yield Recording(raw, found["subject"], str(path), modality, [span])
 
 
-def read_raw(path: Path, channels: Mapping[str, Modality | str]) -> tuple[mne.io.BaseRaw, dict[str, Modality]]:
+def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, dict[str, Modality]]:
     """Any file MNE reads, in SI units, with the modality of every channel kept.
 
     Raises:
@@ -47,22 +47,25 @@ def read_raw(path: Path, channels: Mapping[str, Modality | str]) -> tuple[mne.io
     """
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
-    if path.suffix.lower() in {".edf", ".bdf"}:
-        _check_size(path)
+    units = _physical_dimensions(path) if path.suffix.lower() in {".edf", ".bdf"} else {}
     try:
         raw = mne.io.read_raw(path, preload=True, verbose="error")
     except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
-        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {' '.join(str(error).split())})") from None
+        raise MtkdError(
+            f"{path}: not readable by MNE ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from None
     typed = type_channels(raw.ch_names, channels, str(path))
     kept = {name: kind for name, kind in typed.items() if kind != "ignore"}
     if not kept:
         raise MtkdError(f"{path}: no channel is left that the study asks for")
     raw.pick(list(kept))
-    units = getattr(raw, "_orig_units", {})
     for name, kind in kept.items():
         if kind == "eda":
-            raw.apply_function(to_siemens, picks=[name], unit=units.get(name, "S"), source=str(path), verbose="error")
-    raw.set_channel_types({name: MNE_TYPE[kind] for name, kind in kept.items()}, on_unit_change="ignore", verbose="error")
+            unit = units.get(name, "S")
+            raw.apply_function(to_siemens, picks=[name], unit=unit, source=str(path), verbose="error")
+    raw.set_channel_types(
+        {name: MNE_TYPE[kind] for name, kind in kept.items()}, on_unit_change="ignore", verbose="error"
+    )
     renamed = {name: plain_name(name) for name in kept}
     if len(set(renamed.values())) < len(renamed):
         raise MtkdError(f"{path}: two channels share a name")
@@ -82,24 +85,40 @@ def _limits(condition: Condition, duration_s: float, path: Path) -> tuple[float,
     stop_s = duration_s if condition.stop_s is None else condition.stop_s
     stop_s = stop_s if stop_s >= 0 else duration_s + stop_s
     if not 0 <= start_s < stop_s <= duration_s + 1e-6:
-        raise MtkdError(f"{path}: {duration_s:g} s long, too short for the study's cut from {start_s:g} s to {stop_s:g} s")
+        raise MtkdError(
+            f"{path}: {duration_s:g} s long, too short for the study's cut from {start_s:g} s to {stop_s:g} s"
+        )
     return start_s, stop_s
 
 
-def _check_size(path: Path) -> None:
-    """MNE only warns of a file shorter than its header says, and reads what is there."""
-    header = path.read_bytes()[:256] if path.stat().st_size < 256 else _head(path, 256)
-    sample_bytes = 3 if header[:1] == b"\xff" else 2
+def _physical_dimensions(path: Path) -> dict[str, str]:
+    """The unit of each channel as the header says it: MNE forgets those it does not know, such as "uS".
+
+    Raises:
+        MtkdError: the header makes no sense, or the file is shorter than it promises (MNE would read what is there).
+    """
+    fixed = _head(path, 256)
+    sample_bytes = 3 if fixed[:1] == b"\xff" else 2
     try:
-        header_bytes, n_records, n_signals = int(header[184:192]), int(header[236:244]), int(header[252:256])
-        per_record = np.array(_head(path, header_bytes)[256 + n_signals * 216 :][: n_signals * 8].decode("ascii").split(), int)
-        if n_signals < 1 or len(per_record) != n_signals:
-            raise ValueError("no signals")
+        header_bytes, n_records, n_signals = int(fixed[184:192]), int(fixed[236:244]), int(fixed[252:256])
+        if not 0 < n_signals <= 4096 or header_bytes != 256 * (1 + n_signals):
+            raise ValueError("its sizes do not agree")
+        header = _head(path, header_bytes)
+        n_samples = [int(header[start : start + 8]) for start in range(256 + n_signals * 216, 256 + n_signals * 224, 8)]
     except ValueError:
         raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
-    expected = header_bytes + n_records * int(per_record.sum()) * sample_bytes
+    expected = header_bytes + n_records * sum(n_samples) * sample_bytes
     if n_records >= 0 and path.stat().st_size < expected:
         raise MtkdError(f"{path}: truncated, {path.stat().st_size} bytes of the {expected} its header promises")
+    fields = (
+        header[256:].decode("latin1")[first : first + n_signals * size]
+        for first, size in ((0, 16), (n_signals * 96, 8))
+    )
+    names, units = (
+        [text[i : i + len(text) // n_signals].strip() for i in range(0, len(text), len(text) // n_signals)]
+        for text in fields
+    )
+    return dict(zip(names, units, strict=True))
 
 
 def _head(path: Path, n_bytes: int) -> bytes:

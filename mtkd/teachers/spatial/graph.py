@@ -14,12 +14,12 @@ from mtkd.errors import MtkdError
 def _positions() -> dict[str, np.ndarray]:
     import mne
 
-    montage = mne.channels.make_standard_montage("standard_1005")
+    montage = mne.channels.make_standard_montage("colin27_1005")
     return {name.lower(): place for name, place in montage.get_positions()["ch_pos"].items()}
 
 
 def electrode_positions(ch_names: list[str]) -> Float[Tensor, "node 3"]:
-    """Places on a standard head, metre (MNE's standard_1005, which knows the old names T3 to T6 too).
+    """Places on a standard head, metre (MNE's colin27_1005, which knows the old names T3 to T6 too).
 
     Raises:
         MtkdError: an electrode is not in the montage.

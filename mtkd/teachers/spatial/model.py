@@ -1,5 +1,6 @@
 """The spatial teacher: a graph network over electrodes that carry band-wise differential entropy."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -23,7 +24,8 @@ _CONVOLUTIONS = ("GraphConv", "GCNConv", "TAGConv", "LEConv")  # those that take
 class SpatialTeacher(nn.Module):
     """Answers for windows from the EEG alone, each window by itself.
 
-    Edges join all electrodes. Their weight is the nearness on the montage plus a learned symmetric part, cut off at zero.
+    Edges join all electrodes. Their weight is the nearness on the montage plus a learned symmetric part, cut off at
+    zero.
     """
 
     edges: Tensor
@@ -41,7 +43,7 @@ class SpatialTeacher(nn.Module):
         self.learned = nn.Parameter(torch.zeros(n_chans, n_chans), requires_grad=settings.learned_adjacency)
         convolution = getattr(torch_geometric.nn, settings.conv)
         widths = [len(settings.bands)] + [width] * settings.layers
-        self.convolutions = nn.ModuleList(convolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.convolutions = nn.ModuleList(convolution(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(settings.layers))
         self.dropout = settings.dropout
         self.readout = nn.Sequential(nn.Flatten(1), nn.Linear(n_chans * width, 2 * width), nn.GELU())
@@ -57,7 +59,10 @@ class SpatialTeacher(nn.Module):
         """Fit the scale of the differential entropies on training trials."""
         self.scale.fit(
             (
-                (self._entropies(batch)[batch.steps], batch.valid["eeg"][batch.steps][..., None].expand(-1, -1, len(self.bands)))
+                (
+                    self._entropies(batch)[batch.steps],
+                    batch.valid["eeg"][batch.steps][..., None].expand(-1, -1, len(self.bands)),
+                )
                 for batch in batches()
             ),
             total,

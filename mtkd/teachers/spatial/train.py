@@ -73,6 +73,8 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
     train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
     val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(functools.partial(iter, train), runtime.total)
-    history = fit(model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime)
+    history = fit(
+        model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime
+    )
     with unit.build() as (folder, measured):
         write_trained(folder, measured, model, history, runtime.engine)

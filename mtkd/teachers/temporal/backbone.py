@@ -27,14 +27,17 @@ class Source:
     @property
     def digest(self) -> str:
         """Fingerprint of configuration and weights."""
-        wanted = [path for path in sorted(self.folder.iterdir()) if path.suffix in _WEIGHTS or path.name == "config.json"]
+        wanted = [
+            path for path in sorted(self.folder.iterdir()) if path.suffix in _WEIGHTS or path.name == "config.json"
+        ]
         if self.gguf is not None:
             wanted = [self.folder / self.gguf]
         return fingerprint({path.name: sha256(path) for path in wanted})
 
 
 def find(backbone: str) -> Source:
-    """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a hub id.
+    """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a
+    hub id.
 
     Raises:
         MtkdError: nothing with weights is there.
@@ -57,7 +60,9 @@ def _in_folder(folder: Path, backbone: str) -> Source:
         return Source(folder, None)
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) != 1:
-        raise MtkdError(f"temporal.backbone = {backbone}: {folder} holds no safetensors and {len(ggufs)} GGUF files, not one")
+        raise MtkdError(
+            f"temporal.backbone = {backbone}: {folder} holds no safetensors and {len(ggufs)} GGUF files, not one"
+        )
     return Source(folder, ggufs[0].name)
 
 
@@ -68,15 +73,16 @@ def _from_hub(backbone: str) -> Path:
         return Path(huggingface_hub.snapshot_download(backbone, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:  # network, unknown id, gated: each has its own class
         raise MtkdError(
-            f"temporal.backbone = {backbone}: neither a file nor a folder, and the hub gives nothing ({type(error).__name__})"
+            f"temporal.backbone = {backbone}: neither file nor folder, nor on the hub ({type(error).__name__})"
         ) from None
 
 
 def unpack(study: Study) -> Unit:
     """Write the first ``layers`` of the backbone as safetensors, without its vocabulary, unless that stands already.
 
-    Signals come as embeddings, so the token embeddings are only measured: their root mean square is the size of input the
-    decoder was trained on. Every rank of every fold then loads this small folder, not the whole model, nor GGUF again.
+    Signals come as embeddings, so the token embeddings are only measured: their root mean square is the size of input
+    the decoder was trained on. Every rank of every fold then loads this small folder, not the whole model, nor GGUF
+    again.
 
     Raises:
         MtkdError: the weights cannot be loaded, or have fewer layers than asked for.
@@ -99,7 +105,7 @@ def hidden_size(study: Study) -> int:
     return int(read_json(unpack(study).folder / "config.json")["hidden_size"])
 
 
-def _cut(model: nn.Module, settings: Temporal) -> float:
+def _cut(model: Any, settings: Temporal) -> float:
     """Keep the first layers and drop the vocabulary, in place; return the token embeddings' root mean square."""
     n_layers = settings.layers or len(model.layers)
     if n_layers > len(model.layers):
@@ -118,7 +124,7 @@ def _cut(model: nn.Module, settings: Temporal) -> float:
     return rms
 
 
-def load(unit: Unit, settings: Temporal) -> tuple[nn.Module, float]:
+def load(unit: Unit, settings: Temporal) -> tuple[Any, float]:
     """The unpacked decoder, frozen, in ``dtype`` and with LoRA adapters in float32; and the size of its inputs.
 
     Raises:
@@ -139,10 +145,12 @@ def load(unit: Unit, settings: Temporal) -> tuple[nn.Module, float]:
         raise MtkdError(f"temporal.lora.target_modules: {error}") from None
 
 
-def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options: Any) -> nn.Module:
+def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options: Any) -> Any:
     import transformers
 
     try:
         return transformers.AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
     except Exception as error:  # whatever a foreign folder makes transformers raise
-        raise MtkdError(f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {error})") from None
+        raise MtkdError(
+            f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {error})"
+        ) from None

@@ -1,6 +1,7 @@
 """The temporal teacher: a trial as a sequence of tokens, one per modality and patch, through a causal decoder."""
 
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,9 +21,11 @@ _WIDTH = 32  # of the patch encoders' convolutions
 class TemporalTeacher(nn.Module):
     """Reads batches cut into patches and answers for windows.
 
-    A window's features are the hidden state at its last patch, averaged over the tokens of the modalities present there: each
-    of them knows the past, none the future.
+    A window's features are the hidden state at its last patch, averaged over the tokens of the modalities present
+    there: each of them knows the past, none the future.
     """
+
+    backbone: Any
 
     def __init__(
         self, settings: Temporal, windows: Windows, layouts: dict[Modality, Layout], n_classes: int, backbone: Unit
@@ -43,7 +46,7 @@ class TemporalTeacher(nn.Module):
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the encoders' scales on training trials."""
         for name in self.modalities:
-            self.encoders[name].fit(training_windows(batches, name), total)
+            cast(WindowEncoder, self.encoders[name]).fit(training_windows(batches, name), total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
         """Answers for all windows of the trials; ``batch`` is cut into patches without overlap."""
@@ -79,6 +82,6 @@ def causal_mask(present: Bool[Tensor, "batch token"], dtype: torch.dtype) -> Flo
     earlier = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=present.device).tril()
     itself = torch.eye(n_tokens, dtype=torch.bool, device=present.device)
     allowed = (earlier & present[:, None, :]) | itself
-    return torch.zeros(allowed.shape, dtype=dtype, device=present.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
+    return torch.zeros(allowed.shape, dtype=dtype, device=present.device).masked_fill(~allowed, torch.finfo(dtype).min)[
+        :, None
+    ]

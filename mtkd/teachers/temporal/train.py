@@ -128,7 +128,7 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
 
 
 def _launch(study: Study) -> None:
-    """Run ``accelerate launch -m mtkd temporal`` on the resolved study; its first rank's progress is printed as ours."""
+    """Run ``accelerate launch -m mtkd temporal`` on the resolved study; its first rank speaks for us."""
     config = Path(study.temporal.accelerate)
     if not config.is_file():
         raise MtkdError(f"temporal.accelerate = {config}: no such file")

@@ -1,0 +1,151 @@
+"""The stage ``predict``: a student on a recording without EEG, as a CSV and a plot."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mtkd.config import Modality, Study
+from mtkd.console import say
+from mtkd.deploy.timeline import Timeline, plot_predictions
+from mtkd.distill.settings import settings_of
+from mtkd.distill.student import Student
+from mtkd.distill.train import load_model, unit_of
+from mtkd.errors import MtkdError
+from mtkd.files import publish_file
+from mtkd.shards.batch import UNLABELLED, Batch, layouts
+from mtkd.shards.build import open_shards, raw_folder, recordings
+from mtkd.signals.preprocess import Signal, modalities_of, preprocess
+from mtkd.signals.readers.deap import CHANNELS as DEAP_CHANNELS
+from mtkd.signals.readers.edf import read_raw
+from mtkd.signals.recording import Recording, Span
+from mtkd.signals.simulated import WEARABLE
+from mtkd.signals.splits import Fold
+from mtkd.signals.windows import cut, cut_valid, n_windows
+from mtkd.teachers.common import folds_of
+
+STAGE = "predict"
+
+
+def run(study: Study) -> Path:
+    """Predict ``predict.recording`` with the students of all folds; return the CSV's path.
+
+    Without one named, a simulated study takes the wearable's recording it brings along, and any other study a
+    recording of a test subject of its first fold, of which that fold's student hears everything but the EEG.
+    """
+    path, folds = _chosen(study)
+    folder = Path(study.predict.output or Path(study.workspace) / STAGE)
+    timeline = predict_recording(study, path, folds)
+    table, picture = folder / f"{path.stem}.csv", folder / f"{path.stem}.png"
+    _write_table(table, timeline, study.class_names)
+    with publish_file(picture) as aside:
+        plot_predictions(timeline, study.class_names, path.name, aside)
+    say(STAGE, f"{len(timeline.start_s)} windows of {path}: {table} and {picture}")
+    return table
+
+
+def _chosen(study: Study) -> tuple[Path, list[Fold]]:
+    folds = folds_of(study)
+    if study.predict.recording is not None:
+        return Path(study.predict.recording), folds
+    if study.data.simulate is not None:
+        return raw_folder(study) / WEARABLE, folds
+    files = recordings(study)
+    path = next(path for path, subject in files.items() if subject == folds[0].test[0])
+    say(STAGE, f"predict.recording is not set: taking {path.name}, a test subject of fold 0, without its EEG")
+    return path, folds[:1]
+
+
+def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
+    """The mean answer of some folds' students along a recording, window by window with their states.
+
+    Raises:
+        MtkdError: the recording is not readable, has none of the student's modalities, or is shorter than a window.
+    """
+    signals = _read(study, path)
+    batches = _windows(study, path, signals)
+    answers = [_follow(model, batches) for model in _students(study, folds)]
+    probs = np.mean([probs for probs, _ in answers], axis=0)
+    confidence = np.mean([confidence for _, confidence in answers], axis=0)
+    start_s = np.arange(len(batches)) * study.windows.hop_s
+    return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
+
+
+def _students(study: Study, folds: list[Fold]) -> list[Student]:
+    _, shards = open_shards(study)
+    models = []
+    for fold in folds:
+        settings = settings_of(study, study.predict.student, fold)
+        unit = unit_of(study, fold, settings)
+        unit.manifest()
+        models.append(load_model(study, shards, settings, unit.folder))
+    return models
+
+
+def _read(study: Study, path: Path) -> dict[Modality, Signal]:
+    """The recording's signals of the student's modalities, preprocessed as its training data were."""
+    channels = study.data.channels or {**DEAP_CHANNELS, "*": "ignore"}
+    raw, typed = read_raw(path, channels)
+    wanted = {name: kind for name, kind in typed.items() if kind in study.distill.modalities}
+    if not wanted:
+        asked = ", ".join(study.distill.modalities)
+        raise MtkdError(
+            f"{path}: has none of the student's modalities ({asked}); its channels are {', '.join(raw.ch_names)}"
+        )
+    duration_s = raw.n_times / raw.info["sfreq"]
+    recording = Recording(raw.pick(list(wanted)), path.stem, str(path), wanted, [Span("whole", "", 0.0, duration_s)])
+    missing = sorted(set(study.distill.modalities) - modalities_of(recording))
+    if missing:
+        say(STAGE, f"{path.name} has no {', '.join(missing)}: masked")
+    return preprocess(recording, study.signals)[0][1]
+
+
+def _windows(study: Study, path: Path, signals: dict[Modality, Signal]) -> list[Batch]:
+    """One batch a window, on the channels the student was trained on."""
+    _, shards = open_shards(study)
+    window_s, hop_s = study.windows.window_s, study.windows.hop_s
+    duration_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
+    n_steps = n_windows(duration_s, window_s, hop_s)
+    if n_steps == 0:
+        raise MtkdError(f"{path}: {duration_s:g} s long, shorter than one window of {window_s:g} s")
+    arrays, masks = {}, {}
+    for modality, layout in layouts(shards.index.samples, study.distill.modalities).items():
+        data = np.zeros((n_steps, len(layout.ch_names), round(window_s * layout.sfreq)), np.float32)
+        valid = np.zeros((n_steps, len(layout.ch_names)), bool)
+        if modality in signals:
+            signal = signals[modality]
+            known = [row for row, name in enumerate(signal.ch_names) if name in layout.ch_names]
+            place = [layout.ch_names.index(signal.ch_names[row]) for row in known]
+            data[:, place] = cut(signal.data[known], signal.sfreq, window_s, hop_s, n_steps)
+            valid[:, place] = cut_valid(signal.valid[known], window_s, hop_s, n_steps)
+        arrays[modality], masks[modality] = torch.from_numpy(data), torch.from_numpy(valid)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    return [
+        Batch(
+            {name: array[None, k : k + 1] for name, array in arrays.items()},
+            {name: mask[None, k : k + 1] for name, mask in masks.items()},
+            one,
+            torch.tensor([UNLABELLED]),
+            [path.stem],
+        )
+        for k in range(n_steps)
+    ]
+
+
+@torch.inference_mode()
+def _follow(model: Student, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    state, probs, confidence = None, [], []
+    for batch in batches:
+        signal, state = model.step(batch, state)
+        heard = bool(signal.mask[0, 0])
+        probs.append(signal.logits[0, 0].softmax(-1).numpy() if heard else np.full(signal.logits.shape[-1], np.nan))
+        confidence.append(float(signal.confidence[0, 0]) if heard else np.nan)
+    return np.stack(probs), np.array(confidence)
+
+
+def _write_table(path: Path, timeline: Timeline, class_names: list[str]) -> None:
+    columns = ["start_s", "stop_s", *(f"p({name})" for name in class_names), "confidence"]
+    rows = np.column_stack([timeline.start_s, timeline.stop_s, timeline.probs, timeline.confidence])
+    with publish_file(path) as aside:
+        header = ",".join(f'"{name}"' if "," in name else name for name in columns)
+        np.savetxt(aside, rows, fmt="%.6g", delimiter=",", header=header, comments="")

@@ -1,0 +1,82 @@
+"""Which settings a student is trained with on a fold: the study's, or those a sweep found for it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtkd.cache.build import unit_of as cache_unit
+from mtkd.config import Distill, Study, changed
+from mtkd.errors import MtkdError
+from mtkd.shards.build import open_shards
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import common_inputs
+from mtkd.workspace import Unit, make_unit
+
+BEST = "best.yaml"
+_TEACHERS_ONLY = ("temperature", "kd", "hint", "weighting")
+
+
+class NotSweptYet(MtkdError):
+    """A student waits for the search of its settings."""
+
+
+def base_settings(study: Study, name: str) -> Distill:
+    """The ``distill`` section with the changes of one student of the table, before any sweep."""
+    return changed(study.distill, study.evaluate.students[name], f"evaluate.students.{name}")
+
+
+def settings_of(study: Study, name: str, fold: Fold) -> Distill:
+    """The settings of one student on one fold.
+
+    Raises:
+        NotSweptYet: they come from a search that has not been made.
+        MtkdError: the file they come from is missing, or says nothing of this fold.
+    """
+    base = base_settings(study, name)
+    if base.settings is None:
+        return base
+    if base.settings == "sweep":
+        unit = sweep_unit(study, fold, base)
+        if not unit.stands():
+            raise NotSweptYet(f"evaluate.students.{name} takes swept settings; run `mtkd sweep` first")
+        return apply_best(base, unit.folder / BEST, fold)
+    # A file speaks of students with teachers; what it says of losses means nothing to one without.
+    return apply_best(base, Path(base.settings), fold)
+
+
+def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
+    """``base`` with the changes that a sweep's file holds for a fold."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changes: dict[str, Any] = content["folds"][fold.index]
+        split = content["splits"][fold.index]
+    except FileNotFoundError:
+        raise MtkdError(f"distill.settings = {path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
+    if split != fold.fingerprint:
+        raise MtkdError(f"{path}: chosen on another split of the subjects than fold {fold.index} of this study")
+    return changed(base, {"settings": None} | searched(changes, base), str(path))
+
+
+def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
+    """The keys that mean something to a student: without teachers there is no temperature and no weight of theirs."""
+    return {key: value for key, value in keys.items() if base.teachers or key not in _TEACHERS_ONLY}
+
+
+def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> dict[str, Any]:
+    """What a student depends on; one from labels alone does not depend on the cache."""
+    inputs = common_inputs(study, stage, fold, open_shards(study)[0])
+    inputs["settings"] = settings.model_dump()
+    if settings.teachers:
+        inputs["cache"] = cache_unit(study, fold).manifest().digest
+    return inputs
+
+
+def sweep_unit(study: Study, fold: Fold, base: Distill) -> Unit:
+    """The unit of the search of one student's settings on one fold: written by ``sweep``, read here."""
+    search = {key: found.model_dump() for key, found in searched(dict(study.sweep.search), base).items()}
+    settings = study.sweep.model_dump(exclude={"search", "cpus_per_trial", "gpus_per_trial", "ray_address"})
+    inputs = student_inputs(study, "sweep", fold, base) | {"sweep": settings | {"search": search}}
+    return make_unit(study, "sweep", f"fold-{fold.index}", inputs)

@@ -1,0 +1,157 @@
+"""The stage ``evaluate``: every model on the test subjects of its fold, as ``results.json`` and ``report.html``."""
+
+import datetime
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtkd.cache.build import teacher_unit
+from mtkd.cache.build import unit_of as cache_unit
+from mtkd.config import Study, TeacherName
+from mtkd.console import console, say
+from mtkd.distill.settings import settings_of
+from mtkd.distill.train import unit_of as student_unit
+from mtkd.evaluate.answers import student_answers, teacher_answers
+from mtkd.evaluate.importance import electrode_importance
+from mtkd.evaluate.metrics import class_share, majority
+from mtkd.evaluate.predictions import Predictions
+from mtkd.evaluate.report import build_results, console_table, write_report
+from mtkd.files import read_json, write_json
+from mtkd.shards.batch import UNLABELLED
+from mtkd.signals.possible import possible
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import fold_data, folds_of, quiet_libraries
+from mtkd.workspace import Unit, make_unit, versions
+
+STAGE = "evaluate"
+VERSION = 1
+RESULTS, REPORT = "results.json", "report.html"
+TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
+
+
+def run(study: Study) -> Unit:
+    """Score all models unless that stands; print the table and name the report."""
+    folds = folds_of(study)
+    unit = unit_of(study, folds)
+    if unit.stands():
+        say(STAGE, f"reused {unit.folder}")
+    else:
+        quiet_libraries()
+        with unit.build() as (folder, measured):
+            _score(study, folds, unit, folder)
+            measured["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    console.print(console_table(read_json(unit.folder / RESULTS)))
+    say(STAGE, f"results {unit.folder / RESULTS}")
+    say(STAGE, f"report  {unit.folder / REPORT}")
+    return unit
+
+
+def unit_of(study: Study, folds: list[Fold]) -> Unit:
+    """The unit of the evaluation; its inputs hold the digests of all models.
+
+    Raises:
+        MtkdError: a model does not stand yet.
+    """
+    inputs = {
+        "stage": STAGE,
+        "version": VERSION,
+        "name": study.name,
+        "classes": study.class_names,
+        "settings": study.evaluate.model_dump(),
+        "simulate": study.data.simulate.model_dump() if study.data.simulate else None,
+        "models": _digests(study, folds),
+    }
+    return make_unit(study, STAGE, study.name, inputs)
+
+
+def _digests(study: Study, folds: list[Fold]) -> dict[str, list[str]]:
+    digests = {"cache": [cache_unit(study, fold).manifest().digest for fold in folds]}
+    for label, teacher in TEACHERS.items():
+        digests[label] = [teacher_unit(study, fold, teacher).manifest().digest for fold in folds]
+    for name in study.evaluate.students:
+        units = [student_unit(study, fold, settings_of(study, name, fold)) for fold in folds]
+        digests[name] = [unit.manifest().digest for unit in units]
+    return digests
+
+
+def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
+    say(STAGE, f"{len(folds)} folds, {len(study.evaluate.students)} students")
+    predictions, kinds = _predictions(study, folds)
+    facts = {
+        "name": study.name,
+        "class_names": study.class_names,
+        "ratings": list(study.labels),
+        "n_bins": study.evaluate.n_bins,
+        "baseline": study.evaluate.baseline,
+        "hop_s": study.windows.hop_s,
+    }
+    results = build_results(
+        facts, predictions, kinds, _possible(study), [_fold_facts(study, f) for f in folds], _provenance(study, unit)
+    )
+    write_json(folder / RESULTS, results)
+    write_report(results, predictions, electrode_importance(study, folds), folder)
+    for name, rows in predictions.items():
+        slug = "".join(char if char.isalnum() else "-" for char in name)
+        np.savez_compressed(folder / f"predictions-{slug}.npz", **vars(rows))
+
+
+def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions], dict[str, str]]:
+    """Answers by model and the kind of each, in the order of the tables."""
+    taught = {
+        label: Predictions.concatenate([teacher_answers(study, fold, teacher) for fold in folds])
+        for label, teacher in TEACHERS.items()
+    }
+    students = {}
+    for name in study.evaluate.students:
+        chosen = [(fold, settings_of(study, name, fold)) for fold in folds]
+        students[name] = Predictions.concatenate(
+            [student_answers(study, fold, own, student_unit(study, fold, own)) for fold, own in chosen]
+        )
+    rows = next(iter(students.values())).labelled()
+    labels = {fold.index: np.array(_labels(study, fold, fold.train)) for fold in folds}
+    trivial = {"majority": majority(labels, rows), "class share": class_share(labels, rows)}
+    kinds = dict.fromkeys(trivial, "trivial") | dict.fromkeys(taught, "teacher") | dict.fromkeys(students, "student")
+    return trivial | taught | students, kinds
+
+
+def _labels(study: Study, fold: Fold, subjects: list[str]) -> list[int]:
+    data = fold_data(study, fold, [], study.windows)
+    return [label for label in data.labels(subjects) if label != UNLABELLED]
+
+
+def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
+    sides = {"train": fold.train, "val": fold.val, "test": fold.test}
+    shares = {
+        side: (np.bincount(labels, minlength=study.n_classes) / max(1, len(labels))).tolist()
+        for side, labels in ((side, _labels(study, fold, subjects)) for side, subjects in sides.items())
+    }
+    return {"fold": fold.index, **sides, "class_shares": shares}
+
+
+def _possible(study: Study) -> dict[str, Any] | None:
+    """For the simulated study, what the best predictor reaches with all its signals and without EEG."""
+    if study.data.simulate is None or any(limit != 5.0 for limit in study.labels.values()):
+        return None
+    groups = {"all": list(study.signals.modalities), "peripherals": list(study.distill.modalities)}
+    known = {
+        group: possible(study.data.simulate, used, list(study.labels), study.windows.window_s, study.windows.hop_s)
+        for group, used in groups.items()
+    }
+    return {level: {group: vars(best[level]) for group, best in known.items()} for level in ("window", "trial")}
+
+
+def _provenance(study: Study, unit: Unit) -> dict[str, Any]:
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git.stdout.strip() or None,
+        "seeds": [study.seed],
+        "fingerprint": unit.fingerprint,
+        "models": unit.inputs["models"],
+        "versions": versions(),
+        "study": study.model_dump(),
+    }

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtkd.evaluate.reading import number, p_value, percent, reading
+
+
+def results(binary: Any, changes: dict[str, str], keep: Callable[[Any], Any] = lambda rows: rows, **more: Any) -> Any:
+    """Results where models are swapped: ``{name: name of the model whose answers it gets}``."""
+    chosen = {name: keep(binary.predictions[source]) for name, source in changes.items()}
+    return binary.results(predictions=chosen, **more)
+
+
+def only(*args: Any, **more: Any) -> str:
+    return " ".join(reading(results(*args, **more)))
+
+
+def test_a_shown_gain_is_told_with_its_numbers(binary: Any) -> None:
+    models = {"temporal teacher": "temporal teacher", "labels alone": "labels alone", "distilled": "spatial teacher"}
+    found = results(binary, models)
+    block = found["levels"]["trial"]["joint"]
+    text = " ".join(reading(found))
+    assert text.startswith("“distilled” is better than “labels alone”")
+    for test in block["comparisons"][:2]:
+        differ = "" if test["n_differing"] == 8 else f" of whom {test['n_differing']} differ"
+        assert f"{test['mean_difference']:+.3f} over 8 subjects{differ}, Wilcoxon p = {test['p']:.3f}" in text
+    assert percent(block["gap_closed"]["distilled"]["auroc"]) + " in AUROC on average." in text
+    assert "Above what guessing reaches" in text
+
+
+def test_no_difference_is_told(binary: Any) -> None:
+    same = {"labels alone": "labels alone", "distilled": "labels alone", "temporal teacher": "temporal teacher"}
+    text = only(binary, same)
+    assert text.startswith("That “distilled” differs from “labels alone” is not shown.")
+    assert "over 8 subjects of whom 0 differ" in text
+    assert "it closes 0 % in balanced accuracy and 0 % in AUROC on average, though not every one" in text
+
+
+def test_harm_is_told(binary: Any) -> None:
+    worse = {"labels alone": "temporal teacher", "distilled": "labels alone", "temporal teacher": "spatial teacher"}
+    text = only(binary, worse)
+    assert text.startswith("“distilled” is worse than “labels alone”.")
+    assert "lower" in text
+
+
+def test_a_teacher_below_the_baseline_leaves_no_gap(binary: Any) -> None:
+    text = only(binary, {"temporal teacher": "labels alone", "labels alone": "swept", "distilled": "distilled"})
+    assert "In balanced accuracy and AUROC, “temporal teacher” is not above “labels alone”, so that there is no" in text
+
+
+def test_too_few_subjects_are_told(binary: Any) -> None:
+    models = {"labels alone": "labels alone", "distilled": "distilled"}
+    text = only(binary, models, keep=lambda rows: rows.rows(rows.subject < "s05"))
+    assert "With 4 subjects the smallest p there can be is 0.125" in text
+    assert "this study is too small to show a difference" in text
+
+
+def test_guessing_is_told(binary: Any) -> None:
+    binary.kinds["guess"] = "student"
+    text = only(binary, {"labels alone": "labels alone", "guess": "majority"})
+    del binary.kinds["guess"]
+    assert "Not above what guessing reaches" in text
+    assert "“guess”" in text.split("Not above")[1]
+
+
+def test_without_a_second_student_nothing_is_said(binary: Any) -> None:
+    text = only(binary, {"majority": "majority", "labels alone": "labels alone"}, possible=None)
+    assert text.startswith("No student but the baseline was evaluated")
+    assert "The most that any model" not in text
+
+
+@pytest.mark.parametrize(("n", "told"), [(1, "one training seed;"), (2, "2 training seeds;"), (5, None)])
+def test_few_seeds_are_told(binary_results: dict[str, Any], n: int, told: str | None) -> None:
+    results = binary_results | {"protocol": binary_results["protocol"] | {"n_seeds": n}}
+    last = reading(results)[-1]
+    assert ("seed" not in last) if told is None else (told in last)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0002, "< 0.001"), (0.0316, "0.032"), (1.0, "1.000"), (None, "—")])
+def test_p_values(value: float | None, text: str) -> None:
+    assert p_value(value) == text
+
+
+def test_numbers() -> None:
+    assert (number(0.456), number(None), percent(0.456), percent(-0.1), percent(None)) == (
+        "0.46",
+        "—",
+        "46 %",
+        "-10 %",
+        "—",
+    )
