@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # The whole pipeline, from recordings to a report and a prediction without EEG.
-#   bash launch/quickstart.sh                  the simulated study
-#   bash launch/quickstart.sh eegmat           rest against mental arithmetic; recordings fetched from PhysioNet
-#   bash launch/quickstart.sh eegmat FOLDER    the same with the recordings in FOLDER
+#   bash launch/quickstart.sh                    the simulated study
+#   bash launch/quickstart.sh eegmat             rest against mental arithmetic; recordings fetched from PhysioNet
+#   bash launch/quickstart.sh eegmat FOLDER      the same with the recordings in FOLDER
+#   bash launch/quickstart.sh STUDY key.sub=value ...   any study of configs/study, with changes
 set -euo pipefail
 study=${1:-simulated}
-folder=${2:+data.folder=$(realpath -- "$2")}
+changes=("${@:2}")
+if [ $# -ge 2 ] && [[ $2 != *=* ]]; then
+    changes[0]="data.folder=$(realpath -- "$2")"
+fi
 cd "$(dirname "$0")/.."
 source launch/setup.sh
-exec mtkd run "configs/study/$study.yaml" ${folder:+"$folder"}
+exec mtkd run "configs/study/$study.yaml" "${changes[@]}"

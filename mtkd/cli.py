@@ -58,8 +58,6 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
 
 def main() -> None:
     """Entry point. Bad input ends with its one sentence on standard error and exit code 2."""
-    # What DeepSpeed and accelerate note at start-up is in nobody's interest; errors still come through.
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
     try:
         app()
     except MtkdError as error:

@@ -26,7 +26,7 @@ class Section(BaseModel):
     """Base of all sections: strict types, no unknown keys, no changes after reading."""
 
     # defaults are validated too: a fingerprint must not depend on whether 1 or 1.0 was written
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Condition(Section):
@@ -73,6 +73,8 @@ class Data(Section):
     def _one_source(self) -> Self:
         if self.folder is None and self.simulate is None and self.download is None:
             raise ValueError("one of folder, download and simulate is needed")
+        if any(self.pattern.count(part) != 1 for part in ("{subject}", "{condition}")):
+            raise ValueError(f"pattern is {self.pattern!r}, but {{subject}} and {{condition}} must each come once")
         return self
 
 
@@ -288,7 +290,7 @@ class Study(Section):
             raise ValueError("signals.modalities has no eeg, which the teachers need")
         patch_s = self.temporal.patch_s
         for key, length in (("window_s", self.windows.window_s), ("hop_s", self.windows.hop_s)):
-            if abs(length / patch_s - round(length / patch_s)) > 1e-9:
+            if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:
                 raise ValueError(f"windows.{key} is {length} s, which temporal.patch_s = {patch_s} s does not divide")
         if self.evaluate.baseline not in self.evaluate.students:
             raise ValueError(f"evaluate.baseline names {self.evaluate.baseline!r}, which evaluate.students does not")
@@ -309,22 +311,39 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         for override in overrides or []:
             if "=" not in override:
                 raise MtkdError(f"override {override!r}: expected key.sub=value")
-        merged = OmegaConf.merge(content, OmegaConf.from_dotlist(list(overrides or [])))
-        raw = OmegaConf.to_container(merged, resolve=True)
+            key, _, value = override.partition("=")  # what is given replaces what was there, an empty dictionary too
+            given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
+            OmegaConf.update(content, key, given["value"], merge=False)
+        raw = OmegaConf.to_container(content, resolve=True)
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such study file") from None
     except IsADirectoryError:
         raise MtkdError(f"{path}: is a folder, not a study file") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
         raise MtkdError(f"{path}: not a readable YAML file: {_one_line(error)}") from None
-    return _validate(Study, raw, str(path))
+    study: Study = _validate(Study, raw, str(path))
+    _check_changes(study, str(path))
+    return study
+
+
+def _check_changes(study: Study, name: str) -> None:
+    """Refuse now what a student of the table or the sweep would stumble over hours later."""
+    for student, changes in study.evaluate.students.items():
+        changed(study.distill, changes, f"{name}: evaluate.students.{student}")
+    for key, found in study.sweep.search.items():
+        tried: list[Any] = found.choice or [found.low, found.high]
+        for value in tried:
+            changed(study.distill, {key: value}, f"{name}: sweep.search")
 
 
 def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
     """A copy of ``section`` with dotted ``changes``, validated again; ``name`` is told in errors."""
     base = OmegaConf.create(section.model_dump())
-    for key, value in changes.items():
-        OmegaConf.update(base, key, value, merge=False)
+    try:
+        for key, value in changes.items():
+            OmegaConf.update(base, key, value, merge=False)
+    except OmegaConfBaseException as error:
+        raise MtkdError(f"{name}: {key}: {_one_line(error)}") from None
     return _validate(type(section), OmegaConf.to_container(base), name)
 
 

@@ -58,7 +58,8 @@ def _sweep_up(path: Path) -> None:
     """Remove what killed processes left beside ``path``."""
     for left in path.parent.glob(f".{path.name}{PARTIAL}*"):
         pid = left.name.rpartition("-")[2]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+        # our own number was an earlier process's: in a container the numbers come again
+        if not pid.isdigit() or int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -89,6 +90,9 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """Twelve hex digits of the SHA-256 of ``content`` as canonical JSON."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Twelve hex digits of the SHA-256 of ``content`` as compact JSON.
+
+    The order of keys counts: that of ``labels`` decides what a class index means, that of ``channels`` which wins.
+    """
+    canonical = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

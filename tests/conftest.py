@@ -44,7 +44,9 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
     """An audit hook: whoever opens a file of the repository to write, or makes, moves or removes one, gets an error."""
     if event == "open":
         path, mode, flags = args
-        written = [path] if (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or set(mode or "") & set("wax+") else []
+        written = (
+            [path] if (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or set(mode or "") & set("wax+") else []
+        )
     elif event in {"os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}:
         written = args[:1]
     elif event in {"os.rename", "os.link", "os.symlink", "shutil.move"}:
@@ -53,7 +55,8 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
         return
     for path in written:
         if isinstance(path, str | bytes | os.PathLike):
-            place = Path(os.path.abspath(os.fsdecode(path)))
+            # not resolved: a symbolic link of a test may point into the repository, and may be removed
+            place = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
             if place.is_relative_to(REPO) and not _CACHES & set(place.parts):
                 raise PermissionError(f"a test writes into the repository: {event} {place}")
 
@@ -63,7 +66,7 @@ sys.addaudithook(_guard)
 
 @pytest.fixture(scope="session", autouse=True)
 def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """All tests run in an empty folder, so that relative paths, those of other processes too, never meet the repository."""
+    """All tests run in an empty folder: relative paths, those of other processes too, never meet the repository."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("outside"))
     yield

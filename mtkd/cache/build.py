@@ -6,6 +6,7 @@ Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.fea
 shards.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from mtkd.signals.splits import Fold
 from mtkd.teachers.common import folds_of, make_cutter
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
+from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "cache"
@@ -36,14 +38,15 @@ _BATCH = 8  # trials
 
 def run(study: Study) -> list[Unit]:
     """Write every fold's cache that does not stand yet; return their units."""
-    units = []
+    units, missing = [], []
     for fold in folds_of(study):
         unit = unit_of(study, fold)
         if unit.stands():
             say(STAGE, f"fold {fold.index}: reused {unit.folder}")
         else:
-            _write(study, fold, unit)
+            missing.append(functools.partial(_write, study, fold, unit))
         units.append(unit)
+    side_by_side(missing)
     return units
 
 

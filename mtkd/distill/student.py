@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtkd.config import Distill, Modality
-from mtkd.layers.encoder import WindowEncoder, training_windows
+from mtkd.layers.encoder import WindowEncoder, fit_scales
 from mtkd.layers.heads import Heads, TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
@@ -58,8 +58,7 @@ class Student(nn.Module):
 
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the encoders' scales on training trials."""
-        for name in self.modalities:
-            cast(WindowEncoder, self.encoders[name]).fit(training_windows(batches, name), total)
+        fit_scales(cast(dict[Modality, WindowEncoder], dict(self.encoders.items())), batches, total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
         """Answers for all windows of the trials, each from its own window and those before it."""

@@ -1,6 +1,7 @@
 """The stage ``distill``: the students of the study's table, each for every fold."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mtkd.teachers.common import (
 from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import History, Objective, Watch, fit
 from mtkd.training.objective import Term, class_weights, supervised
+from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
@@ -38,26 +40,29 @@ def run(study: Study) -> dict[str, list[Unit]]:
 
     Students with swept settings wait until the sweep stands.
     """
-    trained = {}
+    units: dict[str, list[Unit]] = {}
+    missing: dict[Path, Callable[[], None]] = {}  # two students may share a unit
     for name in study.evaluate.students:
         try:
-            trained[name] = [_stand(study, name, fold) for fold in folds_of(study)]
+            chosen = [(fold, settings_of(study, name, fold)) for fold in folds_of(study)]
         except NotSweptYet:
             say(STAGE, f"{name}: waits for `mtkd sweep`")
-    return trained
+            continue
+        units[name] = [unit_of(study, fold, settings) for fold, settings in chosen]
+        for unit, (fold, settings) in zip(units[name], chosen, strict=True):
+            if unit.stands():
+                say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
+            else:
+                missing[unit.folder] = functools.partial(_make, study, name, fold, settings, unit)
+    side_by_side(list(missing.values()))
+    return units
 
 
-def _stand(study: Study, name: str, fold: Fold) -> Unit:
-    settings = settings_of(study, name, fold)
-    unit = unit_of(study, fold, settings)
-    if unit.stands():
-        say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
-    else:
-        with unit.build() as (folder, measured):
-            model, history = train(study, fold, settings)
-            write_trained(folder, measured, model, history, "torch")
-        report_trained(STAGE, fold, unit, name)
-    return unit
+def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
+    with unit.build() as (folder, measured):
+        model, history = train(study, fold, settings)
+        write_trained(folder, measured, model, history, "torch")
+    report_trained(STAGE, fold, unit, name)
 
 
 def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:

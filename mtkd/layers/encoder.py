@@ -1,6 +1,6 @@
 """One window of one modality to one vector: the front of the temporal teacher and of the student."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,46 +47,48 @@ class WindowEncoder(nn.Module):
         n_inputs = 2 * width + n_chans * (len(self.bands) + 2)
         self.project = nn.Sequential(nn.Linear(n_inputs, n_features), nn.LayerNorm(n_features))
 
-    def fit(self, windows: Callable[[], Iterable[tuple[Tensor, Tensor]]], total: Callable[[Tensor], Tensor]) -> None:
-        """Fit both scales on pairs (n, chan, time), (n, chan) of training windows; ``windows`` starts a pass."""
-        self.scale.fit((_samples(x, valid) for x, valid in windows()), total)
-        n_bands = len(self.bands)
-        spectra = (
-            (self._log_spectrum(self._scaled(x, valid)), valid[..., None].expand(*valid.shape, n_bands))
-            for x, valid in windows()
-        )
-        self.spectrum_scale.fit(spectra, total)
-
-    def _scaled(self, signal: Tensor, valid: Tensor) -> Tensor:
+    def scaled(
+        self, signal: Float[Tensor, "n chan time"], valid: Bool[Tensor, "n chan"]
+    ) -> Float[Tensor, "n chan time"]:
+        """Windows in units of the training deviation, 0 where a channel is not valid."""
         return (signal - self.scale.mean[:, None]) / self.scale.std[:, None] * valid[..., None]
 
-    def _log_spectrum(self, scaled: Tensor) -> Tensor:
+    def log_spectrum(self, scaled: Float[Tensor, "n chan time"]) -> Float[Tensor, "n chan band"]:
+        """Logarithm of the power in each band of scaled windows."""
         return torch.log(band_power(scaled, self.layout.sfreq, self.bands) + _LOG_FLOOR)
 
     def forward(
         self, signal: Float[Tensor, "n chan time"], valid: Bool[Tensor, "n chan"]
     ) -> Float[Tensor, "n feature"]:
         """Vectors of windows; ``signal`` in SI units."""
-        scaled = self._scaled(signal, valid)
-        spectrum = self.spectrum_scale(self._log_spectrum(scaled)) * valid[..., None]
+        scaled = self.scaled(signal, valid)
+        spectrum = self.spectrum_scale(self.log_spectrum(scaled)) * valid[..., None]
         waves = self.convolutions(scaled)
-        pooled = torch.cat([waves.mean(-1), torch.log(waves.var(-1) + _LOG_FLOOR)], dim=-1)
+        variance, mean = torch.var_mean(waves, dim=-1)
+        pooled = torch.cat([mean, torch.log(variance + _LOG_FLOOR)], dim=-1)
         return self.project(torch.cat([pooled, spectrum.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)], dim=-1))
 
 
-def _samples(signal: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Every sample of every window as a row (n * time, chan)."""
-    rows = signal.transpose(1, 2)
-    return rows.flatten(0, 1), valid[:, None].expand(rows.shape).flatten(0, 1)
+def fit_scales(
+    encoders: Mapping[Modality, WindowEncoder],
+    batches: Callable[[], Iterable[Batch]],
+    total: Callable[[Tensor], Tensor],
+) -> None:
+    """Fit all encoders' statistics on training trials in two passes: the signals' scales, then those of their spectra.
 
-
-def training_windows(
-    batches: Callable[[], Iterable[Batch]], modality: Modality
-) -> Callable[[], Iterable[tuple[Tensor, Tensor]]]:
-    """The real windows of one modality as pairs (n, chan, time), (n, chan), for fitting statistics."""
-
-    def start() -> Iterable[tuple[Tensor, Tensor]]:
-        for batch in batches():
-            yield batch.signals[modality][batch.steps], batch.valid[modality][batch.steps]
-
-    return start
+    ``batches`` starts a pass over this rank's share; ``total`` sums over ranks.
+    """
+    for batch in batches():
+        for name, encoder in encoders.items():
+            signal, valid = batch.signals[name][batch.steps], batch.valid[name][batch.steps]
+            rows = signal.transpose(1, 2)
+            encoder.scale.update(rows.flatten(0, 1), valid[:, None].expand(rows.shape).flatten(0, 1))
+    for encoder in encoders.values():
+        encoder.scale.finish(total)
+    for batch in batches():
+        for name, encoder in encoders.items():
+            signal, valid = batch.signals[name][batch.steps], batch.valid[name][batch.steps]
+            spectrum = encoder.log_spectrum(encoder.scaled(signal, valid))
+            encoder.spectrum_scale.update(spectrum, valid[..., None].expand(spectrum.shape))
+    for encoder in encoders.values():
+        encoder.spectrum_scale.finish(total)

@@ -1,6 +1,6 @@
 """Statistics fitted on training subjects and kept with the model."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,22 +20,24 @@ class Standardize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
+        self._sums: Tensor | None = None
 
-    def fit(
-        self,
-        values: Iterable[tuple[Float[Tensor, "n *shape"], Bool[Tensor, "n *shape"]]],
-        total: Callable[[Tensor], Tensor],
-    ) -> None:
-        """Fit on pairs of values and masks; ``total`` sums a tensor over all ranks, each of which reads its share."""
-        sums = torch.zeros(3, *self.mean.shape, dtype=torch.float64)
-        for value, mask in values:
-            exact, counted = value.double(), mask.double()
-            sums += torch.stack([counted.sum(0), (exact * counted).sum(0), (exact.square() * counted).sum(0)]).cpu()
-        count, first, second = total(sums)
+    def update(self, values: Float[Tensor, "n *shape"], mask: Bool[Tensor, "n *shape"]) -> None:
+        """Take in some training values; those that the mask leaves out do not count."""
+        exact, counted = values.double(), mask.double()
+        sums = torch.stack([counted.sum(0), (exact * counted).sum(0), (exact.square() * counted).sum(0)]).cpu()
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def finish(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Settle mean and deviation; ``total`` sums a tensor over all ranks, each of which took in its share."""
+        if self._sums is None:
+            self._sums = torch.zeros(3, *self.mean.shape, dtype=torch.float64)
+        count, first, second = total(self._sums)
         mean = first / count.clamp_min(1)
         variance = second / count.clamp_min(1) - mean.square()
         self.mean.copy_(mean)
         self.std.copy_(torch.where(variance > 1e-12 * mean.square(), variance.clamp_min(0).sqrt(), 1.0))
+        self._sums = None
 
     def forward(self, values: Float[Tensor, "*batch_and_shape"]) -> Float[Tensor, "*batch_and_shape"]:
         """Standardised values."""

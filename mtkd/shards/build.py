@@ -60,7 +60,7 @@ def open_shards(study: Study) -> tuple[Unit, ShardSet]:
     """The study's shards, which must stand and be whole."""
     unit = unit_of(study)
     unit.manifest()
-    return unit, ShardSet(unit.folder)
+    return unit, _opened(unit.folder)
 
 
 def recordings(study: Study) -> dict[Path, str]:
@@ -114,6 +114,11 @@ def raw_folder(study: Study) -> Path:
                 write_study(data.simulate, aside, functools.partial(say, "shards"))
         return unit.folder
     return fetch(Path(study.workspace) / "raw" / "eegmat", functools.partial(say, "shards"))
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(folder: Path) -> ShardSet:
+    return ShardSet(folder)
 
 
 @functools.cache

@@ -11,9 +11,9 @@ member                 dtype, shape               meaning
 ``data_shards/README.md`` says the same for people who open a tar by hand.
 """
 
+import functools
 import io
 import json
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -73,12 +73,24 @@ def encode_array(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode_array(content: Any) -> np.ndarray:
-    """A read-only array over the bytes of a ``.npy`` file, without copying them."""
-    head = io.BytesIO(content[:256])
-    version = np.lib.format.read_magic(head)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(head)
+def decode_array(content: bytes) -> np.ndarray:
+    """A read-only array over the bytes of a ``.npy`` file, without copying them.
+
+    Raises:
+        ValueError: they are no plain, C-ordered array.
+    """
+    size = 10 + int.from_bytes(content[8:10], "little")  # format 1.0: magic, version, length of the header
+    shape, dtype = _header(content[:size])
+    return np.frombuffer(content, dtype, offset=size).reshape(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(head: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Trials of one length share their headers, and parsing one costs more than reading its array."""
+    file = io.BytesIO(head)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not format 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if fortran or dtype.hasobject:
         raise ValueError("not a plain C-ordered array")
-    return np.frombuffer(content, dtype, offset=head.tell()).reshape(shape)
+    return shape, dtype

@@ -31,6 +31,7 @@ UNIT: dict[Modality, str] = {
 }
 # What MNE leaves untouched when it reads a file, because it only knows volts.
 _TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
+VOLTS = {"V", "mV", "uV", "µV"}  # the units MNE does know; numbers in any other it takes for volts
 _TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
 
 GENEVA = [

@@ -4,7 +4,7 @@ from typing import Any
 
 from ray import tune
 
-from mtkd.config import Distill, Study, changed
+from mtkd.config import Distill, Study
 from mtkd.distill.settings import searched
 from mtkd.errors import MtkdError
 
@@ -13,15 +13,13 @@ def search_space(study: Study, base: Distill) -> dict[str, Any]:
     """A domain for every searched key that means something to this student.
 
     Raises:
-        MtkdError: a key is not one of ``distill``, or nothing is searched.
+        MtkdError: nothing is searched.
     """
     domains = {}
     for key, found in searched(dict(study.sweep.search), base).items():
         if found.choice is not None:
-            changed(base, {key: found.choice[0]}, "sweep.search")
             domains[key] = tune.choice(found.choice)
         else:
-            changed(base, {key: found.low}, "sweep.search")
             domains[key] = (tune.loguniform if found.log else tune.uniform)(found.low, found.high)
     if not domains:
         raise MtkdError("sweep.search is empty, so there is nothing to search")

@@ -10,8 +10,9 @@ from torch import nn
 
 from mtkd.config import Modality, Optim, Study, Windows
 from mtkd.console import say
+from mtkd.errors import MtkdError
 from mtkd.files import write_json
-from mtkd.shards.batch import Batch, Cutter, layouts
+from mtkd.shards.batch import UNLABELLED, Batch, Cutter, layouts
 from mtkd.shards.build import open_shards
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
@@ -87,8 +88,15 @@ def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str,
 
 
 def teacher_objective(study: Study, data: FoldData, confidence: float) -> Objective:
-    """Class and confidence terms, classes weighted by their shares among the training trials."""
-    weights = class_weights(data.labels(data.fold.train), study.n_classes)
+    """Class and confidence terms, classes weighted by their shares among the training trials.
+
+    Raises:
+        MtkdError: none of them carries a label.
+    """
+    labels = data.labels(data.fold.train)
+    if set(labels) <= {UNLABELLED}:
+        raise MtkdError(f"fold {data.fold.index}: no training trial has a rating of {' and '.join(study.labels)}")
+    weights = class_weights(labels, study.n_classes)
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Term]:
         return supervised(model(batch), batch, weights, 1.0, confidence)

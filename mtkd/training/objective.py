@@ -39,6 +39,7 @@ def supervised(
 
 def class_weights(labels: list[int], n_classes: int) -> Float[Tensor, " class"]:
     """Weights that make every class of the training trials count alike; 1 on average over the labelled ones."""
-    counts = torch.bincount(torch.tensor([label for label in labels if label != UNLABELLED]), minlength=n_classes)
+    labelled = torch.tensor([label for label in labels if label != UNLABELLED], dtype=torch.long)
+    counts = torch.bincount(labelled, minlength=n_classes)
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp_min(1)), 0.0).float()

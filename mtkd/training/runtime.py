@@ -16,9 +16,9 @@ class Runtime:
     """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
     def __init__(self, optim: Optim, deepspeed: str | None = None) -> None:
-        # DeepSpeed looks at this when it is imported; on a machine without GPU it would otherwise guess from what is
-        # installed.
-        if deepspeed and not torch.cuda.is_available():
+        # DeepSpeed reads this when it is imported, and accelerate imports it wherever it is installed; without it, a
+        # machine without GPU is guessed at, with a warning.
+        if not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from accelerate import Accelerator
         from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs

@@ -12,7 +12,7 @@ import mne
 
 from mtkd.config import Condition, Data, Kind, Modality
 from mtkd.errors import MtkdError
-from mtkd.signals.channels import MNE_TYPE, plain_name, to_siemens, type_channels
+from mtkd.signals.channels import MNE_TYPE, UNIT, VOLTS, plain_name, to_siemens, type_channels
 from mtkd.signals.recording import Recording, Span
 
 
@@ -61,8 +61,12 @@ def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, 
     raw.pick(list(kept))
     for name, kind in kept.items():
         if kind == "eda":
+            if units and name not in units:  # MNE numbers channels of one name, so their units are not told apart
+                raise MtkdError(f"{path}: two channels share a name")
             unit = units.get(name, "S")
             raw.apply_function(to_siemens, picks=[name], unit=unit, source=str(path), verbose="error")
+        elif units and UNIT[kind] == "V" and units.get(name) not in VOLTS:
+            raise MtkdError(f"{path}: {name} is in the unit {units.get(name)!r}; known are {', '.join(sorted(VOLTS))}")
     raw.set_channel_types(
         {name: MNE_TYPE[kind] for name, kind in kept.items()}, on_unit_change="ignore", verbose="error"
     )

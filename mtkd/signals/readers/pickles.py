@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 from mtkd.errors import MtkdError
@@ -18,7 +19,7 @@ _ALLOWED = {
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
         return super().find_class(module, name)
 
 
@@ -29,11 +30,15 @@ def load_arrays(content: bytes, source: str) -> dict[str, Any]:
         MtkdError: the pickle is damaged, holds no dictionary, or names anything but NumPy arrays.
     """
     try:
+        for opcode, index, _ in pickletools.genops(content):
+            if "PUT" in opcode.name and int(index or 0) > len(content):  # ten bytes could claim a memo of 64 GB
+                raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
         loaded = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise MtkdError(f"{source}: not a plain pickle of arrays: {error}") from None
+        raise MtkdError(f"{source}: not a plain pickle of arrays: {' '.join(str(error).split())}") from None
     except Exception as error:  # a damaged pickle may raise nearly anything
-        raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {error})") from None
+        sentence = " ".join(str(error).split())
+        raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {sentence})") from None
     if not isinstance(loaded, dict):
         raise MtkdError(f"{source}: expected a dictionary of arrays, found {type(loaded).__name__}")
     return loaded

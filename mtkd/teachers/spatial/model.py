@@ -57,16 +57,10 @@ class SpatialTeacher(nn.Module):
 
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the scale of the differential entropies on training trials."""
-        self.scale.fit(
-            (
-                (
-                    self._entropies(batch)[batch.steps],
-                    batch.valid["eeg"][batch.steps][..., None].expand(-1, -1, len(self.bands)),
-                )
-                for batch in batches()
-            ),
-            total,
-        )
+        for batch in batches():
+            entropies, valid = self._entropies(batch)[batch.steps], batch.valid["eeg"][batch.steps]
+            self.scale.update(entropies, valid[..., None].expand(entropies.shape))
+        self.scale.finish(total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
         """Answers for all windows of the trials."""

@@ -22,6 +22,7 @@ from mtkd.teachers.common import (
 from mtkd.teachers.spatial.model import SpatialTeacher
 from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import fit
+from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
@@ -31,15 +32,15 @@ MODALITIES: list[Modality] = ["eeg"]
 
 def run(study: Study) -> list[Unit]:
     """Train the teacher of every fold that does not stand yet; return their units."""
-    units = []
+    units, missing = [], []
     for fold in folds_of(study):
         unit = unit_of(study, fold)
         if unit.stands():
             say(STAGE, f"fold {fold.index}: reused {unit.folder}")
         else:
-            _train(study, fold, unit)
-            report_trained(STAGE, fold, unit)
+            missing.append(functools.partial(_train, study, fold, unit))
         units.append(unit)
+    side_by_side(missing)
     return units
 
 
@@ -78,3 +79,4 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
     )
     with unit.build() as (folder, measured):
         write_trained(folder, measured, model, history, runtime.engine)
+    report_trained(STAGE, fold, unit)

@@ -43,7 +43,10 @@ def find(backbone: str) -> Source:
         MtkdError: nothing with weights is there.
     """
     if backbone.startswith("package:"):
-        spec = importlib.util.find_spec(backbone.removeprefix("package:"))  # without importing it
+        try:
+            spec = importlib.util.find_spec(backbone.removeprefix("package:"))  # without importing it
+        except (ImportError, ValueError):  # of a package that this one would be in, or no name at all
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise MtkdError(f"temporal.backbone = {backbone}: that package is not installed")
         return _in_folder(Path(spec.submodule_search_locations[0]), backbone)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtkd.config import Modality, Temporal, Windows
-from mtkd.layers.encoder import WindowEncoder, training_windows
+from mtkd.layers.encoder import WindowEncoder, fit_scales
 from mtkd.layers.heads import Heads, TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
@@ -40,13 +40,13 @@ class TemporalTeacher(nn.Module):
             {name: WindowEncoder(layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}
         )
         self.kinds = nn.Parameter(0.1 * torch.randn(len(self.modalities), width))
+        self.drop = nn.Dropout(settings.dropout)
         self.norm = nn.LayerNorm(width)
         self.heads = Heads(width, n_classes, settings.dropout)
 
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the encoders' scales on training trials."""
-        for name in self.modalities:
-            cast(WindowEncoder, self.encoders[name]).fit(training_windows(batches, name), total)
+        fit_scales(cast(dict[Modality, WindowEncoder], dict(self.encoders.items())), batches, total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
         """Answers for all windows of the trials; ``batch`` is cut into patches without overlap."""
@@ -56,10 +56,10 @@ class TemporalTeacher(nn.Module):
             inputs_embeds=tokens, attention_mask=causal_mask(present, tokens.dtype), use_cache=False
         ).last_hidden_state
         by_step = hidden.float().unflatten(1, (n_steps, len(self.modalities)))
-        weight = present.unflatten(1, (n_steps, len(self.modalities))).float()[..., None]
-        steps = (by_step * weight).sum(2) / weight.sum(2).clamp_min(1)
-        last = torch.arange(self.window_patches - 1, n_steps, self.hop_patches, device=steps.device)
-        return self.heads(self.norm(steps[:, last]), batch.steps[:, last])
+        heard = present.unflatten(1, (n_steps, len(self.modalities)))
+        steps = (by_step * heard[..., None]).sum(2) / heard.sum(2, keepdim=True).clamp_min(1)
+        last = torch.arange(n_steps, device=steps.device)[self.window_patches - 1 :: self.hop_patches]
+        return self.heads(self.norm(steps[:, last]), heard.any(2)[:, last])
 
     def _embed(self, batch: Batch) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch token"]]:
         """Tokens in the order of time, within a step in the order of the modalities; and which of them are there."""
@@ -68,7 +68,7 @@ class TemporalTeacher(nn.Module):
             signal, valid = batch.signals[name], batch.valid[name]
             vectors = self.encoders[name](signal.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, signal.shape[:2])
             embedded.append(vectors + self.kinds[index])
-        tokens = self.input_rms * torch.stack(embedded, dim=2).flatten(1, 2)
+        tokens = self.input_rms * self.drop(torch.stack(embedded, dim=2)).flatten(1, 2)
         present = torch.stack([batch.present(name) for name in self.modalities], dim=2).flatten(1, 2)
         return tokens.to(self.backbone.dtype), present
 

@@ -1,0 +1,175 @@
+"""What tests of several folders share: the command line, random batches, and one pipeline a session."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from mtkd.cli import main
+from mtkd.config import Modality, Study
+from mtkd.files import write_json
+from mtkd.shards.batch import Batch
+from mtkd.shards.schema import Layout
+from mtkd.signals.readers.pickles import load_arrays
+from mtkd.teachers.temporal import backbone
+from mtkd.workspace import Unit
+
+LAYOUTS: dict[Modality, Layout] = {
+    "eeg": Layout(ch_names=["F3", "F4", "Cz", "O1"], sfreq=64),
+    "emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=64),
+    "eda": Layout(ch_names=["GSR"], sfreq=16),
+    "ppg": Layout(ch_names=["Plet"], sfreq=32),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A study that ``mtkd run`` has gone through: once with a rank killed amid a teacher's training, then whole.
+
+    Subject s02 has three trials instead of four, the first trial of s03 no ratings.
+    """
+
+    study: Study
+    file: Path
+    killed: Outcome
+    left: list[Path]
+    first: Outcome
+
+    def units(self, stage: str) -> list[Path]:
+        """Folders of a stage's units, by name."""
+        return sorted(path.parent for path in (Path(self.study.workspace) / stage).glob("*/manifest.json"))
+
+    def copy(self, folder: Path) -> Study:
+        """The study with all it has made in another workspace, to be tampered with."""
+        shutil.copytree(self.study.workspace, folder)
+        return self.study.model_copy(update={"workspace": str(folder)})
+
+
+@pytest.fixture
+def mtkd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """The command line in this process: ``mtkd("shards", study_file, "seed=1")``."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mtkd", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., Batch]:
+    """A factory of random batches: ``make_batch(["eeg", "eda"], n_trials=2, n_steps=3, window_s=2.0, seed=0)``."""
+
+    def make(
+        modalities: list[Modality], n_trials: int = 2, n_steps: int = 4, window_s: float = 2.0, seed: int = 0
+    ) -> Batch:
+        random = torch.Generator().manual_seed(seed)
+        signals, valid = {}, {}
+        for name in modalities:
+            n_chans, n_times = len(LAYOUTS[name].ch_names), round(window_s * LAYOUTS[name].sfreq)
+            signals[name] = torch.randn(n_trials, n_steps, n_chans, n_times, generator=random)
+            valid[name] = torch.ones(n_trials, n_steps, n_chans, dtype=torch.bool)
+        return Batch(
+            signals,
+            valid,
+            torch.ones(n_trials, n_steps, dtype=torch.bool),
+            torch.randint(0, 4, (n_trials,), generator=random),
+            [f"t{index:02d}" for index in range(n_trials)],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def layouts() -> dict[Modality, Layout]:
+    """Channels and rates of what ``make_batch`` makes."""
+    return LAYOUTS
+
+
+@pytest.fixture(scope="session")
+def smollm2(make_study: Callable[..., Study]) -> Unit:
+    """Two layers of SmolLM2, unpacked from the installed package; reading its GGUF takes most of ten seconds."""
+    return backbone.unpack(make_study("temporal.layers=2"))
+
+
+@pytest.fixture(scope="session")
+def uneven_raw(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small recordings, with one trial less of one subject and one trial of another unrated."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for path in small_raw.iterdir():
+        (folder / path.name).symlink_to(path)
+    _rewrite(folder / "s02.dat", lambda data, labels: (data[:3], labels[:3]))
+    _rewrite(folder / "s03.dat", lambda data, labels: (data, np.vstack([np.full((1, 4), np.nan), labels[1:]])))
+    return folder
+
+
+def _rewrite(path: Path, change: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
+    arrays = load_arrays(path.read_bytes(), str(path))
+    path.unlink()
+    data, labels = change(arrays["data"], arrays["labels"])
+    path.write_bytes(pickle.dumps({"data": data, "labels": labels}, protocol=2))
+
+
+@pytest.fixture(scope="session")
+def pipeline(
+    make_study: Callable[..., Study], uneven_raw: Path, smollm2: Unit, tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    """The whole pipeline through the real command line, DeepSpeed on two ranks; nobody changes what stands there."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    shutil.copytree(smollm2.folder, folder / "workspace/backbone" / smollm2.folder.name)
+    study = make_study(
+        f"data.folder={uneven_raw}",
+        "temporal.layers=2",
+        "temporal.dtype=float32",  # and no dropout, so that two ranks and one can be compared
+        "temporal.dropout=0",
+        "temporal.lora.dropout=0",
+        "evaluate.students={labels alone: {teachers: {}}, distilled: {}, 'distilled, swept': {settings: sweep}}",
+        f"predict.recording={uneven_raw / 'wearable.edf'}",
+        workspace=folder / "workspace",
+    )
+    write_json(folder / "study.yaml", study.model_dump())
+    killed = _run_and_kill_a_rank(folder / "study.yaml")
+    left = sorted(path for path in (folder / "workspace/temporal").iterdir() if not path.name.startswith("."))
+    first = run(folder / "study.yaml")
+    return Pipeline(study, folder / "study.yaml", killed, left, first)
+
+
+def run(study_file: Path, *overrides: str) -> Outcome:
+    """``mtkd run`` in a process of its own."""
+    command = [sys.executable, "-m", "mtkd", "run", str(study_file), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def _run_and_kill_a_rank(study_file: Path) -> Outcome:
+    command = [sys.executable, "-m", "mtkd", "run", str(study_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = []
+        for line in process.stdout or []:
+            said.append(line)
+            if "ranks, " in line:
+                ranks = psutil.Process(process.pid).children(recursive=True)
+                next(rank for rank in ranks if rank.environ().get("RANK") == "1").kill()
+        _, err = process.communicate(timeout=100)
+    return Outcome(process.returncode, "".join(said), err)

@@ -1,0 +1,29 @@
+"""Independent units of work, side by side on the cores of one machine."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import joblib
+import torch
+
+
+def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
+    """Run jobs that share nothing, one a core in processes of their own; in turn where they would share a GPU.
+
+    Each network is small, so a core a training beats all cores for each in turn.
+    """
+    if torch.cuda.is_available() or len(jobs) < 2:
+        for job in jobs:
+            job()
+        return
+    # loky renews workers that have grown, which is no news to anyone
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+    n_jobs = min(len(jobs), os.cpu_count() or 1)
+    joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(partial(_alone, job))() for job in jobs)
+
+
+def _alone(job: Callable[[], None]) -> None:
+    torch.set_num_threads(1)
+    job()

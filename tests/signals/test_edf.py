@@ -1,0 +1,269 @@
+"""EDF and BDF: real files, units, names of files and channels, and everything a file can be instead."""
+
+from pathlib import Path
+
+import edfio
+import mne
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.config import Condition, Data, read_study
+from mtkd.errors import MtkdError
+from mtkd.signals.readers import edf
+from mtkd.signals.readers.edf import read_raw
+
+SFREQ = 64
+CONDITIONS = {"rest": Condition(ratings={"task": 0}), "task": Condition(ratings={"task": 1}, start_s=2, stop_s=-3)}
+
+
+def wave(seed: int = 0, seconds: int = 10) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(10, 90, seconds * SFREQ)
+
+
+def write(path: Path, channels: dict[str, str], seconds: int = 10, values: np.ndarray | None = None) -> np.ndarray:
+    """Write channels with their units; return what each holds, up to the steps of sixteen bits between 0 and 100."""
+    values = wave(seconds=seconds) if values is None else values
+    signals = [
+        edfio.EdfSignal(values, SFREQ, label=name, physical_dimension=unit, physical_range=(0, 100))
+        for name, unit in channels.items()
+    ]
+    edfio.Edf(signals).write(path)
+    return values
+
+
+def data(**changes) -> Data:
+    given = {"reader": "edf", "folder": "x", "conditions": CONDITIONS, "channels": {"EEG *": "eeg", "*": "eda"}}
+    return Data(**given | changes)
+
+
+def refused(call, path: Path, *arguments) -> str:
+    with pytest.raises(MtkdError) as caught:
+        list(call(path, *arguments))
+    sentence = str(caught.value)
+    assert sentence.startswith(str(path))
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "to_si"),
+    [
+        ("eeg", "uV", lambda x: x * 1e-6),
+        ("eeg", "mV", lambda x: x * 1e-3),
+        ("emg", "V", lambda x: x),
+        ("ecg", "uV", lambda x: x * 1e-6),
+        ("eda", "S", lambda x: x),
+        ("eda", "mS", lambda x: x * 1e-3),
+        ("eda", "uS", lambda x: x * 1e-6),
+        ("eda", "nS", lambda x: x * 1e-9),
+        ("eda", "Ohm", lambda x: 1 / x),
+        ("eda", "kOhm", lambda x: 1 / (x * 1e3)),
+        ("resp", "", lambda x: x),
+        ("ppg", "", lambda x: x),
+        ("temp", "degC", lambda x: x),
+    ],
+)
+def test_every_unit_becomes_si(tmp_path, kind, unit, to_si):
+    path = tmp_path / "x.edf"
+    values = write(path, {"X": unit})
+    raw, modality = read_raw(path, {"X": kind})
+    assert modality == {"X": kind}
+    np.testing.assert_allclose(raw.get_data()[0], to_si(values), rtol=2e-4)
+
+
+@pytest.mark.parametrize("unit", ["", "uV", "foo", "%", "degC", "pS"])
+def test_skin_conductance_in_another_unit_is_refused_by_it(tmp_path, unit):
+    write(tmp_path / "x.edf", {"GSR": unit})
+    assert repr(unit) in refused(read_raw, tmp_path / "x.edf", {"*": "eda"})
+
+
+@pytest.mark.parametrize("unit", ["", "nV", "foo", "uS"])
+@pytest.mark.parametrize("kind", ["eeg", "eog", "emg", "ecg"])
+def test_a_voltage_in_another_unit_is_refused_by_it(tmp_path, kind, unit):
+    write(tmp_path / "x.edf", {"X": unit})
+    assert repr(unit) in refused(read_raw, tmp_path / "x.edf", {"*": kind})
+
+
+def test_a_resistance_of_zero_is_no_conductance(tmp_path):
+    values = wave()
+    values[:3] = 0
+    write(tmp_path / "x.edf", {"GSR": "kOhm"}, values=values)
+    conductance = read_raw(tmp_path / "x.edf", {"*": "eda"})[0].get_data()[0]
+    assert np.isfinite(conductance[3:]).all()
+    assert not (conductance[:3] <= 1).any()  # neither taken for a good conductor nor for an insulator
+
+
+def test_channels_of_one_name_are_refused_not_read_in_a_wrong_unit(tmp_path):
+    path = tmp_path / "x.edf"
+    twice = [edfio.EdfSignal(wave(), SFREQ, label="GSR", physical_dimension="uS") for _ in range(2)]
+    edfio.Edf(twice).write(path)
+    assert "share a name" in refused(read_raw, path, {"GSR*": "eda"})
+
+
+def test_channels_whose_plain_names_agree_are_refused(tmp_path):
+    write(tmp_path / "x.edf", {"EEG Fz": "uV", "Fz": "uV"})
+    assert "share a name" in refused(read_raw, tmp_path / "x.edf", {"*": "eeg"})
+
+
+def test_the_first_pattern_that_matches_decides_and_prefixes_go(tmp_path):
+    write(tmp_path / "x.edf", {"EEG Fz": "uV", "EEG A2-A1": "uV", "ECG ECG": "mV", "Status": "", "eeg Cz": "uV"})
+    patterns = {"EEG A*": "ignore", "EEG *": "eeg", "ECG *": "ecg", "Status": "ignore", "eeg *": "eeg"}
+    raw, modality = read_raw(tmp_path / "x.edf", patterns)
+    assert modality == {"Fz": "eeg", "ECG": "ecg", "Cz": "eeg"}
+    assert raw.ch_names == list(modality)
+    assert raw.get_channel_types() == ["eeg", "ecg", "eeg"]
+
+
+def test_a_channel_that_no_pattern_names_is_refused_by_its_name(tmp_path):
+    write(tmp_path / "x.edf", {"EEG Fz": "uV", "Mystery": "uV"})
+    assert "'Mystery'" in refused(read_raw, tmp_path / "x.edf", {"EEG *": "eeg"})
+
+
+def test_a_file_all_of_whose_channels_are_ignored_is_refused(tmp_path):
+    write(tmp_path / "x.edf", {"A": "uV"})
+    assert "no channel" in refused(read_raw, tmp_path / "x.edf", {"*": "ignore"})
+
+
+def test_a_trial_is_the_conditions_cut_of_its_file(tmp_path):
+    for name, span in {"s1_rest.edf": (0, 10), "s1_task.edf": (2, 7)}.items():
+        write(tmp_path / name, {"EEG Fz": "uV"})
+        (recording,) = edf.read(tmp_path / name, data())
+        (found,) = recording.spans
+        assert (found.start_s, found.stop_s) == span
+        assert (recording.subject, found.name, found.stimulus) == ("s1", name[3:7], name[3:7])
+        assert found.ratings == {"task": float(name == "s1_task.edf")}
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ({"start_s": -4}, (6, 10)),
+        ({"start_s": -4, "stop_s": -1}, (6, 9)),
+        ({"stop_s": 10}, (0, 10)),
+        ({"start_s": 11}, None),
+        ({"stop_s": 11}, None),
+        ({"start_s": -11}, None),
+        ({"start_s": 5, "stop_s": 5}, None),
+        ({"start_s": 5, "stop_s": -6}, None),
+    ],
+)
+def test_cuts_count_from_both_ends_and_a_file_too_short_is_refused(tmp_path, cut, expected):
+    path = tmp_path / "s1_rest.edf"
+    write(path, {"EEG Fz": "uV"})
+    settings = data(conditions={"rest": Condition(**cut)})
+    if expected is None:
+        assert "10 s" in refused(edf.read, path, settings)
+    else:
+        (span,) = next(edf.read(path, settings)).spans
+        assert (span.start_s, span.stop_s) == expected
+
+
+def test_an_unknown_condition_is_refused_by_its_file(tmp_path):
+    write(tmp_path / "s1_sleep.edf", {"EEG Fz": "uV"})
+    assert "rest, task" in refused(edf.read, tmp_path / "s1_sleep.edf", data())
+
+
+def test_the_pattern_says_which_files_are_taken_and_whose_they_are(tmp_path):
+    for name in ("Subject01_1.edf", "Subject01_2.edf", "Subject2_1.edf", "Subject01_1.edf.bak", "xSubject01_1.edf"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("Subject01-1.edf", "Subject_1.edf", "SubjectX01_1_2.edf", "Subject01_1xedf", "SHA256SUMS.txt"):
+        (tmp_path / name).write_bytes(b"")
+    found = edf.sources(tmp_path, data(pattern="Subject{subject}_{condition}.edf"))
+    assert {path.name: subject for path, subject in found.items()} == {
+        "Subject01_1.edf": "01",
+        "Subject01_2.edf": "01",
+        "Subject2_1.edf": "2",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"0", b"a text file, not a recording\n" * 50, bytes(3000), b"\xffBIOSEMI"])
+@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".fif", ".vhdr", ".set", ".xyz"])
+def test_a_foreign_file_is_refused(tmp_path, content, suffix):
+    path = tmp_path / f"s1_rest{suffix}"
+    path.write_bytes(content)
+    refused(read_raw, path, {"*": "eeg"})
+
+
+@pytest.mark.parametrize("name", ["nothing.edf", "folder.edf"])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    (tmp_path / "folder.edf").mkdir()
+    assert "no such file" in refused(read_raw, tmp_path / name, {"*": "eeg"})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("edf") / "small.edf"
+    write(path, {"EEG Fz": "uV", "GSR": "uS"}, seconds=3)
+    return path
+
+
+def test_a_file_cut_off_anywhere_is_refused(small):
+    whole, path = small.read_bytes(), small.with_name("cut.edf")
+    for end in [*range(0, 768, 13), *range(768, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        refused(read_raw, path, {"EEG *": "eeg", "*": "eda"})
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_damaged_header_reads_or_is_refused_and_nothing_else(small, data):
+    damaged, path = bytearray(small.read_bytes()), small.with_name("damaged.edf")
+    texts = st.sampled_from([b"-1", b"0", b"1", b"99999999", b"nan", b"1e300", b" ", b"EDF+D", b"\xff", b"uV"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, 767))
+        new = data.draw(texts | st.binary(min_size=1, max_size=8))
+        damaged[place : place + len(new)] = new
+    path.write_bytes(damaged)
+    try:
+        raw, modality = read_raw(path, {"EEG *": "eeg", "*": "eda"})
+    except MtkdError as error:
+        sentence = str(error)
+    else:
+        sentence = str(path)
+        assert raw.ch_names == list(modality)
+        assert raw.get_data().shape == (len(modality), raw.n_times)
+    assert sentence.startswith(str(path))
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("subject", ["Subject01", "Subject10"])
+def test_real_eegmat_files_read_as_their_study_says(repo, shared_data, subject):
+    study = read_study(repo / "configs" / "study" / "eegmat.yaml")
+    for condition, label in (("1", 0.0), ("2", 1.0)):
+        path = shared_data / "eegmat" / f"{subject}_{condition}.edf"
+        assert edf.sources(path.parent, study.data)[path] == subject.removeprefix("Subject")
+        (recording,) = edf.read(path, study.data)
+        (span,) = recording.spans
+        assert span.stop_s - span.start_s == 60
+        assert span.ratings == {"task": label}
+        assert list(recording.modality.values()) == ["eeg"] * 19 + ["ecg"]
+        assert {"Fp1", "Cz", "ECG"} <= set(recording.raw.ch_names)
+        typical = dict(zip(recording.raw.ch_names, np.std(recording.raw.get_data(), axis=1), strict=True))
+        assert all(1e-6 < value < 1e-4 for name, value in typical.items() if name != "ECG")  # microvolts
+        assert 1e-5 < typical["ECG"] < 5e-3  # tenths of a millivolt
+
+
+def test_a_real_file_cut_off_is_refused(shared_data, tmp_path):
+    whole = (shared_data / "eegmat" / "Subject01_2.edf").read_bytes()
+    path = tmp_path / "Subject01_2.edf"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert str(len(whole)) in refused(read_raw, path, {"*": "eeg"})
+
+
+@pytest.mark.parametrize("name", ["test.bdf", "test_bdf_stim_channel.bdf"])
+def test_real_bdf_files_agree_with_mne(shared_data, name):
+    path = shared_data / "biosemi" / name
+    raw, modality = read_raw(path, {"Status": "ignore", "EXG*": "emg", "*EOG": "eog", "*": "eeg"})
+    expected = mne.io.read_raw_bdf(path, verbose="error").drop_channels(["Status"])
+    assert raw.ch_names == expected.ch_names == list(modality)
+    assert raw.info["sfreq"] == expected.info["sfreq"]
+    np.testing.assert_array_equal(raw.get_data(), expected.get_data())
+
+
+def test_a_real_bdf_file_cut_off_is_refused(shared_data, tmp_path):
+    whole = (shared_data / "biosemi" / "test.bdf").read_bytes()
+    path = tmp_path / "x.bdf"
+    path.write_bytes(whole[:-1])
+    assert f"{len(whole) - 1} bytes of the {len(whole)}" in refused(read_raw, path, {"*": "eeg"})

@@ -1,0 +1,175 @@
+"""Pickles: what would run code, take the memory or spoil the sentence is refused, and nothing of it happens."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.errors import MtkdError
+from mtkd.signals.readers.pickles import load_arrays
+
+
+def refused(content: bytes) -> str:
+    with pytest.raises(MtkdError) as caught:
+        load_arrays(content, "s07.dat")
+    sentence = str(caught.value)
+    assert sentence.startswith("s07.dat: ")
+    assert "\n" not in sentence
+    return sentence
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return {"data": np.zeros((1, 40, 3)), "labels": np.ones((1, 4))}
+
+
+@pytest.mark.parametrize("signal", ["ran", "mine\x1b[2J\nmore"])
+def test_a_name_in_a_pickle_cannot_spoil_the_sentence(tmp_path, signal):
+    sentence = refused(b"\x80\x04\x8c" + bytes([len(signal)]) + signal.encode() + b"\x8c\x01x\x93.")
+    assert "\x1b" not in sentence
+
+
+class Call:
+    """Pickles as a call of a function by name."""
+
+    def __init__(self, module: str, name: str, *args: object) -> None:
+        self.module, self.name, self.args = module, name, args
+
+    def bytes(self, protocol: int) -> bytes:
+        args = pickle.dumps(tuple(self.args), protocol)[2 if protocol >= 2 else 0 : -1]
+        if protocol == 4:
+            args = pickle._dumps(tuple(self.args), 3)[2:-1]
+            return b"\x80\x04" + _unicode(self.module) + _unicode(self.name) + b"\x93" + args + b"R."
+        return pickle.PROTO + bytes([2]) + f"c{self.module}\n{self.name}\n".encode() + args + b"R."
+
+
+def _unicode(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+RUN = "__import__('pathlib').Path({marker!r}).write_text('')"
+GADGETS = [
+    ("os", "system", "touch {marker}"),
+    ("posix", "system", "touch {marker}"),
+    ("nt", "system", "touch {marker}"),
+    ("builtins", "eval", RUN),
+    ("__builtin__", "eval", RUN),
+    ("builtins", "exec", RUN),
+    ("__builtin__", "execfile", "{marker}"),
+    ("builtins", "open", "{marker}", "w"),
+    ("io", "open", "{marker}", "w"),
+    ("builtins", "getattr", "{marker}", "x"),
+    ("builtins", "__import__", "antigravity"),
+    ("subprocess", "check_output", "touch {marker}"),
+    ("pickle", "loads", "cos\nsystem\n(S'touch {marker}'\ntR."),
+    ("_pickle", "loads", "cos\nsystem\n(S'touch {marker}'\ntR."),
+    ("numpy", "load", "{marker}"),
+    ("numpy", "fromfile", "{marker}"),
+    ("numpy", "memmap", "{marker}", "u1", "w+", 0, (3,)),
+    ("numpy", "save", "{marker}", 3),
+    ("numpy.lib.npyio", "load", "{marker}"),
+    ("numpy.testing._private.utils", "runstring", RUN, {}),
+    ("numpy.f2py.diagnose", "run_command", "touch {marker}"),
+    ("numpy.distutils.exec_command", "exec_command", "touch {marker}"),
+    ("numpy", "ndarray.tofile", "{marker}"),
+    ("numpy", "dtype.__class__", "x"),
+    ("numpy.core.multiarray", "_reconstruct.__self__", "x"),
+    ("numpy._core.multiarray", "fromfile", "{marker}"),
+    ("_codecs", "lookup", "x"),
+    ("codecs", "open", "{marker}", "w"),
+    ("importlib", "import_module", "antigravity"),
+    ("joblib.numpy_pickle", "load", "{marker}"),
+    ("torch", "load", "{marker}"),
+    ("mtkd.files", "write_json", "{marker}", 3),
+]
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("gadget", GADGETS, ids=lambda gadget: ".".join(gadget[:2]))
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, gadget, protocol):
+    marker = tmp_path / "ran"
+    args = [part.format(marker=str(marker)) if isinstance(part, str) else part for part in gadget[2:]]
+    sentence = refused(Call(*gadget[:2], *args).bytes(protocol))
+    assert ".".join(gadget[:2]) in sentence
+    assert not marker.exists()
+
+
+class Reduced:
+    """What ``pickle`` itself makes of an object that names a function and its arguments."""
+
+    def __init__(self, call: object, *args: object) -> None:
+        self.reduced = (call, args)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda bad: bad,
+        lambda bad: [bad],
+        lambda bad: {"data": bad, "labels": arrays()["labels"]},
+        lambda bad: arrays() | {"more": {"deep": [(bad,)]}},
+        lambda bad: arrays() | {"data": np.array([[bad, 1], [2, 3]], object)},
+        lambda bad: arrays() | {"labels": Reduced(np.ndarray, (2,), "f8", bad)},
+        lambda bad: Reduced(np.dtype, bad),
+    ],
+    ids=["itself", "list", "value", "deep", "object array", "argument", "dtype"],
+)
+def test_a_hidden_call_is_refused_and_does_not_run(tmp_path, hide, protocol):
+    marker = tmp_path / "ran"
+    content = pickle.dumps(hide(Reduced(Path.touch, marker)), protocol)
+    assert marker.name.encode() in content
+    refused(content)
+    assert not marker.exists()
+
+
+def test_the_planted_calls_would_have_run(tmp_path):
+    """The tests above can fail: the same bytes run under Python's own unpickler."""
+    pickle.loads(pickle.dumps(Reduced(Path.touch, tmp_path / "ran")))
+    pickle.loads(Call("builtins", "eval", RUN.format(marker=str(tmp_path / "ran too"))).bytes(4))
+    pickle.loads(Call("posix", "system", f"touch {tmp_path / 'and-ran'}").bytes(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["and-ran", "ran", "ran too"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02\x82\x01.",  # extension registry
+        b"\x80\x02K\x01Q.",  # persistent id
+        b"P1\n.",
+        b"\x80\x02}\x8a\xff",
+    ],
+)
+def test_other_opcodes_give_no_recording(tmp_path, content):
+    refused(content)
+
+
+def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
+    """A memo index of 2**27 makes Python's unpickler allocate gigabytes."""
+    path = tmp_path / "s01.dat"
+    path.write_bytes(b"\x80\x02}r" + (2**27).to_bytes(4, "little") + b".")
+    code = (
+        "import resource, sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
+        "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\nbefore = most()\n"
+        "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
+        "except Exception as error: print(type(error).__name__)\n"
+        "print(most() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    kind, megabytes = done.stdout.split()
+    assert kind == "MtkdError"
+    assert int(megabytes) < 200
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(content):
+    with pytest.raises(MtkdError, match=r"^x: "):
+        load_arrays(content, "x")

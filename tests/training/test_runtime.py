@@ -1,0 +1,63 @@
+"""One process's view of ranks and engines; two ranks are in ``test_two_ranks``."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mtkd.config import Optim
+from mtkd.errors import MtkdError
+from mtkd.training.runtime import Runtime
+
+
+def test_one_process_without_deepspeed() -> None:
+    runtime = Runtime(Optim())
+    assert (runtime.rank, runtime.world, runtime.engine) == (0, 1, "torch")
+    values = torch.tensor([1.0, 2.0])
+    assert torch.equal(runtime.total(values), values)
+
+
+def test_a_step_clips_the_gradient_to_the_studys_norm() -> None:
+    runtime = Runtime(Optim(grad_clip=0.5))
+    model = nn.Linear(3, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    engine, optimizer = runtime.prepare(model, optimizer)
+    before = model.weight.detach().clone()
+    runtime.step(engine, optimizer, engine(torch.tensor([[30.0, 40.0, 0.0]], device=runtime.device)).sum())
+    moved = before - runtime.unwrap(engine).weight.detach().to(before.device)
+    torch.testing.assert_close(moved, torch.tensor([[0.3, 0.4, 0.0]]))
+
+
+def test_more_ranks_without_deepspeed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MtkdError, match=r"temporal\.deepspeed is null, but accelerate started 2 ranks"):
+        Runtime(Optim())
+
+
+def test_a_missing_engine_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MtkdError, match=f"temporal.deepspeed = {tmp_path / 'none.json'}: no such file"):
+        Runtime(Optim(), str(tmp_path / "none.json"))
+
+
+def test_an_engine_configuration_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text("{")
+    with pytest.raises(MtkdError, match=f"{path}: not a JSON file"):
+        Runtime(Optim(), str(path))
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(MtkdError, match=r"temporal\.optim\.batch_size = 4 trials cannot be shared evenly by 3 ranks"):
+        Runtime(Optim(batch_size=4), str(repo / "configs/deepspeed/zero2.json"))
+
+
+@pytest.mark.parametrize("key", ["train_micro_batch_size_per_gpu", "gradient_clipping"])
+def test_what_the_study_sets_must_not_stand_in_the_engines_configuration(repo: Path, tmp_path: Path, key: str) -> None:
+    config = json.loads((repo / "configs/deepspeed/zero2.json").read_text())
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps(config | {key: 3}))
+    with pytest.raises(MtkdError, match=f"{path}: {key}"):
+        Runtime(Optim(), str(path))
