@@ -62,6 +62,12 @@ class Pipeline:
         return self.study.model_copy(update={"workspace": str(folder)})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Where cores are shared, networks this small wait a hundred times longer for a second thread than they compute."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def mtkd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """The command line in this process: ``mtkd("shards", study_file, "seed=1")``."""

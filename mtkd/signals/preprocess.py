@@ -48,12 +48,15 @@ def _process(recording: Recording, modality: Modality, signals: Signals) -> Sign
     ch_names = [name for name, kind in recording.modality.items() if kind == modality]
     raw = recording.raw.copy().pick(ch_names)
     data, valid = _fill(raw.get_data(), raw.info["sfreq"])
-    if modality == "eeg" and signals.reference == "average":
-        alive = valid.any(axis=1)
+    alive = valid.any(axis=1)
+    if modality == "eeg" and signals.reference == "average" and alive.any():
         reference = mne.io.RawArray(data[alive], mne.pick_info(raw.info, np.flatnonzero(alive)), verbose="error")
         data[alive] = reference.set_eeg_reference("average", verbose="error").get_data()
-    data = _filter(data, raw.info["sfreq"], settings, recording.source, modality)
-    data = _resample(data, raw.info["sfreq"], settings, recording.source, modality)
+    try:
+        data = _filter(data, raw.info["sfreq"], settings, recording.source, modality)
+        data = _resample(data, raw.info["sfreq"], settings, recording.source, modality)
+    except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
+        raise MtkdError(f"{recording.source}: signals.modalities.{modality}: {error}") from None
     second = np.minimum(np.arange(data.shape[1]) / settings.sfreq, valid.shape[1] - 1).astype(int)
     data[~valid[:, second]] = 0.0
     return Signal(data.astype(np.float32), valid, settings.sfreq, ch_names)
@@ -84,8 +87,10 @@ def _filter(data: np.ndarray, sfreq: float, settings: ModalitySignals, source: s
         high = min(high or np.inf, ANTI_ALIAS * settings.sfreq)
     if low is None and high is None:
         return data
+    if low is not None and not 0 <= low < (high or np.inf):  # MNE would take it for a band to stop
+        raise MtkdError(f"{source}: signals.modalities.{modality}: nothing passes from {low:g} Hz to {high} Hz")
     # A forward filter starts from rest: without its first value a level (skin conductance) would begin with a jump.
-    start = data[:, :1] if low is None else 0.0
+    start = data[:, :1] if not low else 0.0
     filtered = mne.filter.filter_data(
         data - start, sfreq, low, high, method="iir", phase="forward" if causal else "zero", verbose="error"
     )

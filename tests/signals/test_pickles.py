@@ -151,6 +151,41 @@ def test_other_opcodes_give_no_recording(tmp_path, content):
     refused(content)
 
 
+def _crafted_dtype(flags: int) -> bytes:
+    """An array of two objects at made-up addresses, with flags of its dtype that need not say so."""
+
+    def text(word: str) -> bytes:
+        return b"U" + bytes([len(word)]) + word.encode()
+
+    def number(value: int) -> bytes:
+        return b"J" + value.to_bytes(4, "little", signed=True)
+
+    def dtype(code: str) -> bytes:
+        return b"cnumpy\ndtype\n" + text(code) + number(0) + number(1) + b"\x87R"
+
+    objects = dtype("O8") + b"(" + number(3) + text("|") + b"NNN" + number(-1) * 2 + number(63) + b"tb"
+    fields = b"}" + text("a") + objects + number(0) + b"\x86s"
+    record = dtype("V8") + b"(" + number(3) + text("|") + b"N" + text("a") + b"\x85" + fields
+    record += number(8) + number(1) + number(flags) + b"tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + number(0) + b"\x85" + text("b") + b"\x87R"
+    state = b"(" + number(1) + number(2) + b"\x85" + record + b"\x89U\x10" + b"A" * 16 + b"tb"
+    return b"\x80\x02}" + text("data") + array + state + b"s."
+
+
+@pytest.mark.parametrize("flags", [0, 1, 8, 9, 63])
+def test_a_dtype_that_lies_about_its_objects_is_refused_and_frees_no_made_up_address(tmp_path, flags):
+    """NumPy believes a pickled dtype's flags: with these it follows addresses that stand in the file."""
+    path = tmp_path / "s01.dat"
+    path.write_bytes(_crafted_dtype(flags))
+    code = (
+        "import sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
+        "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
+        "except Exception as error: print(type(error).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "MtkdError", "")
+
+
 def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
     """A memo index of 2**27 makes Python's unpickler allocate gigabytes."""
     path = tmp_path / "s01.dat"

@@ -54,6 +54,8 @@ def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, 
         raise MtkdError(
             f"{path}: not readable by MNE ({type(error).__name__}: {' '.join(str(error).split())})"
         ) from None
+    if not all(name.isprintable() for name in raw.ch_names):
+        raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     typed = type_channels(raw.ch_names, channels, str(path))
     kept = {name: kind for name, kind in typed.items() if kind != "ignore"}
     if not kept:

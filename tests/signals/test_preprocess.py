@@ -1,0 +1,256 @@
+"""From recordings to the arrays of trials: what filters may see, what masks must say, what a cut holds."""
+
+import warnings
+
+import mne
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.config import ModalitySignals, Signals
+from mtkd.errors import MtkdError
+from mtkd.signals.channels import MNE_TYPE
+from mtkd.signals.preprocess import Signal, modalities_of, preprocess
+from mtkd.signals.recording import Recording, Span
+
+SFREQ = 128.0
+
+
+def recording(kinds: dict[str, np.ndarray], spans: list[tuple[float, float]] | None = None, sfreq=SFREQ) -> Recording:
+    """A recording of some channels a modality, arrays of (n_chans, n_times)."""
+    modality = {f"{kind}{row}": kind for kind, rows in kinds.items() for row in range(len(rows))}
+    info = mne.create_info(list(modality), sfreq, [MNE_TYPE[kind] for kind in modality.values()])
+    values = np.vstack(list(kinds.values()))
+    whole = [(0.0, values.shape[1] / sfreq)]
+    named = [Span(f"t{index}", "x", *edges) for index, edges in enumerate(spans or whole)]
+    return Recording(mne.io.RawArray(values, info, verbose="error"), "s1", "s1.dat", modality, named)
+
+
+def one(rows: np.ndarray, kind: str = "emg", spans=None, sfreq=SFREQ, reference=None, **settings) -> list[Signal]:
+    """The trials of a recording of one modality; its rate stays unless ``to`` names another."""
+    to = settings.pop("to", sfreq)
+    signals = Signals(modalities={kind: ModalitySignals(sfreq=to, **settings)}, reference=reference)
+    return [trial[kind] for _, trial in preprocess(recording({kind: rows}, spans, sfreq), signals)]
+
+
+def noise(n_chans: int = 2, seconds: float = 8, seed: int = 0, sfreq: float = SFREQ) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n_chans, round(seconds * sfreq)))
+
+
+def sine(hertz: float, seconds: float = 20, sfreq: float = SFREQ) -> np.ndarray:
+    return np.sin(2 * np.pi * hertz * np.arange(round(seconds * sfreq)) / sfreq)[None]
+
+
+def middle(signal: Signal) -> np.ndarray:
+    """Its first channel without the first and the last quarter, where filters swing in."""
+    n_times = signal.data.shape[1]
+    return signal.data[0, n_times // 4 : -n_times // 4].astype(float)
+
+
+bands = st.sampled_from([(None, None), (1.0, 30.0), (None, 5.0), (10.0, None)])
+
+
+@settings(max_examples=40)
+@given(bands, st.sampled_from([128.0, 64.0, 16.0]), st.integers(1, 1000), st.floats(-1e3, 1e3))
+def test_what_a_causal_filter_gives_does_not_know_what_comes_next(band, to, at, jump):
+    if band[0] is not None and band[0] >= 0.4 * to:
+        band = (None, None)
+    rows = noise()
+    changed = rows.copy()
+    changed[:, at:] += jump
+    before, after = (one(each, band=band, phase="causal", to=to)[0].data for each in (rows, changed))
+    n_past = -(-at * round(to) // round(SFREQ))  # samples whose time lies before the change
+    np.testing.assert_array_equal(before[:, :n_past], after[:, :n_past])
+
+
+def test_what_a_zero_phase_filter_gives_does_know():
+    rows = noise()
+    changed = rows.copy()
+    changed[:, 500:] += 10
+    before, after = (one(each, band=(1.0, 30.0), phase="zero")[0].data for each in (rows, changed))
+    assert not np.array_equal(before[:, :500], after[:, :500])
+
+
+@pytest.mark.parametrize("to", [128.0, 64.0, 100.0, 256.0])
+@pytest.mark.parametrize("hertz", [3.0, 10.0, 20.0])
+def test_a_zero_phase_filter_does_not_delay(hertz, to):
+    found = middle(one(sine(hertz), band=(1.0, 30.0), phase="zero", to=to)[0])
+    expected = middle(Signal(sine(hertz, sfreq=to), np.ones((1, 20), bool), to, ["x"]))
+    gain = found @ expected / (expected @ expected)
+    assert gain > 0.9
+    np.testing.assert_allclose(found, gain * expected, atol=0.02)  # in phase: nothing is left beside the gain
+
+
+def test_a_causal_filter_delays_and_passes_its_band():
+    found, expected = middle(one(sine(10.0), band=(1.0, 30.0), phase="causal")[0]), sine(10.0)[0, 640:-640]
+    lags = range(30)
+    overlap = [found[lag:] @ expected[: len(expected) - lag] for lag in lags]
+    assert int(np.argmax(overlap)) > 0
+    assert np.std(found) / np.std(expected) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@pytest.mark.parametrize("hertz", [0.1, 60.0])
+def test_what_lies_outside_the_band_is_gone(phase, hertz):
+    assert np.std(middle(one(sine(hertz, seconds=60), band=(1.0, 15.0), phase=phase)[0])) < 0.01
+
+
+@pytest.mark.parametrize("hertz", [10.0, 12.0, 16.0, 20.0, 40.0])
+def test_a_tone_above_the_new_nyquist_is_gone_after_resampling_without_phase(hertz):
+    assert np.std(middle(one(sine(hertz), phase="zero", to=16.0)[0])) < 0.02
+
+
+@pytest.mark.parametrize(("to", "high"), [(16.0, 5.0), (16.0, 2.0), (32.0, 8.0)], ids=["as eda", "as resp", "as ppg"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_no_tone_above_the_new_nyquist_is_folded_into_a_causal_pass_band(to, high, share):
+    folded = to - high + share * high  # appears between 0 and high
+    found = np.std(middle(one(sine(folded), band=(None, high), phase="causal", to=to)[0]))
+    assert found < 0.05 * np.std(sine(folded))
+
+
+@pytest.mark.parametrize("hertz", [10.0, 12.0, 16.0, 20.0, 40.0])
+def test_a_tone_above_the_new_nyquist_is_small_after_a_causal_filter_without_a_band(hertz):
+    assert np.std(middle(one(sine(hertz), phase="causal", to=16.0)[0])) < 0.2
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@pytest.mark.parametrize("to", [128.0, 16.0])
+def test_a_level_stays_from_the_first_sample_on(phase, to):
+    level = 5e-6 + 1e-8 * noise(1)
+    found = one(level, "eda", band=(None, 5.0), phase=phase, to=to)[0].data
+    np.testing.assert_allclose(found, 5e-6, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sfreq", "to"), [(128.0, 100.0), (512.0, 125.0), (100.0, 200.0), (250.5, 100.0), (64.0, 63.0)]
+)
+def test_a_causal_filter_cannot_reach_a_rate_that_is_no_whole_fraction(sfreq, to):
+    with pytest.raises(MtkdError, match=rf"^s1\.dat: signals\.modalities\.emg\.sfreq = {to:g} Hz .* {sfreq:g} Hz"):
+        one(noise(sfreq=sfreq), sfreq=sfreq, phase="causal", to=to)
+
+
+@pytest.mark.parametrize("band", [(1.0, 64.0), (None, 70.0)])
+def test_a_band_that_the_recording_does_not_hold_is_refused(band):
+    with pytest.raises(MtkdError, match=rf"^s1\.dat: signals\.modalities\.emg\.band reaches {band[1]:g} Hz"):
+        one(noise(), band=band)
+
+
+@pytest.mark.parametrize("settings", [{"band": (30.0, 1.0)}, {"band": (5.0, 5.0)}, {"band": (10.0, 60.0), "to": 16.0}])
+def test_a_band_that_passes_nothing_is_refused_and_not_taken_for_one_to_stop(settings):
+    with pytest.raises(MtkdError, match=r"^s1\.dat: signals\.modalities\.emg.* nothing passes"):
+        one(noise(), **settings)
+
+
+@pytest.mark.parametrize("settings", [{"to": 127.99, "phase": "zero"}, {"band": (1e-7, None)}])
+def test_a_filter_that_cannot_be_made_is_refused_by_its_key(settings):
+    with pytest.raises(MtkdError, match=r"signals\.modalities\.emg"):
+        one(noise(), **settings)
+
+
+def test_nan_is_bridged_and_its_seconds_masked():
+    rows = noise(3)
+    clean = one(rows, band=(1.0, 30.0))[0]
+    rows[0, 300:301] = np.nan  # inside second 2
+    rows[1, 250:390] = np.nan  # from second 1 into second 3
+    with warnings.catch_warnings(action="error"):
+        found = one(rows, band=(1.0, 30.0))[0]
+    expected = np.ones((3, 8), bool)
+    expected[0, 2] = expected[1, 1:4] = False
+    np.testing.assert_array_equal(found.valid, expected)
+    assert np.isfinite(found.data).all()
+    whole = np.repeat(expected, 128, axis=1)
+    assert (found.data[~whole] == 0).all()
+    assert (found.data[whole] != 0).all()
+    np.testing.assert_array_equal(found.data[2], clean.data[2])
+    np.testing.assert_array_equal(found.data[:, :128], clean.data[:, :128])  # a causal filter: before is untouched
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+def test_a_flat_channel_is_masked_throughout(value, phase):
+    rows = noise(3)
+    rows[1] = value
+    found = one(rows, band=(1.0, 30.0), phase=phase)[0]
+    np.testing.assert_array_equal(found.valid.any(axis=1), [True, False, True])
+    assert (found.data[1] == 0).all()
+
+
+def test_a_modality_of_which_every_channel_is_flat_is_masked_not_refused():
+    found = one(np.zeros((4, 1024)), "eeg", reference="average", band=(1.0, 30.0))[0]
+    assert not found.valid.any()
+    assert not found.data.any()
+
+
+def test_the_average_reference_is_that_of_the_living_channels():
+    rows = noise(4)
+    rows[2] = 3.0
+    found = one(rows, "eeg", reference="average")[0]
+    alive = [0, 1, 3]
+    np.testing.assert_allclose(found.data[alive], rows[alive] - rows[alive].mean(axis=0), atol=1e-6)
+    assert not found.data[2].any()
+
+
+def test_no_reference_and_other_modalities_stay_as_they_are():
+    rows = noise(3)
+    np.testing.assert_allclose(one(rows, "eeg", reference=None)[0].data, rows, atol=1e-6)
+    np.testing.assert_allclose(one(rows, "emg", reference="average")[0].data, rows, atol=1e-6)
+
+
+def test_preprocessing_leaves_the_recording_alone():
+    kinds = {"eeg": noise(3), "eda": noise(1)}
+    given = recording(kinds)
+    signals = Signals(modalities={"eeg": ModalitySignals(sfreq=64, band=(1, 20)), "eda": ModalitySignals(sfreq=16)})
+    preprocess(given, signals)
+    np.testing.assert_array_equal(given.raw.get_data(), np.vstack(list(kinds.values())))
+
+
+def test_only_modalities_of_the_study_that_the_recording_has_come_out():
+    given = recording({"eeg": noise(2), "eda": noise(1), "temp": noise(1)})
+    signals = Signals(
+        modalities={
+            "eda": ModalitySignals(sfreq=16),
+            "eeg": ModalitySignals(sfreq=128),
+            "ppg": ModalitySignals(sfreq=32),
+        }
+    )
+    assert modalities_of(given) == {"eeg", "eda", "temp"}
+    ((_, trial),) = preprocess(given, signals)
+    assert {name: (len(each.data), each.sfreq) for name, each in trial.items()} == {"eda": (1, 16), "eeg": (2, 128)}
+    assert trial["eeg"].data.dtype == np.float32
+    assert trial["eeg"].ch_names == ["eeg0", "eeg1"]
+
+
+@given(st.integers(0, 700), st.integers(1, 300))
+def test_a_cut_holds_exactly_its_samples(start, length):
+    rows = np.arange(1, 1025, dtype=float)[None]
+    spans = [(start / SFREQ, (start + length) / SFREQ)]
+    (found,) = one(rows, spans=spans)
+    np.testing.assert_array_equal(found.data[0], rows[0, start : start + length])
+    assert found.valid.shape == (1, -(-length // 128))
+    assert found.valid.all()
+
+
+def test_all_trials_of_a_recording_come_out_in_their_order():
+    spans = [(4.0, 6.0), (0.0, 3.0), (2.5, 3.5)]
+    rows = noise(1)
+    given = recording({"emg": rows}, spans)
+    found = preprocess(given, Signals(modalities={"emg": ModalitySignals(sfreq=SFREQ)}))
+    assert [(span.start_s, span.stop_s) for span, _ in found] == spans
+    for span, trial in found:
+        edges = slice(round(span.start_s * SFREQ), round(span.stop_s * SFREQ))
+        np.testing.assert_allclose(trial["emg"].data[0], rows[0, edges], atol=1e-6)
+
+
+@given(st.integers(0, 600), st.integers(1, 400), st.lists(st.integers(0, 1023), max_size=4))
+def test_a_trials_second_is_valid_where_all_seconds_it_touches_are(start, length, damaged):
+    rows = noise(1)
+    rows[0, damaged] = np.nan
+    (found,) = one(rows, spans=[(start / SFREQ, (start + length) / SFREQ)])
+    whole = [not any(sample // 128 == second for sample in damaged) for second in range(8)]
+    for second, valid in enumerate(found.valid[0]):
+        first, last = start + 128 * second, min(start + 128 * (second + 1), 1024) - 1
+        assert valid == all(whole[first // 128 : last // 128 + 1])
+        if valid:  # and then every sample of it is the recording's own
+            own = slice(first - start, min(last + 1 - start, length))
+            np.testing.assert_allclose(found.data[0, own], rows[0, first : first + len(found.data[0, own])], atol=1e-6)

@@ -1,0 +1,81 @@
+"""``accelerate launch`` with DeepSpeed ZeRO-2 on two CPU ranks learns what one process learns."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from mtkd.config import Study
+from mtkd.signals.splits import Fold
+from mtkd.teachers.common import fold_data, folds_of, teacher_objective
+from mtkd.teachers.temporal import train as temporal
+from mtkd.training.fit import History, fit, trained_state
+from mtkd.training.runtime import Runtime
+
+
+def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.Tensor]]:
+    settings, runtime = study.temporal, Runtime(study.temporal.optim)
+    data = fold_data(study, fold, settings.modalities, temporal.patches(study))
+    model = temporal._prepared(study, data, runtime)
+    loaders = [data.loader(side, settings.optim, runtime, study.seed, side is fold.train) for side in (fold.train, fold.val)]
+    history = fit(model, teacher_objective(study, data, settings.confidence_weight), *loaders, settings.optim, runtime)
+    return history, trained_state(model)
+
+
+def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:
+    engines = {json.loads((unit / "manifest.json").read_text())["measured"]["engine"] for unit in pipeline.units("temporal")}
+    assert engines == {"DeepSpeed ZeRO-2, 2 ranks"}
+    assert pipeline.first.out.count("DeepSpeed ZeRO-2, 2 ranks") == 2  # each fold says so
+
+
+def test_only_the_first_rank_speaks(pipeline: Any) -> None:
+    epochs = [line for line in pipeline.first.out.splitlines() if "temporal" in line and " epoch " in line]
+    assert len(epochs) == len(set(epochs)) == 2 * pipeline.study.temporal.optim.epochs
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_two_ranks_and_one_process_give_the_same_losses_and_weights(pipeline: Any, index: int) -> None:
+    fold = folds_of(pipeline.study)[index]
+    unit = temporal.unit_of(pipeline.study, fold)
+    expected, weights = in_one_process(pipeline.study, fold)
+    two_ranks = json.loads((unit.folder / "history.json").read_text())
+    assert len(two_ranks) == len(expected.epochs)
+    for ours, theirs in zip(two_ranks, expected.epochs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert unit.manifest().measured["best_epoch"] == expected.best_epoch
+    written = safetensors.torch.load_file(unit.folder / "weights.safetensors")
+    assert written.keys() == weights.keys()
+    for name, value in weights.items():
+        torch.testing.assert_close(written[name], value, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_that_included_shares_which_two_ranks_cannot_halve(pipeline: Any) -> None:
+    folds = folds_of(pipeline.study)
+    data = fold_data(pipeline.study, folds[0], ["eeg"], pipeline.study.windows)
+    numbers = {len(data.keys(side)) % 2 for fold in folds for side in (fold.train, fold.val)}
+    assert numbers == {0, 1}
+
+
+def test_the_backbone_is_not_among_the_weights(pipeline: Any) -> None:
+    for unit in pipeline.units("temporal"):
+        names = safetensors.torch.load_file(unit / "weights.safetensors").keys()
+        assert not any("backbone" in name and "lora_" not in name and "rotary" not in name for name in names)
+        assert (unit / "weights.safetensors").stat().st_size < 3e6
+
+
+def test_a_batch_that_ranks_cannot_share_ends_with_one_sentence(
+    pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = pipeline.copy(tmp_path / "workspace")
+    before = {path.name for path in (tmp_path / "workspace/temporal").iterdir()}
+    ended = mtkd("temporal", pipeline.file, f"workspace={study.workspace}", "temporal.optim.batch_size=3")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == (
+        "mtkd: temporal.optim.batch_size = 3 trials cannot be shared evenly by 2 ranks"
+    )
+    assert "Traceback" not in ended.err + ended.out
+    assert {path.name for path in (tmp_path / "workspace/temporal").iterdir()} == before
