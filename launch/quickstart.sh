@@ -3,13 +3,15 @@
 #   bash launch/quickstart.sh                    the simulated study
 #   bash launch/quickstart.sh eegmat             rest against mental arithmetic; recordings fetched from PhysioNet
 #   bash launch/quickstart.sh eegmat FOLDER      the same with the recordings in FOLDER
-#   bash launch/quickstart.sh STUDY key.sub=value ...   any study of configs/study, with changes
+#   bash launch/quickstart.sh STUDY key.sub=value ...   another study, by its name in configs/study or its file, with changes
 set -euo pipefail
 study=${1:-simulated}
+[ ! -f "$study" ] || study=$(realpath -- "$study")
 changes=("${@:2}")
 if [ $# -ge 2 ] && [[ $2 != *=* ]]; then
     changes[0]="data.folder=$(realpath -- "$2")"
 fi
 cd "$(dirname "$0")/.."
 source launch/setup.sh
-exec mtkd run "configs/study/$study.yaml" "${changes[@]}"
+[ -f "$study" ] || study=configs/study/$study.yaml
+exec mtkd run "$study" "${changes[@]}"

@@ -35,7 +35,7 @@ STAGES = {
 def _add(stage: str, module: str, text: str) -> None:
     @app.command(stage, help=text)
     def command(study: StudyFile, overrides: Overrides = None) -> None:
-        from mtkd.config import read_study
+        from mtkd.study import read_study
 
         importlib.import_module(module).run(read_study(study, overrides))
 
@@ -47,7 +47,7 @@ for _stage, (_module, _text) in STAGES.items():
 @app.command("run")
 def run_all(study: StudyFile, overrides: Overrides = None) -> None:
     """Run all stages in order; those whose results stand are skipped."""
-    from mtkd.config import read_study
+    from mtkd.study import read_study
 
     checked = read_study(study, overrides)
     for stage, (module, _) in STAGES.items():

@@ -1,18 +1,13 @@
-"""The study file: its schema, its reader and the dotted overrides of the command line.
+"""The schema of a study file.
 
 A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused with the key's
 name.
 """
 
-from pathlib import Path
+from math import inf
 from typing import Annotated, Any, Literal, Self
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
-from yaml import YAMLError
-
-from mtkd.errors import MtkdError
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 Modality = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp"]
 Kind = Modality | Literal["ignore"]
@@ -187,6 +182,12 @@ class Distill(Section):
     confidence_weight: float = Field(0.5, ge=0)
     optim: Optim = Optim()
 
+    @model_validator(mode="after")
+    def _without_eeg(self) -> Self:
+        if "eeg" in self.modalities:
+            raise ValueError("modalities names eeg, but the student must not need EEG")
+        return self
+
 
 class Sweep(Section):
     """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, one search per outer fold.
@@ -207,6 +208,8 @@ class Sweep(Section):
         def _range_or_choice(self) -> Self:
             if (self.choice is None) == (self.low is None or self.high is None):
                 raise ValueError("either low and high, or choice")
+            if self.low is not None and self.high is not None and not (0 if self.log else -inf) < self.low < self.high:
+                raise ValueError("low must be below high, and above 0 where log is set")
             return self
 
     search: dict[str, Range] = Field({}, description="dotted key of distill: range")
@@ -284,8 +287,6 @@ class Study(Section):
             for modality in used:
                 if modality not in known:
                     raise ValueError(f"{section}.modalities names {modality}, which signals.modalities does not")
-        if "eeg" in self.distill.modalities:
-            raise ValueError("distill.modalities names eeg, but the student must not need EEG")
         if "eeg" not in known:
             raise ValueError("signals.modalities has no eeg, which the teachers need")
         patch_s = self.temporal.patch_s
@@ -297,71 +298,3 @@ class Study(Section):
         if self.predict.student not in self.evaluate.students:
             raise ValueError(f"predict.student names {self.predict.student!r}, which evaluate.students does not")
         return self
-
-
-def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
-    """Read a study file and apply ``key.sub=value`` overrides (values in YAML).
-
-    Raises:
-        MtkdError: the file is missing or not YAML, a key is unknown or missing, or a value has the wrong type.
-    """
-    path = Path(path)
-    try:
-        content = OmegaConf.load(path)
-        for override in overrides or []:
-            if "=" not in override:
-                raise MtkdError(f"override {override!r}: expected key.sub=value")
-            key, _, value = override.partition("=")  # what is given replaces what was there, an empty dictionary too
-            given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
-            OmegaConf.update(content, key, given["value"], merge=False)
-        raw = OmegaConf.to_container(content, resolve=True)
-    except FileNotFoundError:
-        raise MtkdError(f"{path}: no such study file") from None
-    except IsADirectoryError:
-        raise MtkdError(f"{path}: is a folder, not a study file") from None
-    except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
-        raise MtkdError(f"{path}: not a readable YAML file: {_one_line(error)}") from None
-    study: Study = _validate(Study, raw, str(path))
-    _check_changes(study, str(path))
-    return study
-
-
-def _check_changes(study: Study, name: str) -> None:
-    """Refuse now what a student of the table or the sweep would stumble over hours later."""
-    for student, changes in study.evaluate.students.items():
-        changed(study.distill, changes, f"{name}: evaluate.students.{student}")
-    for key, found in study.sweep.search.items():
-        tried: list[Any] = found.choice or [found.low, found.high]
-        for value in tried:
-            changed(study.distill, {key: value}, f"{name}: sweep.search")
-
-
-def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
-    """A copy of ``section`` with dotted ``changes``, validated again; ``name`` is told in errors."""
-    base = OmegaConf.create(section.model_dump())
-    try:
-        for key, value in changes.items():
-            OmegaConf.update(base, key, value, merge=False)
-    except OmegaConfBaseException as error:
-        raise MtkdError(f"{name}: {key}: {_one_line(error)}") from None
-    return _validate(type(section), OmegaConf.to_container(base), name)
-
-
-def _validate(schema: type[Section], raw: Any, name: str) -> Any:
-    if not isinstance(raw, dict):
-        raise MtkdError(f"{name}: expected keys and values, found {type(raw).__name__}")
-    try:
-        return schema.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        if first["type"] == "extra_forbidden":
-            raise MtkdError(f"{name}: unknown key {key}{more}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(first["input"], dict) else f", found {first['input']!r}"
-        raise MtkdError(f"{name}: {key + ': ' if key else ''}{message}{found}{more}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from mtkd.config import Simulation, Study, read_study
+from mtkd.config import Simulation, Study
 from mtkd.signals.simulated import write_study
+from mtkd.study import read_study
 
 REPO = Path(__file__).resolve().parent.parent
 _CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}

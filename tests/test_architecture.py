@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtkd.config import read_study
+from mtkd.study import read_study
 
 # The flow of the data. What stands in one group may import its own and every group before it.
 FLOW = [
-    ["errors", "config", "files", "console", "workspace"],
+    ["errors", "config", "study", "files", "console", "workspace"],
     ["signals"],
     ["shards"],
     ["layers"],

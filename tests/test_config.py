@@ -7,9 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtkd.config import ModalitySignals, Simulation, Study, Windows, changed, read_study
+from mtkd.config import ModalitySignals, Simulation, Study, Windows
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
+from mtkd.study import changed, read_study
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ from typing import Any
 import yaml
 
 from mtkd.cache.build import unit_of as cache_unit
-from mtkd.config import Distill, Study, changed
+from mtkd.config import Distill, Study
 from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
+from mtkd.study import changed
 from mtkd.teachers.common import common_inputs
 from mtkd.workspace import Unit, make_unit
 

@@ -50,10 +50,11 @@ def run(study: Study) -> dict[str, list[Unit]]:
             continue
         units[name] = [unit_of(study, fold, settings) for fold, settings in chosen]
         for unit, (fold, settings) in zip(units[name], chosen, strict=True):
-            if unit.stands():
-                say(STAGE, f"{name}, fold {fold.index}: reused {unit.folder}")
-            else:
-                missing[unit.folder] = functools.partial(_make, study, name, fold, settings, unit)
+            if not unit.stands():
+                missing.setdefault(unit.folder, functools.partial(_make, study, name, fold, settings, unit))
+        reused = sum(unit.stands() for unit in units[name])
+        if reused:
+            say(STAGE, f"{name}: reused {reused} of {len(chosen)} folds")
     side_by_side(list(missing.values()))
     return units
 

@@ -13,13 +13,14 @@ import yaml
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from mtkd.config import Distill, Study, changed
+from mtkd.config import Distill, Study
 from mtkd.console import say
 from mtkd.distill.settings import BEST, base_settings, sweep_unit
 from mtkd.distill.train import train
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file, write_json
 from mtkd.signals.splits import Fold
+from mtkd.study import changed
 from mtkd.sweep.space import search_space
 from mtkd.teachers.common import folds_of
 from mtkd.workspace import Unit
@@ -58,10 +59,11 @@ def _stand(study: Study, name: str, fold: Fold, base: Distill) -> Unit:
         write_json(folder / "trials.json", trials)
         _write_yaml(folder / BEST, name, {fold.index: best["config"]}, {fold.index: fold.fingerprint})
         measured.update(n_trials=len(trials), seconds=round(time.perf_counter() - started, 2), best=best["best"])
-    stopped = sum(trial["epochs"] < study.distill.optim.epochs for trial in trials)
+    epochs = sum(trial["epochs"] for trial in trials)
+    seconds = measured["seconds"]
     say(
         STAGE,
-        f"{name}, fold {fold.index}: {len(trials)} trials, {stopped} stopped early, best validation {best['best']:.3f}",
+        f"{name}, fold {fold.index}: {len(trials)} trials, {epochs} epochs in {seconds:.0f} s, loss {best['best']:.3f}",
     )
     return unit
 
@@ -79,7 +81,9 @@ def _start_ray(study: Study) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # paths of the study are relative to where mtkd was started
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     address = study.sweep.ray_address
-    local: dict[str, Any] = {} if address else {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    local: dict[str, Any] = {}
+    if address is None:  # a cluster of this machine alone, which nobody else can reach
+        local = {"num_cpus": os.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
 
 

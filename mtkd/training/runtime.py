@@ -11,15 +11,16 @@ from mtkd.config import Optim
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
 
+# DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without it,
+# a machine without GPU is guessed at, with a warning.
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
 
 class Runtime:
     """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
     def __init__(self, optim: Optim, deepspeed: str | None = None) -> None:
-        # DeepSpeed reads this when it is imported, and accelerate imports it wherever it is installed; without it, a
-        # machine without GPU is guessed at, with a warning.
-        if not torch.cuda.is_available():
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from accelerate import Accelerator
         from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 

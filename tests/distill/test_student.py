@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtkd.config import Distill, Modality, read_study
+from mtkd.config import Distill, Modality
 from mtkd.distill.student import Student, without
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
+from mtkd.study import read_study
 
 MODALITIES: list[Modality] = ["emg", "eda", "ppg"]
 SUBSETS = [subset for size in range(1, 4) for subset in combinations(MODALITIES, size)]
@@ -43,7 +44,11 @@ def windows(batch: Batch, steps: slice) -> Batch:
     )
 
 
-@given(cuts=st.sets(st.integers(1, 7)), seed=st.integers(0, 100), gone=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 2))))
+@given(
+    cuts=st.sets(st.integers(1, 7)),
+    seed=st.integers(0, 100),
+    gone=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 2))),
+)
 @torch.inference_mode()
 def test_a_trial_at_once_and_in_any_pieces_give_the_same_answers(
     student: Student, make_batch: Callable[..., Batch], cuts: set[int], seed: int, gone: set[tuple[int, int]]
@@ -78,9 +83,7 @@ def test_no_earlier_answer_moves_when_the_future_changes(
 
 @pytest.mark.parametrize("gone", MODALITIES)
 @torch.inference_mode()
-def test_a_masked_modality_has_no_influence(
-    student: Student, make_batch: Callable[..., Batch], gone: Modality
-) -> None:
+def test_a_masked_modality_has_no_influence(student: Student, make_batch: Callable[..., Batch], gone: Modality) -> None:
     batch = without(make_batch(MODALITIES), [gone])
     changed = replace(batch, signals=batch.signals | {gone: 1e3 * torch.randn_like(batch.signals[gone])})
     before, after = student(batch), student(changed)
@@ -122,7 +125,9 @@ def test_padding_has_no_influence(student: Student, make_batch: Callable[..., Ba
     torch.testing.assert_close(signal.logits[:, :3], alone.logits, atol=1e-5, rtol=1e-5)
 
 
-@given(present=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=4), seed=st.integers(0, 99))
+@given(
+    present=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=4), seed=st.integers(0, 99)
+)
 def test_modality_dropout_takes_whole_modalities_but_never_the_last(
     student: Student, present: list[list[bool]], seed: int
 ) -> None:
@@ -152,7 +157,9 @@ def test_projections_exist_for_its_teachers_alone(layouts: Mapping[Modality, Lay
     settings = Distill(modalities=MODALITIES, width=8)
     known = {name: layouts[name] for name in MODALITIES}
     assert not Student(settings, known, 2.0, 4, {}).projections
-    sizes = {name: layer.out_features for name, layer in Student(settings, known, 2.0, 4, {"spatial": 7}).projections.items()}
+    sizes = {
+        name: layer.out_features for name, layer in Student(settings, known, 2.0, 4, {"spatial": 7}).projections.items()
+    }
     assert sizes == {"spatial": 7}
 
 
@@ -162,7 +169,9 @@ def test_the_shipped_students_are_small(repo: Any, width: int) -> None:
     for path in sorted((repo / "configs/study").glob("*.yaml")):
         study = read_study(path)
         known = {
-            name: Layout(ch_names=[f"{name}{i}" for i in range(channels[name])], sfreq=study.signals.modalities[name].sfreq)
+            name: Layout(
+                ch_names=[f"{name}{i}" for i in range(channels[name])], sfreq=study.signals.modalities[name].sfreq
+            )
             for name in study.distill.modalities
         }
         settings = study.distill.model_copy(update={"width": width})

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtkd.config import Condition, Data, read_study
+from mtkd.config import Condition, Data
 from mtkd.errors import MtkdError
 from mtkd.signals.readers import edf
 from mtkd.signals.readers.edf import read_raw
+from mtkd.study import read_study
 
 SFREQ = 64
 CONDITIONS = {"rest": Condition(ratings={"task": 0}), "task": Condition(ratings={"task": 1}, start_s=2, stop_s=-3)}

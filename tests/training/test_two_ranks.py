@@ -21,13 +21,17 @@ def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.T
     settings, runtime = study.temporal, Runtime(study.temporal.optim)
     data = fold_data(study, fold, settings.modalities, temporal.patches(study))
     model = temporal._prepared(study, data, runtime)
-    loaders = [data.loader(side, settings.optim, runtime, study.seed, side is fold.train) for side in (fold.train, fold.val)]
+    loaders = [
+        data.loader(side, settings.optim, runtime, study.seed, side is fold.train) for side in (fold.train, fold.val)
+    ]
     history = fit(model, teacher_objective(study, data, settings.confidence_weight), *loaders, settings.optim, runtime)
     return history, trained_state(model)
 
 
 def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:
-    engines = {json.loads((unit / "manifest.json").read_text())["measured"]["engine"] for unit in pipeline.units("temporal")}
+    engines = {
+        json.loads((unit / "manifest.json").read_text())["measured"]["engine"] for unit in pipeline.units("temporal")
+    }
     assert engines == {"DeepSpeed ZeRO-2, 2 ranks"}
     assert pipeline.first.out.count("DeepSpeed ZeRO-2, 2 ranks") == 2  # each fold says so
 
@@ -50,7 +54,9 @@ def test_two_ranks_and_one_process_give_the_same_losses_and_weights(pipeline: An
     written = safetensors.torch.load_file(unit.folder / "weights.safetensors")
     assert written.keys() == weights.keys()
     for name, value in weights.items():
-        torch.testing.assert_close(written[name], value, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            written[name], value, atol=2e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_that_included_shares_which_two_ranks_cannot_halve(pipeline: Any) -> None:

@@ -1,0 +1,126 @@
+"""Which settings a student is trained with on a fold."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mtkd.config import Study, Sweep
+from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, settings_of, sweep_unit
+from mtkd.errors import MtkdError
+from mtkd.signals.splits import make_folds
+from mtkd.study import changed
+from mtkd.study import changed
+from mtkd.teachers.common import folds_of
+
+BEST = "sweep/best-distilled-swept.yaml"
+
+
+@pytest.fixture
+def best(pipeline: Any) -> Path:
+    return Path(pipeline.study.workspace) / BEST
+
+
+def with_settings(study: Study, path: Path) -> Study:
+    return study.model_copy(update={"distill": study.distill.model_copy(update={"settings": str(path)})})
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_a_student_is_the_distill_section_with_its_changes(pipeline: Any) -> None:
+    assert base_settings(pipeline.study, "distilled") == pipeline.study.distill
+    alone = base_settings(pipeline.study, "labels alone")
+    assert alone == pipeline.study.distill.model_copy(update={"teachers": {}})
+
+
+def test_swept_settings_are_those_of_each_fold(pipeline: Any, best: Path) -> None:
+    content = yaml.safe_load(best.read_text())
+    for fold in folds_of(pipeline.study):
+        expected = changed(pipeline.study.distill, content["folds"][fold.index], "")
+        assert settings_of(pipeline.study, "distilled, swept", fold) == expected
+        assert expected != pipeline.study.distill
+
+
+def test_the_sweeps_file_is_taken_as_settings(pipeline: Any, best: Path) -> None:
+    study = with_settings(pipeline.study, best)
+    for fold in folds_of(study):
+        own = settings_of(study, "distilled", fold)
+        assert own == settings_of(pipeline.study, "distilled, swept", fold)
+        assert own.settings is None  # so that the unit is the same, wherever the settings came from
+
+
+def test_folds_may_differ(pipeline: Any, tmp_path: Path) -> None:
+    folds = folds_of(pipeline.study)
+    content = {
+        "folds": {fold.index: {"temperature": 1.0 + fold.index, "optim.lr": 0.125} for fold in folds},
+        "splits": {fold.index: fold.fingerprint for fold in folds},
+    }
+    study = with_settings(pipeline.study, write(tmp_path / "best.yaml", content))
+    found = [settings_of(study, "distilled", fold) for fold in folds]
+    assert [own.temperature for own in found] == [1.0, 2.0]
+    assert {own.optim.lr for own in found} == {0.125}
+    assert found[0].optim.epochs == pipeline.study.distill.optim.epochs
+
+
+def test_what_speaks_of_teachers_means_nothing_to_a_student_without(pipeline: Any, best: Path) -> None:
+    fold = folds_of(pipeline.study)[0]
+    found = settings_of(with_settings(pipeline.study, best), "labels alone", fold)
+    chosen = yaml.safe_load(best.read_text())["folds"][0]
+    assert found.width == chosen["width"]
+    assert found.temperature == pipeline.study.distill.temperature != chosen["temperature"]
+
+
+def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) -> None:
+    subjects = sorted({subject for fold in folds_of(pipeline.study) for subject in fold.test})
+    other = make_folds(subjects, pipeline.study.splits.model_copy(update={"seed": 5}))[0]
+    assert other.fingerprint != folds_of(pipeline.study)[0].fingerprint
+    with pytest.raises(MtkdError, match=f"{best}: chosen on another split"):
+        apply_best(pipeline.study.distill, best, other)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "folds: 3", "folds: {0: {}}", "folds: {}\nsplits: {}", "a: [1", "\x00", "folds: {0: {}}\nsplits: 7"],
+)
+def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: Path, content: str) -> None:
+    path, fold = write(tmp_path / "best.yaml", content), folds_of(pipeline.study)[0]
+    with pytest.raises(MtkdError, match=f"{path}: ") as refused:
+        settings_of(with_settings(pipeline.study, path), "distilled", fold)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"no_such_key": 1}, {"optim.lr": "fast"}, {"width": 0}, {"optim": 3}, 5, ["width"]]
+)
+def test_a_file_with_impossible_settings_is_refused(pipeline: Any, tmp_path: Path, changes: Any) -> None:
+    fold = folds_of(pipeline.study)[0]
+    path = write(tmp_path / "best.yaml", {"folds": {0: changes}, "splits": {0: fold.fingerprint}})
+    with pytest.raises(MtkdError, match=f"{path}: ") as refused:
+        settings_of(with_settings(pipeline.study, path), "distilled", fold)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["none.yaml", ""])
+def test_a_missing_file_is_named(pipeline: Any, tmp_path: Path, name: str) -> None:
+    with pytest.raises(MtkdError, match=f"{tmp_path / name}"):
+        settings_of(with_settings(pipeline.study, tmp_path / name), "distilled", folds_of(pipeline.study)[0])
+
+
+def test_a_student_waits_for_a_search_that_has_not_been_made(pipeline: Any) -> None:
+    searched = pipeline.study.sweep.search | {"hint": Sweep.Range(low=0.5, high=0.6)}
+    study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update={"search": searched})})
+    with pytest.raises(NotSweptYet, match="evaluate.students.distilled, swept takes swept settings"):
+        settings_of(study, "distilled, swept", folds_of(study)[0])
+
+
+def test_a_search_without_teachers_does_not_depend_on_their_ranges(pipeline: Any) -> None:
+    searched = pipeline.study.sweep.search | {"kd": Sweep.Range(low=0.5, high=0.6)}
+    study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update={"search": searched})})
+    fold = folds_of(study)[0]
+    for name, same in (("labels alone", True), ("distilled", False)):
+        ours, theirs = (sweep_unit(each, fold, base_settings(each, name)) for each in (study, pipeline.study))
+        assert (ours.folder == theirs.folder) == same

@@ -1,0 +1,268 @@
+"""The stage ``shards``: what it builds from a folder of recordings, when it builds again, and what it refuses."""
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+
+from mtkd import workspace
+from mtkd.config import Study
+from mtkd.errors import MtkdError
+from mtkd.shards.build import open_shards, raw_folder, recordings, run, unit_of
+from mtkd.shards.index import NAME
+from mtkd.workspace import MANIFEST, Unit
+
+SECONDS = 5
+
+
+def write_deap(path: Path, seed: int, n_trials: int = 2, **changes: np.ndarray) -> None:
+    random = np.random.default_rng(seed)
+    data = 10 * random.normal(size=(n_trials, 40, SECONDS * 128))
+    data[:, 36] = 2e5 + 100 * data[:, 36]
+    labels = random.uniform(1, 9, (n_trials, 4))
+    path.write_bytes(pickle.dumps({"data": data, "labels": labels} | changes, 2))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """Three subjects of two trials; nobody changes them."""
+    folder = tmp_path_factory.mktemp("deap")
+    for index in (1, 2, 3):
+        write_deap(folder / f"s{index:02d}.dat", index)
+    return folder
+
+
+@pytest.fixture
+def study(make_study, raw, tmp_path) -> Callable[..., Study]:
+    """A factory of studies of a copy of ``raw`` in ``tmp_path / "raw"``."""
+    shutil.copytree(raw, tmp_path / "raw")
+
+    def make(*overrides: str, name: str = "workspace") -> Study:
+        given = [f"data.folder={tmp_path / 'raw'}", "data.baseline_s=1", *overrides]
+        return make_study(*given, workspace=tmp_path / name)
+
+    return make
+
+
+def contents(unit: Unit) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in unit.folder.iterdir() if path.name != MANIFEST}
+
+
+def refused(made: Study) -> str:
+    """The sentence of a build that fails, which leaves nothing under its final name."""
+    with pytest.raises(MtkdError) as caught:
+        run(made)
+    folder = Path(made.workspace) / "shards"
+    assert [path for path in folder.glob("*") if not path.name.startswith(".")] == []
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_tar_a_subject_and_a_sample_a_trial(study):
+    made = study()
+    unit = run(made)
+    assert set(contents(unit)) == {"s01.tar", "s02.tar", "s03.tar", NAME}
+    _, shards = open_shards(made)
+    assert list(shards.samples) == [f"s{subject:02d}_t{trial:02d}" for subject in (1, 2, 3) for trial in (1, 2)]
+    for sample in shards.index.samples:
+        assert list(sample.modalities) == list(made.signals.modalities)
+        assert sample.duration_s == SECONDS - 1
+        assert set(sample.ratings) == {"valence", "arousal", "dominance", "liking"}
+        for modality, settings in made.signals.modalities.items():
+            array = shards.read(sample.key, f"{modality}.npy")
+            assert array.dtype == np.float32
+            assert array.shape[1] == (SECONDS - 1) * settings.sfreq
+            assert np.isfinite(array).all()
+            assert shards.read(sample.key, f"{modality}.valid.npy").shape == (len(array), SECONDS - 1)
+
+
+def test_signals_arrive_in_si_units(study):
+    made = study("signals.modalities={eeg: {sfreq: 128}, eda: {sfreq: 128}}", "signals.reference=null",
+                 "temporal.modalities=[eeg]", "distill.modalities=[eda]")  # fmt: skip
+    run(made)
+    _, shards = open_shards(made)
+    original = pickle.loads((Path(made.data.folder) / "s02.dat").read_bytes())["data"][1, :, 128:]
+    np.testing.assert_allclose(shards.read("s02_t02", "eeg.npy"), original[:32] * 1e-6, rtol=1e-5)
+    np.testing.assert_allclose(shards.read("s02_t02", "eda.npy")[0], 1 / original[36], rtol=1e-5)
+
+
+def test_a_second_run_builds_nothing(study, capsys):
+    made = study()
+    unit = run(made)
+    before = (unit.folder / MANIFEST).stat().st_mtime_ns
+    workspace._check.cache_clear()
+    capsys.readouterr()
+    assert run(made) == unit
+    assert (unit.folder / MANIFEST).stat().st_mtime_ns == before
+    assert "reused" in capsys.readouterr().out
+    assert [path.name for path in unit.folder.parent.iterdir()] == [unit.folder.name]
+
+
+def test_two_workspaces_get_the_same_bytes(study):
+    one, other = (run(study(name=name)) for name in ("one", "other"))
+    assert one.folder != other.folder
+    assert one.folder.name == other.folder.name
+    assert contents(one) == contents(other)
+    assert one.manifest().digest == other.manifest().digest
+
+
+def test_the_fingerprint_follows_the_recordings(study, tmp_path):
+    made = study()
+    path = tmp_path / "raw" / "s02.dat"
+    before = unit_of(made).fingerprint
+    os.utime(path)  # a newer date alone is no change
+    assert unit_of(made).fingerprint == before
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    assert unit_of(made).fingerprint != before
+    path.write_bytes(whole)
+    assert unit_of(made).fingerprint == before
+    write_deap(tmp_path / "raw" / "s04.dat", 4)
+    assert unit_of(made).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("signals.modalities.emg.sfreq=64", True),
+        ("signals.modalities.eeg.band=[2, 45]", True),
+        ("signals.reference=null", True),
+        ("data.baseline_s=2", True),
+        ("data.subjects=[s01, s02]", True),
+        ("labels.valence=3", False),
+        ("windows={window_s: 2, hop_s: 2}", False),
+        ("distill.optim.lr=0.1", False),
+        ("seed=3", False),
+        ("name=other", False),
+        ("data.simulate.n_subjects=9", False),
+    ],
+)
+def test_the_fingerprint_follows_what_shards_are_made_of_and_nothing_else(study, override, changes):
+    more = ["temporal.patch_s=1"] if override.startswith("windows") else []
+    assert (unit_of(study(override, *more)).fingerprint != unit_of(study()).fingerprint) == changes
+
+
+def test_where_the_recordings_lie_does_not_matter(study, tmp_path):
+    before = unit_of(study()).fingerprint
+    shutil.move(tmp_path / "raw", tmp_path / "elsewhere")
+    assert unit_of(study(f"data.folder={tmp_path / 'elsewhere'}")).fingerprint == before
+
+
+def test_trials_without_ratings_are_kept(study, tmp_path):
+    labels = np.full((2, 4), 7.0)
+    labels[0] = np.nan
+    labels[1, 1] = np.nan
+    write_deap(tmp_path / "raw" / "s02.dat", 2, labels=labels)
+    made = study()
+    measured = run(made).manifest().measured
+    _, shards = open_shards(made)
+    assert measured["n_trials"] == len(shards.samples) == 6
+    assert shards.samples["s02_t01"].ratings == {}
+    assert shards.samples["s02_t02"].ratings == {"valence": 7.0, "dominance": 7.0, "liking": 7.0}
+    rated = [s.ratings["valence"] for s in shards.index.samples if "valence" in s.ratings]
+    assert len(rated) == 5
+    assert measured["share_high"]["valence"] == pytest.approx(np.mean(np.array(rated) > 5))
+
+
+def test_only_the_subjects_asked_for_are_built(study):
+    made = study("data.subjects=[s03, s01]")
+    assert set(contents(run(made))) == {"s01.tar", "s03.tar", NAME}
+    assert open_shards(made)[1].index.subjects == ["s01", "s03"]
+
+
+def test_a_subject_without_a_file_is_refused_by_its_name(study):
+    assert "the subject s09" in refused(study("data.subjects=[s01, s09]"))
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"")])
+def test_a_folder_without_recordings_is_refused_by_its_name(study, tmp_path, make):
+    make(tmp_path / "none")
+    assert str(tmp_path / "none") in refused(study(f"data.folder={tmp_path / 'none'}"))
+
+
+@pytest.mark.parametrize("name", ["s01.dat", "s02.dat", "s03.dat"])
+def test_a_corrupt_recording_stops_the_build_and_a_whole_one_lets_it_pass(study, tmp_path, raw, name):
+    path = tmp_path / "raw" / name
+    path.write_bytes(path.read_bytes()[:-100])
+    made = study()
+    assert str(path) in refused(made)
+    shutil.copy(raw / name, path)
+    unit = run(made)
+    assert set(contents(unit)) == {"s01.tar", "s02.tar", "s03.tar", NAME}
+    assert list(unit.folder.parent.iterdir()) == [unit.folder]
+
+
+def test_a_damaged_shard_is_told_by_its_name(study):
+    made = study()
+    unit = run(made)
+    path = unit.folder / "s02.tar"
+    whole = bytearray(path.read_bytes())
+    whole[700] ^= 1
+    path.write_bytes(whole)
+    workspace._check.cache_clear()
+    for stage in (run, open_shards):
+        with pytest.raises(MtkdError, match=r"s02\.tar: its checksum is not the manifest's"):
+            stage(made)
+
+
+def test_opening_shards_that_are_not_there_says_what_to_run(study):
+    with pytest.raises(MtkdError, match="run `mtkd shards` first"):
+        open_shards(study())
+
+
+@pytest.fixture
+def edf_study(make_study, tmp_path) -> Callable[..., Study]:
+    """A factory of studies of three EDF files: one whole, one without ECG, one of a condition without rating."""
+    folder = tmp_path / "edf"
+    folder.mkdir()
+    wave = np.random.default_rng(0).uniform(-50, 50, 6 * 128)
+    for name, labels in {"a_1": ("EEG Fz", "ECG"), "b_1": ("EEG Fz",), "b_2": ("EEG Fz", "ECG")}.items():
+        signals = [edfio.EdfSignal(wave, 128, label=label, physical_dimension="uV") for label in labels]
+        edfio.Edf(signals).write(folder / f"{name}.edf")
+    given = [
+        f"data={{reader: edf, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}, "
+        "conditions: {'1': {ratings: {task: 1}}, '2': {stop_s: 4}}}",
+        "labels={task: 0.5}",
+        "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}}",
+        "temporal.modalities=[eeg]",
+        "distill.modalities=[ecg]",
+    ]
+    return lambda *overrides: make_study(*given, *overrides, workspace=tmp_path / "workspace")
+
+
+def test_a_recording_without_a_modality_is_refused(edf_study, tmp_path):
+    sentence = refused(edf_study())
+    assert str(tmp_path / "edf" / "b_1.edf") in sentence
+    assert "ecg" in sentence
+
+
+def test_a_recording_without_a_modality_is_taken_where_the_study_says_so(edf_study):
+    made = edf_study("data.absent=mask")
+    assert run(made).manifest().measured["trials_with"] == {"eeg": 3, "ecg": 2}
+    _, shards = open_shards(made)
+    assert {key: list(sample.modalities) for key, sample in shards.samples.items()} == {
+        "a_1": ["eeg", "ecg"],
+        "b_1": ["eeg"],
+        "b_2": ["eeg", "ecg"],
+    }
+    assert {key: sample.duration_s for key, sample in shards.samples.items()} == {"a_1": 6, "b_1": 6, "b_2": 4}
+    assert [sample.ratings for sample in shards.index.samples] == [{"task": 1.0}, {"task": 1.0}, {}]
+
+
+def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, capsys):
+    made = make_study("data.folder=null", "data.simulate={n_subjects: 2, n_trials: 2}", workspace=tmp_path)
+    folder = raw_folder(made)
+    assert folder.is_relative_to(tmp_path / "raw")
+    assert list(recordings(made)) == [folder / "s01.dat", folder / "s02.dat"]
+    written = (folder / "s01.dat").stat().st_mtime_ns
+    capsys.readouterr()
+    assert raw_folder(made) == folder
+    assert (folder / "s01.dat").stat().st_mtime_ns == written
+    assert capsys.readouterr().out == ""
+    other = make_study("data.folder=null", "data.simulate={n_subjects: 2, n_trials: 2, seed: 1}", workspace=tmp_path)
+    assert raw_folder(other) != folder

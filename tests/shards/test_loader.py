@@ -1,0 +1,164 @@
+"""The one place that shares trials out: over ranks, workers and epochs, nothing is lost and nothing comes twice."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtkd.config import Windows
+from mtkd.errors import MtkdError
+from mtkd.shards.batch import Cutter, layouts
+from mtkd.shards.loader import Loader, RankBatches
+
+worlds = st.integers(1, 4)
+cases = st.tuples(st.integers(1, 60), worlds, st.integers(1, 5), st.integers(0, 3), st.integers(0, 3), st.booleans())
+
+
+def ranks(case, world=None) -> list[list[list[int]]]:
+    """The batches of every rank; the batch size is a multiple of the first world, whatever the world."""
+    n_trials, own_world, per_rank, seed, epoch, shuffle = case
+    world = world or own_world
+    samplers = [RankBatches(n_trials, own_world * per_rank, rank, world, seed, shuffle) for rank in range(world)]
+    for sampler in samplers:
+        sampler.epoch = epoch
+    found = [list(sampler) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(batches) for batches in found]
+    return found
+
+
+@given(cases)
+def test_each_trial_comes_exactly_once_an_epoch_over_all_ranks(case):
+    real = [position for batches in ranks(case) for batch in batches for position in batch if position >= 0]
+    assert sorted(real) == list(range(case[0]))
+
+
+@given(cases)
+def test_all_ranks_get_equally_many_batches_of_equal_size(case):
+    sizes = [[len(batch) for batch in batches] for batches in ranks(case)]
+    assert all(own == sizes[0] for own in sizes)
+    assert min(sizes[0]) >= 1
+    assert all(size == case[2] for size in sizes[0][:-1])
+
+
+@given(cases)
+def test_filler_repeats_a_trial_of_the_same_batch_and_stands_last(case):
+    for together in zip(*ranks(case), strict=True):
+        real = {position for batch in together for position in batch if position >= 0}
+        for batch in together:
+            filled = [position < 0 for position in batch]
+            assert filled == sorted(filled)
+            assert {~position for position in batch if position < 0} <= real
+
+
+@given(cases)
+def test_the_global_batches_are_the_same_for_any_number_of_ranks(case):
+    def together(world: int) -> list[set[int]]:
+        return [
+            {position for batch in batches for position in batch if position >= 0}
+            for batches in zip(*ranks(case, world), strict=True)
+        ]
+
+    assert together(1) == together(case[1])
+
+
+@given(cases)
+def test_the_order_depends_on_seed_and_epoch_alone(case):
+    assert ranks(case) == ranks(case)
+
+
+def test_shuffled_epochs_and_seeds_differ_and_plain_ones_do_not():
+    def order(seed: int, epoch: int, shuffle: bool) -> tuple[int, ...]:
+        return tuple(itertools.chain(*ranks((50, 1, 5, seed, epoch, shuffle))[0]))
+
+    assert len({order(seed, epoch, True) for seed in range(3) for epoch in range(3)}) == 9
+    assert {order(seed, epoch, False) for seed in range(3) for epoch in range(3)} == {tuple(range(50))}
+
+
+@pytest.mark.parametrize(("batch_size", "world"), [(1, 2), (5, 2), (8, 3)])
+def test_a_batch_that_ranks_cannot_share_evenly_is_refused(batch_size, world):
+    with pytest.raises(MtkdError, match=rf"optim\.batch_size = {batch_size} trials .* {world} ranks"):
+        RankBatches(10, batch_size, 0, world, 0, True)
+
+
+def test_no_trials_give_no_batches():
+    assert list(RankBatches(0, 4, 0, 2, 0, True)) == []
+
+
+@pytest.fixture(scope="module")
+def cutter(tmp_path_factory, make_set, make_trial) -> Cutter:
+    """Seven trials, of which the third is short."""
+    trials = [
+        make_trial(f"t{index}", 3.0 if index == 2 else 5.0, ratings={"valence": 1.0 + index}) for index in range(7)
+    ]
+    shards = make_set(tmp_path_factory.mktemp("set"), {"s01.tar": trials[:4], "s02.tar": trials[4:]})
+    return Cutter(shards, layouts(shards.index.samples, ["eeg", "eda"]), Windows(window_s=1, hop_s=1), {"valence": 4.0})
+
+
+def loaders(cutter: Cutter, world: int = 1, workers: int = 0) -> list[Loader]:
+    keys = [sample.key for sample in cutter.shards.index.samples]
+    return [
+        Loader(cutter, keys, 4, rank=rank, world=world, seed=1, shuffle=True, workers=workers) for rank in range(world)
+    ]
+
+
+def test_a_loader_gives_its_trials_with_their_labels(cutter):
+    (loader,) = loaders(cutter)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 2
+    labels = {key: int(label) for batch in batches for key, label in zip(batch.keys, batch.labels, strict=True)}
+    assert labels == {sample.key: cutter.label(sample) for sample in cutter.shards.index.samples}
+    assert set(labels.values()) == {0, 1}
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_step_of_every_trial_is_seen_once_over_the_ranks(cutter, world):
+    seen: list[tuple[str, int]] = []
+    for loader in loaders(cutter, world):
+        for batch in loader:
+            seen += [(batch.keys[row], step) for row, step in batch.steps.nonzero().tolist()]
+    expected = [(sample.key, step) for sample in cutter.shards.index.samples for step in range(cutter.n_steps(sample))]
+    assert sorted(seen) == sorted(expected)
+
+
+def test_workers_change_nothing(cutter):
+    (plain,), (shared,) = loaders(cutter), loaders(cutter, workers=2)
+    for epoch in range(2):
+        plain.set_epoch(epoch)
+        shared.set_epoch(epoch)
+        for one, other in zip(plain, shared, strict=True):
+            assert one.keys == other.keys
+            assert one.steps.equal(other.steps)
+            assert one.labels.equal(other.labels)
+            for modality in one.signals:
+                assert one.signals[modality].equal(other.signals[modality])
+                assert one.valid[modality].equal(other.valid[modality])
+
+
+def test_an_epoch_has_an_order_of_its_own(cutter):
+    (loader,) = loaders(cutter)
+    orders = []
+    for epoch in (0, 1, 0):
+        loader.set_epoch(epoch)
+        orders.append([key for batch in loader for key in batch.keys])
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_damaged_shard_is_told_through_a_worker_too(tmp_path, make_set, make_trial):
+    shards = make_set(tmp_path, {"s01.tar": [make_trial("t01")]})
+    path = tmp_path / "s01.tar"
+    damaged = bytearray(path.read_bytes())
+    damaged[shards.samples["s01_t01"].members["eeg.npy"].offset + 200] ^= 1
+    path.write_bytes(damaged)
+    made = Cutter(shards, layouts(shards.index.samples, ["eeg"]), Windows(window_s=1, hop_s=1), {"valence": 4.0})
+    for workers in (0, 1):
+        with pytest.raises(MtkdError, match=r"s01\.tar: s01_t01\.eeg\.npy is damaged"):
+            list(Loader(made, ["s01_t01"], 1, workers=workers))
+
+
+def test_batches_are_tensors_of_the_types_that_models_take(cutter):
+    batch = next(iter(loaders(cutter)[0]))
+    assert {tensor.dtype for tensor in batch.signals.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in [*batch.valid.values(), batch.steps]} == {torch.bool}
+    assert batch.labels.dtype == torch.int64

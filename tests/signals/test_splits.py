@@ -1,0 +1,93 @@
+"""Folds by subject: disjoint, complete, and the same every time."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mtkd.config import Splits
+from mtkd.errors import MtkdError
+from mtkd.signals.splits import Fold, make_folds
+
+subject_sets = st.sets(st.text("abc012", min_size=1, max_size=4), min_size=3, max_size=40).map(sorted)
+splits = st.builds(
+    lambda n_folds, val_share, seed: Splits(n_folds=n_folds, val_share=val_share, seed=seed),
+    st.integers(2, 12),
+    st.floats(0.05, 0.9),
+    st.integers(0, 5),
+)
+
+
+def made(subjects: list[str], given_splits: Splits) -> list[Fold]:
+    try:
+        return make_folds(subjects, given_splits)
+    except MtkdError:
+        assume(False)
+
+
+@given(subject_sets, splits)
+def test_no_subject_stands_on_two_sides_and_none_is_lost(subjects, given_splits):
+    for fold in made(subjects, given_splits):
+        assert sorted(fold.train + fold.val + fold.test) == subjects
+        assert fold.train
+        assert fold.val
+        assert fold.test
+
+
+@given(subject_sets, splits)
+def test_every_subject_is_tested_exactly_once(subjects, given_splits):
+    folds = made(subjects, given_splits)
+    assert [fold.index for fold in folds] == list(range(given_splits.n_folds))
+    assert sorted(subject for fold in folds for subject in fold.test) == subjects
+    sizes = {len(fold.test) for fold in folds}
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(subject_sets, splits)
+def test_the_share_of_validation_is_the_one_asked_for(subjects, given_splits):
+    for fold in made(subjects, given_splits):
+        rest = len(fold.train) + len(fold.val)
+        assert len(fold.val) == max(1, round(given_splits.val_share * rest))
+
+
+@given(subject_sets, splits, st.randoms())
+def test_folds_depend_on_who_there_is_and_the_seed_and_on_no_order(subjects, given_splits, random):
+    shuffled = random.sample(subjects, len(subjects))
+    folds = made(subjects, given_splits)
+    assert folds == make_folds(shuffled, given_splits)
+    assert [fold.fingerprint for fold in folds] == [fold.fingerprint for fold in make_folds(shuffled, given_splits)]
+
+
+def test_another_seed_deals_anew():
+    subjects = [f"s{index:02d}" for index in range(20)]
+    dealt = {tuple(make_folds(subjects, Splits(n_folds=4, seed=seed))[0].test) for seed in range(10)}
+    assert len(dealt) > 5
+
+
+@given(subject_sets, splits)
+def test_different_folds_have_different_fingerprints(subjects, given_splits):
+    folds = made(subjects, given_splits)
+    assert len({fold.fingerprint for fold in folds}) == len(folds)
+
+
+def test_a_fingerprint_tells_who_stands_where():
+    fold = Fold(0, ["a", "b"], ["c"], ["d"])
+    others = [Fold(0, ["a"], ["b", "c"], ["d"]), Fold(0, ["a", "b"], ["d"], ["c"]), Fold(0, ["a", "b"], ["c"], [])]
+    assert fold.fingerprint not in {other.fingerprint for other in others}
+    assert fold.fingerprint == Fold(1, ["a", "b"], ["c"], ["d"]).fingerprint
+
+
+@pytest.mark.parametrize(("n_subjects", "n_folds"), [(0, 2), (1, 2), (2, 2), (3, 5), (11, 12)])
+def test_too_few_subjects_are_refused_by_both_numbers(n_subjects, n_folds):
+    subjects = [f"s{index}" for index in range(n_subjects)]
+    with pytest.raises(MtkdError, match=rf"^splits\.n_folds = {n_folds}: {n_subjects} subjects are too few"):
+        make_folds(subjects, Splits(n_folds=n_folds))
+
+
+def test_validation_that_leaves_nobody_to_train_is_refused():
+    with pytest.raises(MtkdError, match="too few"):
+        make_folds(["a", "b", "c", "d"], Splits(n_folds=2, val_share=0.9))
+
+
+@given(st.integers(4, 40), st.integers(2, 4))
+def test_enough_subjects_are_never_refused(n_subjects, n_folds):
+    make_folds([f"s{index}" for index in range(n_subjects)], Splits(n_folds=n_folds))
