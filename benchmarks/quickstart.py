@@ -1,4 +1,4 @@
-"""Time and memory of the quickstart on this machine: ``python benchmarks/quickstart.py [--eegmat FOLDER] [--json FILE]``.
+"""Time and memory of the quickstart on this machine: ``python benchmarks/quickstart.py [--eegmat FOLDER] [--json F]``.
 
 Each row is a measured figure divided by the most it may be, so that 1.0 is the limit. Environments are not made here:
 run ``bash launch/quickstart.sh`` or ``bash launch/test.sh`` once before. Memory is the proportional set size of all

@@ -144,7 +144,7 @@ class Spatial(Section):
     """The spatial teacher: a graph network over the electrodes, nodes carrying band-wise differential entropy."""
 
     bands: list[Band] = [(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)]
-    conv: str = "GraphConv"
+    conv: str = "DenseGraphConv"
     width: int = Field(32, ge=1)
     layers: int = Field(2, ge=1)
     sigma_m: float = Field(0.05, gt=0, description="width of the Gaussian over electrode distance, metre")

@@ -238,3 +238,16 @@ def test_every_stage_module_runs():
     for stage, (module, text) in STAGES.items():
         assert callable(importlib.import_module(module).run), stage
         assert text.endswith(".")
+
+
+def test_a_test_that_writes_into_the_repository_is_stopped(repo, tmp_path):
+    for write in (
+        lambda: (repo / "left.txt").write_text(""),
+        lambda: (repo / "left").mkdir(),
+        lambda: (repo / "pyproject.toml").rename(tmp_path / "gone"),
+        lambda: (repo / "pyproject.toml").unlink(),
+        lambda: (repo / "pyproject.toml").open("r+"),
+    ):
+        with pytest.raises(PermissionError, match="writes into the repository"):
+            write()
+    assert not Path.cwd().is_relative_to(repo)

@@ -50,11 +50,11 @@ def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
     """``base`` with the changes that a sweep's file holds for a fold."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes: dict[str, Any] = content["folds"][fold.index]
+        changes: dict[str, Any] = dict(content["folds"][fold.index])
         split = content["splits"][fold.index]
-    except FileNotFoundError:
+    except OSError:
         raise MtkdError(f"distill.settings = {path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
         raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
     if split != fold.fingerprint:
         raise MtkdError(f"{path}: chosen on another split of the subjects than fold {fold.index} of this study")

@@ -11,8 +11,8 @@ from mtkd.config import Optim
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
 
-# DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without it,
-# a machine without GPU is guessed at, with a warning.
+# DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
+# it, a machine without GPU is guessed at, with a warning.
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 

@@ -144,7 +144,7 @@ def test_a_missing_tar_is_named(copied: Study) -> None:
 
 
 def test_teachers_that_saw_a_test_subject_are_refused(copied: Study) -> None:
-    """The planted leak: teachers and cache made for a split whose training holds a test subject, with names that fit."""
+    """The planted leak: teachers and cache of a split whose training holds a test subject, under names that fit."""
     honest = folds_of(copied)[0]
     leaked = Fold(honest.index, sorted([*honest.train, honest.test[0]]), honest.val, honest.test)
     for teacher in ("temporal", "spatial"):

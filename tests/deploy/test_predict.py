@@ -39,7 +39,7 @@ def sensors(uneven_raw: Path) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, sensors: dict[str, np.ndarray], names: list[str], n_secs: int | None = None) -> Path:
-    """An EDF of some channels; their ranges stay those of the whole recording, so that cutting it rounds nothing anew."""
+    """An EDF of some channels; ranges stay those of the whole recording, so that cutting it rounds nothing anew."""
     stop = None if n_secs is None else n_secs * SFREQ
     signals = [
         edfio.EdfSignal(
@@ -201,7 +201,7 @@ def test_the_mean_of_the_folds_students_answers(pipeline: Any, follow: Callable[
 
 
 def test_its_windows_are_those_of_training(pipeline: Any, tmp_path: Path) -> None:
-    """The same recording as a trial of a shard, cut by the loader's own code, and answered at once instead of by state."""
+    """The same recording as a trial of a shard, cut by the loader and answered at once instead of by state."""
     study, path = pipeline.study, Path(pipeline.study.predict.recording)
     fold, settings = folds_of(study)[0], study.distill
     _, data = open_shards(study)

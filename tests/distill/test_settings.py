@@ -11,7 +11,6 @@ from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, settin
 from mtkd.errors import MtkdError
 from mtkd.signals.splits import make_folds
 from mtkd.study import changed
-from mtkd.study import changed
 from mtkd.teachers.common import folds_of
 
 BEST = "sweep/best-distilled-swept.yaml"
@@ -113,7 +112,7 @@ def test_a_missing_file_is_named(pipeline: Any, tmp_path: Path, name: str) -> No
 def test_a_student_waits_for_a_search_that_has_not_been_made(pipeline: Any) -> None:
     searched = pipeline.study.sweep.search | {"hint": Sweep.Range(low=0.5, high=0.6)}
     study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update={"search": searched})})
-    with pytest.raises(NotSweptYet, match="evaluate.students.distilled, swept takes swept settings"):
+    with pytest.raises(NotSweptYet, match=r"evaluate\.students\.distilled, swept takes swept settings"):
         settings_of(study, "distilled, swept", folds_of(study)[0])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -58,7 +58,7 @@ def test_a_trial_at_once_and_in_any_pieces_give_the_same_answers(
         batch.valid[MODALITIES[modality]][:, step] = False
     whole, state, pieces = student(batch), None, []
     edges = [0, *sorted(cuts), 8]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         signal, state = student.step(windows(batch, slice(start, stop)), state)
         pieces.append(signal)
     for part in ("logits", "features", "confidence", "mask"):

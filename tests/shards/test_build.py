@@ -3,10 +3,11 @@
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import edfio
+import joblib
 import numpy as np
 import pytest
 
@@ -47,6 +48,19 @@ def study(make_study, raw, tmp_path) -> Callable[..., Study]:
         return make_study(*given, workspace=tmp_path / name)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process() -> Iterator[None]:
+    """Starting workers takes longer than all that these builds do; ``processes`` has them back."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture
+def processes(_in_this_process: None) -> Iterator[None]:
+    with joblib.parallel_config(backend="loky"):
+        yield
 
 
 def contents(unit: Unit) -> dict[str, bytes]:
@@ -103,8 +117,10 @@ def test_a_second_run_builds_nothing(study, capsys):
     assert [path.name for path in unit.folder.parent.iterdir()] == [unit.folder.name]
 
 
-def test_two_workspaces_get_the_same_bytes(study):
-    one, other = (run(study(name=name)) for name in ("one", "other"))
+def test_two_workspaces_get_the_same_bytes(study, request):
+    one = run(study(name="one"))
+    request.getfixturevalue("processes")
+    other = run(study(name="other"))
     assert one.folder != other.folder
     assert one.folder.name == other.folder.name
     assert contents(one) == contents(other)

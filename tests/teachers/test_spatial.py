@@ -14,7 +14,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.teachers.spatial.model import SpatialTeacher
 
-CONVOLUTIONS = ["GraphConv", "GCNConv", "TAGConv", "LEConv"]
+CONVOLUTIONS = ["DenseGraphConv", "DenseGCNConv", "DenseSAGEConv"]
 N_CHANS = 4
 
 
@@ -53,7 +53,7 @@ def test_every_convolution_answers_and_learns(
 
 @pytest.mark.parametrize("conv", ["GATConv", "Module", "", "__class__"])
 def test_another_convolution_is_refused(layouts: Mapping[Modality, Layout], conv: str) -> None:
-    with pytest.raises(MtkdError, match=rf"spatial\.conv = {conv}: known are GraphConv, GCNConv, TAGConv, LEConv"):
+    with pytest.raises(MtkdError, match=rf"spatial\.conv = {conv}: known are {', '.join(CONVOLUTIONS)}"):
         SpatialTeacher(Spatial(conv=conv), layouts["eeg"], 4)
 
 

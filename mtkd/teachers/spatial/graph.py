@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mtkd.errors import MtkdError
@@ -31,13 +31,8 @@ def electrode_positions(ch_names: list[str]) -> Float[Tensor, "node 3"]:
     return torch.tensor(np.stack([known[name.lower()] for name in ch_names]), dtype=torch.float32)
 
 
-def all_pairs(n_nodes: int) -> Int[Tensor, "2 edge"]:
-    """Every ordered pair of different nodes; the convolutions add what a node says to itself."""
-    pairs = torch.cartesian_prod(torch.arange(n_nodes), torch.arange(n_nodes))
-    return pairs[pairs[:, 0] != pairs[:, 1]].T.contiguous()
-
-
 def nearness(positions: Float[Tensor, "node 3"], sigma_m: float) -> Float[Tensor, "node node"]:
     """A Gaussian of the distance between electrodes; 0 on the diagonal."""
-    weights = torch.exp(-torch.cdist(positions, positions).square() / (2 * sigma_m**2))
+    distances = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist")  # exact, so symmetric
+    weights = torch.exp(-distances.square() / (2 * sigma_m**2))
     return weights.fill_diagonal_(0)

@@ -16,9 +16,11 @@ from mtkd.layers.spectrum import differential_entropy
 from mtkd.layers.standardize import Standardize
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
-from mtkd.teachers.spatial.graph import all_pairs, electrode_positions, nearness
+from mtkd.teachers.spatial.graph import electrode_positions, nearness
 
-_CONVOLUTIONS = ("GraphConv", "GCNConv", "TAGConv", "LEConv")  # those that take a weight an edge and graphs in a batch
+# Every pair of electrodes is joined, so PyG's dense convolutions: products of small matrices in place of scattering
+# along a thousand edges a window.
+_CONVOLUTIONS = ("DenseGraphConv", "DenseGCNConv", "DenseSAGEConv")
 
 
 class SpatialTeacher(nn.Module):
@@ -28,7 +30,6 @@ class SpatialTeacher(nn.Module):
     zero.
     """
 
-    edges: Tensor
     near: Tensor
 
     def __init__(self, settings: Spatial, layout: Layout, n_classes: int) -> None:
@@ -39,7 +40,6 @@ class SpatialTeacher(nn.Module):
         self.layout, self.bands = layout, settings.bands
         self.scale = Standardize((n_chans, len(settings.bands)))
         self.register_buffer("near", nearness(electrode_positions(layout.ch_names), settings.sigma_m))
-        self.register_buffer("edges", all_pairs(n_chans))
         self.learned = nn.Parameter(torch.zeros(n_chans, n_chans), requires_grad=settings.learned_adjacency)
         convolution = getattr(torch_geometric.nn, settings.conv)
         widths = [len(settings.bands)] + [width] * settings.layers
@@ -73,9 +73,9 @@ class SpatialTeacher(nn.Module):
     def from_nodes(self, nodes: Float[Tensor, "batch step node band"], batch: Batch) -> TeacherSignal:
         """Answers for windows whose nodes are known."""
         features = nodes.flatten(0, 1)
-        adjacency = self.adjacency[self.edges[0], self.edges[1]]
+        valid = batch.valid["eeg"].flatten(0, 1)[..., None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            features = F.gelu(norm(convolution(features, self.edges, adjacency)))
+            features = F.gelu(norm(convolution(features, self.adjacency))) * valid
             features = F.dropout(features, self.dropout, self.training)
         return self.heads(self.readout(features).unflatten(0, nodes.shape[:2]), batch.present("eeg"))
 
