@@ -23,7 +23,7 @@ from mtkd.teachers.temporal import backbone
 from mtkd.workspace import Unit
 
 LAYOUTS: dict[Modality, Layout] = {
-    "eeg": Layout(ch_names=["F3", "F4", "Cz", "O1"], sfreq=64),
+    "eeg": Layout(ch_names=["F3", "F4", "Cz", "O1"], sfreq=128),
     "emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=64),
     "eda": Layout(ch_names=["GSR"], sfreq=16),
     "ppg": Layout(ch_names=["Plet"], sfreq=32),

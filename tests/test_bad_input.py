@@ -66,12 +66,11 @@ def eegmat(repo: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def write_edf(path: Path, names: list[str], n_secs: int = 62) -> None:
     random = np.random.default_rng(0)
-    edfio.Edf(
-        [
-            edfio.EdfSignal(20 * random.normal(size=250 * n_secs), 250, label=name, physical_dimension="uV")
-            for name in names
-        ]
-    ).write(path)
+    noise = 20 * random.normal(size=(len(names), 250 * n_secs))
+    signals = [
+        edfio.EdfSignal(row, 250, label=name, physical_dimension="uV") for name, row in zip(names, noise, strict=True)
+    ]
+    edfio.Edf(signals).write(path)
 
 
 class RunsCode:
@@ -96,47 +95,27 @@ def test_a_folder_without_recordings(deap: tuple[Path, Path], refused: Callable[
     assert refused("shards", study, tmp_path / "ws").startswith(f"{folder}: no file that the reader 'deap' takes")
 
 
-def whole_file(small_raw: Path) -> bytes:
-    return (small_raw / "s01.dat").read_bytes()
-
-
-DAMAGES = {
-    "truncated": lambda content: content[: len(content) // 2],
-    "almost whole": lambda content: content[:-1],
-    "empty": lambda content: b"",
-    "text": lambda content: b"participant,trial\n1,1\n",
-    "zeros": lambda content: bytes(5000),
-    "an image": lambda content: b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
-    "another dictionary": lambda content: pickle.dumps({"data": np.zeros(3)}, protocol=2),
-    "a list": lambda content: pickle.dumps([1, 2], protocol=2),
-    "an array": lambda content: pickle.dumps(np.zeros((40, 40, 8064))[:1], protocol=2),
-    "other channels": lambda content: pickle.dumps(
-        {"data": np.zeros((2, 32, 800)), "labels": np.ones((2, 4))}, protocol=2
-    ),
-    "objects": lambda content: pickle.dumps({"data": np.array([None]), "labels": np.ones((2, 4))}, protocol=2),
+# The readers' own tests know many more; here, that what they say is all that is said.
+FOREIGN = {
+    "text": b"participant,trial\n1,1\n",
+    "another pickle": pickle.dumps({"data": np.zeros(3)}, protocol=2),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
-def test_a_damaged_or_foreign_dat(
-    deap: tuple[Path, Path],
-    refused: Callable[..., str],
-    small_raw: Path,
-    tmp_path: Path,
-    damage: Callable[[bytes], bytes],
-) -> None:
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=list(FOREIGN))
+def test_a_foreign_dat(deap: tuple[Path, Path], refused: Callable[..., str], tmp_path: Path, content: bytes) -> None:
     study, folder = deap
-    (folder / "s01.dat").write_bytes(damage(whole_file(small_raw)))
+    (folder / "s01.dat").write_bytes(content)
     assert refused("shards", study, tmp_path / "ws").startswith(f"{folder / 's01.dat'}: ")
 
 
-def test_a_damaged_file_among_good_ones(
+def test_a_truncated_dat_among_good_ones(
     deap: tuple[Path, Path], refused: Callable[..., str], small_raw: Path, tmp_path: Path
 ) -> None:
     """Whole subjects that were done before it do not stand either: a shard set is whole or not there."""
     study, folder = deap
     (folder / "s01.dat").symlink_to(small_raw / "s01.dat")
-    (folder / "s02.dat").write_bytes(whole_file(small_raw)[:100_000])
+    (folder / "s02.dat").write_bytes((small_raw / "s02.dat").read_bytes()[:-1])
     assert refused("shards", study, tmp_path / "ws").startswith(f"{folder / 's02.dat'}: ")
 
 
@@ -145,21 +124,14 @@ def test_a_pickle_that_would_run_code(deap: tuple[Path, Path], refused: Callable
     content = {"data": np.zeros((1, 40, 800)), "labels": RunsCode(tmp_path / "made")}
     (folder / "s01.dat").write_bytes(pickle.dumps(content, protocol=2))
     said = refused("shards", study, tmp_path / "ws")
-    assert said.startswith(f"{folder / 's01.dat'}: not a plain pickle of arrays: it asks for posix.mkdir")
+    assert said.startswith(f"{folder / 's01.dat'}: not a plain pickle of arrays")
+    assert "posix.mkdir" in said
     assert not (tmp_path / "made").exists()
 
 
-EDF_DAMAGES = {
-    "truncated": lambda content: content[: len(content) // 2],
-    "cut in the header": lambda content: content[:300],
-    "empty": lambda content: b"",
-    "text": lambda content: b"time,value\n" * 400,
-    "zeros": lambda content: bytes(5000),
-    "an image": lambda content: b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
-}
-
-
-@pytest.mark.parametrize("damage", EDF_DAMAGES.values(), ids=list(EDF_DAMAGES))
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: bytes(5000)], ids=["truncated", "zeros"]
+)
 def test_a_damaged_or_foreign_edf(
     eegmat: tuple[Path, Path], refused: Callable[..., str], tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -181,25 +153,10 @@ def test_a_recording_without_a_modality(
     assert taken.code == 0, taken.err
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [(["EEG Fp1", "ECG ECG", "Marker"], "channel 'Marker'"), (["EEG Fp1", "EEG Fp1", "ECG ECG"], "")],
-)
-def test_a_channel_that_nobody_expects(
-    eegmat: tuple[Path, Path], refused: Callable[..., str], tmp_path: Path, names: list[str], said: str
-) -> None:
+def test_a_channel_that_nobody_expects(eegmat: tuple[Path, Path], refused: Callable[..., str], tmp_path: Path) -> None:
     study, folder = eegmat
-    write_edf(folder / "Subject01_2.edf", names)
-    line = refused("shards", study, tmp_path / "ws")
-    assert line.startswith(f"{folder / 'Subject01_2.edf'}: {said}")
-
-
-def test_a_recording_too_short_for_the_studys_cut(
-    eegmat: tuple[Path, Path], refused: Callable[..., str], tmp_path: Path
-) -> None:
-    study, folder = eegmat
-    write_edf(folder / "Subject01_2.edf", ["EEG Fp1", "ECG ECG"], n_secs=20)
-    assert refused("shards", study, tmp_path / "ws").startswith(f"{folder / 'Subject01_2.edf'}: 20 s long, too short")
+    write_edf(folder / "Subject01_2.edf", ["EEG Fp1", "ECG ECG", "Marker"])
+    assert refused("shards", study, tmp_path / "ws").startswith(f"{folder / 'Subject01_2.edf'}: channel 'Marker'")
 
 
 @pytest.fixture
@@ -320,15 +277,11 @@ def test_stages_before_their_turn(pipeline: Any, refused: Callable[..., str], tm
 @pytest.mark.parametrize(
     ("stage", "override", "named"),
     [
-        ("spatial", "spatial.conv=GATConv", "spatial.conv = GATConv"),
         ("temporal", "temporal.backbone=package:no_such_package_9", "temporal.backbone = package:no_such_package_9"),
-        ("temporal", "temporal.lora.target_modules=[nothing]", "temporal.lora.target_modules"),
         ("distill", "distill.settings=none.yaml", "distill.settings = none.yaml"),
         ("predict", "predict.recording=none.edf", "none.edf: no such file"),
         ("distill", "distill.no_such_key=1", "unknown key distill.no_such_key"),
         ("spatial", "spatial.width=wide", "spatial.width"),
-        ("spatial", "spatial.optim.lr=1.0e+30", "in epoch"),
-        ("spatial", "spatial.bands=[[200.0, 300.0]]", "spatial.bands"),
     ],
 )
 def test_keys_that_make_no_sense(

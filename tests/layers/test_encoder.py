@@ -1,5 +1,6 @@
 """The window encoder: what is not valid has no influence, and statistics are those of the training windows."""
 
+import copy
 import threading
 
 import numpy as np
@@ -63,11 +64,25 @@ def test_what_stands_under_a_valid_channel_has(fitted):
 
 
 def test_a_mask_is_not_the_same_as_the_training_mean(fitted):
-    mean = fitted.scale.mean[None, :, None].expand(1, 3, N_TIMES)
+    made = copy.deepcopy(fitted)
+    silence = torch.zeros(1, 3, N_TIMES)
+    made.spectrum_scale.mean.copy_(made.log_spectrum(silence)[0])  # as if silence were the training mean
+    mean = made.scale.mean[None, :, None] + silence
     with torch.no_grad():
-        there = fitted(mean, torch.ones(1, 3, dtype=torch.bool))
-        absent = fitted(mean, torch.tensor([[True, True, False]]))
+        there = made(mean, torch.ones(1, 3, dtype=torch.bool))
+        absent = made(mean, torch.tensor([[True, True, False]]))
     assert not torch.allclose(there, absent)
+
+
+def test_statistics_of_an_invalid_channel_have_no_influence(fitted):
+    made, (signal, valid) = copy.deepcopy(fitted), windows()
+    valid[:, 2] = False
+    with torch.no_grad():
+        before = made(signal, valid)
+        for scale in (made.scale, made.spectrum_scale):
+            scale.mean[2] += 1
+            scale.std[2] *= 3
+        assert made(signal, valid).equal(before)
 
 
 def test_no_valid_channel_at_all_gives_finite_features_and_gradients(fitted):

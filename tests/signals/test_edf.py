@@ -207,6 +207,14 @@ def test_a_file_cut_off_anywhere_is_refused(small):
         refused(read_raw, path, {"EEG *": "eeg", "*": "eda"})
 
 
+@pytest.mark.parametrize("name", [b"GS\x00", b"G\nSR", b"\x1b[2J", b"\x00"])
+def test_a_channel_whose_name_is_no_text_is_refused(small, name):
+    damaged, path = bytearray(small.read_bytes()), small.with_name("named.edf")
+    damaged[272 : 272 + 16] = name.ljust(16)
+    path.write_bytes(damaged)
+    assert "\x1b" not in refused(read_raw, path, {"*": "eda"})
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_header_reads_or_is_refused_and_nothing_else(small, data):

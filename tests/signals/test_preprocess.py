@@ -221,13 +221,13 @@ def test_only_modalities_of_the_study_that_the_recording_has_come_out():
     assert trial["eeg"].ch_names == ["eeg0", "eeg1"]
 
 
-@given(st.integers(0, 700), st.integers(1, 300))
-def test_a_cut_holds_exactly_its_samples(start, length):
+@given(st.integers(0, 700), st.integers(1, 300), st.sampled_from([100, 125, 128, 250]))
+def test_a_cut_holds_exactly_its_samples(start, length, sfreq):
     rows = np.arange(1, 1025, dtype=float)[None]
-    spans = [(start / SFREQ, (start + length) / SFREQ)]
-    (found,) = one(rows, spans=spans)
+    spans = [(start / sfreq, start / sfreq + length / sfreq)]  # numbers that floats only come near to
+    (found,) = one(rows, spans=spans, sfreq=float(sfreq))
     np.testing.assert_array_equal(found.data[0], rows[0, start : start + length])
-    assert found.valid.shape == (1, -(-length // 128))
+    assert found.valid.shape == (1, -(-length // sfreq))
     assert found.valid.all()
 
 

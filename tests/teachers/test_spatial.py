@@ -59,7 +59,15 @@ def test_another_convolution_is_refused(layouts: Mapping[Modality, Layout], conv
 
 def test_an_electrode_off_the_montage_is_refused() -> None:
     with pytest.raises(MtkdError, match="electrode 'A2-A1'"):
-        SpatialTeacher(Spatial(), Layout(ch_names=["Cz", "A2-A1"], sfreq=64), 4)
+        SpatialTeacher(Spatial(), Layout(ch_names=["Cz", "A2-A1"], sfreq=128), 4)
+
+
+@pytest.mark.parametrize("band", [(200.0, 300.0), (50.0, 65.0), (8.0, 8.0), (13.0, 8.0), (-1.0, 4.0)])
+def test_a_band_that_the_signals_do_not_hold_is_refused(
+    layouts: Mapping[Modality, Layout], band: tuple[float, float]
+) -> None:
+    with pytest.raises(MtkdError, match=rf"spatial\.bands: {band[0]:g} to {band[1]:g} Hz is no band of EEG at 128 Hz"):
+        SpatialTeacher(Spatial(bands=[(4.0, 8.0), band]), layouts["eeg"], 4)
 
 
 def test_the_adjacency_stays_symmetric_and_not_negative_whatever_is_learned(

@@ -36,6 +36,9 @@ class SpatialTeacher(nn.Module):
         super().__init__()
         if settings.conv not in _CONVOLUTIONS:
             raise MtkdError(f"spatial.conv = {settings.conv}: known are {', '.join(_CONVOLUTIONS)}")
+        for low, high in settings.bands:
+            if not 0 <= low < high <= layout.sfreq / 2:
+                raise MtkdError(f"spatial.bands: {low:g} to {high:g} Hz is no band of EEG at {layout.sfreq:g} Hz")
         n_chans, width = len(layout.ch_names), settings.width
         self.layout, self.bands = layout, settings.bands
         self.scale = Standardize((n_chans, len(settings.bands)))
