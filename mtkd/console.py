@@ -4,6 +4,7 @@ import os
 import time
 
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -11,4 +12,4 @@ console = Console(highlight=False, soft_wrap=True)
 def say(stage: str, message: str) -> None:
     """Print one line of progress; in a distributed run only the first rank speaks."""
     if os.environ.get("RANK", "0") == "0":
-        console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {message}")
+        console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {escape(message)}")

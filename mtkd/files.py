@@ -1,9 +1,13 @@
 """Writing so that nothing half-written ever stands under its final name."""
 
 import contextlib
+import functools
+import glob
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +21,7 @@ PARTIAL = ".partial-"
 @contextlib.contextmanager
 def publish_file(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success it is synced and renamed to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    aside = _beside(path)
     try:
         yield aside
         _sync(aside)
@@ -34,17 +37,18 @@ def publish_folder(path: Path) -> Iterator[Path]:
     Where another process published ``path`` meanwhile, its folder stays and ours is dropped: the name holds a
     fingerprint, so both hold the same.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_up(path)
-    aside = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    aside = _beside(path)
     aside.mkdir()
     try:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if not path.exists():
+        try:
             aside.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -54,19 +58,27 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sweep_up(path: Path) -> None:
-    """Remove what killed processes left beside ``path``."""
-    for left in path.parent.glob(f".{path.name}{PARTIAL}*"):
-        pid = left.name.rpartition("-")[2]
-        # our own number was an earlier process's: in a container the numbers come again
-        if not pid.isdigit() or int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(left, ignore_errors=True)
+def _beside(path: Path) -> Path:
+    """A name of our own beside ``path``, its folder made, and what killed processes of this machine left swept up.
+
+    Folders may be shared between machines, so only the leftovers of our own host can be known to be dead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = platform.node().replace("-", "_") or "host"
+    for left in path.parent.glob(f".{glob.escape(path.name)}{PARTIAL}{host}-*"):
+        pid = left.name.split("-")[-2]
+        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}{PARTIAL}{host}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, whole or not at all."""
     with publish_file(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -87,6 +99,17 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """The same, read once a process as long as size and time of the file stay."""
+    found = path.stat()
+    return _sha256_of(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=65536)
+def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+    return sha256(path)
 
 
 def fingerprint(content: Any) -> str:

@@ -1,5 +1,6 @@
 """Reading a study file, with the dotted overrides of the command line; and changing a section of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from mtkd.config import Section, Study
+from mtkd.config import Modality, Section, Study
 from mtkd.errors import MtkdError
+
+MIN_SAMPLES = 16  # a window encoder strides by eight
+RESERVED = {"majority", "class share", "temporal teacher", "spatial teacher"}
 
 
 def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
@@ -35,18 +39,54 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
         raise MtkdError(f"{path}: not a readable YAML file: {_one_line(error)}") from None
     study: Study = _validate(Study, raw, str(path))
+    _check_sections(study, str(path))
     _check_changes(study, str(path))
     return study
+
+
+def _check_sections(study: Study, name: str) -> None:
+    """Refuse sections that are right each by itself but do not go together."""
+    if study.classes is not None and len(study.classes) != study.n_classes:
+        raise MtkdError(f"{name}: classes names {len(study.classes)}, but the labels make {study.n_classes}")
+    if "eeg" not in study.signals.modalities:
+        raise MtkdError(f"{name}: signals.modalities has no eeg, which the teachers need")
+    _check_modalities(study, study.temporal.modalities, study.temporal.patch_s, f"{name}: temporal")
+    _check_modalities(study, study.distill.modalities, study.windows.window_s, f"{name}: distill")
+    patch_s = study.temporal.patch_s
+    for key, length in (("window_s", study.windows.window_s), ("hop_s", study.windows.hop_s)):
+        if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:
+            raise MtkdError(
+                f"{name}: windows.{key} is {length} s, which temporal.patch_s = {patch_s} s does not divide"
+            )
+    students, evaluate = study.evaluate.students, study.evaluate
+    named = {"evaluate.baseline": evaluate.baseline, "predict.student": study.predict.student}
+    # the default names students that a study may not have
+    given = evaluate.baselines if "baselines" in evaluate.model_fields_set else {}
+    named |= {f"evaluate.baselines.{student}": baseline for student, baseline in given.items()}
+    for key, student in named.items():
+        if student not in students:
+            raise MtkdError(f"{name}: {key} names {student!r}, which evaluate.students does not")
+    for student in RESERVED & students.keys():
+        raise MtkdError(f"{name}: evaluate.students.{student}: that is the name of another row of the table")
+
+
+def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float, name: str) -> None:
+    for modality in modalities:
+        if modality not in study.signals.modalities:
+            raise MtkdError(f"{name}.modalities names {modality}, which signals.modalities does not")
+        if cut_s * study.signals.modalities[modality].sfreq < MIN_SAMPLES:
+            raise MtkdError(f"{name}: {cut_s:g} s of {modality} are under {MIN_SAMPLES} samples")
 
 
 def _check_changes(study: Study, name: str) -> None:
     """Refuse now what a student of the table or the sweep would stumble over hours later."""
     for student, changes in study.evaluate.students.items():
         settings = changed(study.distill, changes, f"{name}: evaluate.students.{student}")
-        for modality in settings.modalities:
-            if modality not in study.signals.modalities:
-                raise MtkdError(f"{name}: evaluate.students.{student}: signals.modalities has no {modality}")
+        window_s = study.windows.window_s
+        _check_modalities(study, settings.modalities, window_s, f"{name}: evaluate.students.{student}")
     for key, found in study.sweep.search.items():
+        if key in ("settings", "modalities", "teachers"):
+            raise MtkdError(f"{name}: sweep.search: {key} makes another student, not other settings of one")
         tried: list[Any] = found.choice or [found.low, found.high]
         for value in tried:
             changed(study.distill, {key: value}, f"{name}: sweep.search")
@@ -56,11 +96,22 @@ def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
     """A copy of ``section`` with dotted ``changes``, validated again; ``name`` is told in errors."""
     base = OmegaConf.create(section.model_dump())
     try:
-        for key, value in changes.items():
+        for key, value in _dotted(changes).items():
             OmegaConf.update(base, key, value, merge=False)
     except OmegaConfBaseException as error:
         raise MtkdError(f"{name}: {key}: {_one_line(error)}") from None
     return _validate(type(section), OmegaConf.to_container(base), name)
+
+
+def _dotted(changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested changes as dotted keys, so that what they do not name stays; ``teachers`` is replaced as a whole."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, dict) and key != "teachers":
+            flat |= {f"{key}.{inner}": found for inner, found in _dotted(value).items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 def _validate(schema: type[Section], raw: Any, name: str) -> Any:

@@ -90,7 +90,7 @@ class Teacher:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def say(self, keys: list[str]) -> TeacherSignal:
         """Its answers for all windows of some trials."""
         return self.model(self.cutter.batch(keys).to(self.device))

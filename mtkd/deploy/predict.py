@@ -1,46 +1,62 @@
 """The stage ``predict``: a student on a recording without EEG, as a CSV and a plot."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mtkd.config import Modality, Study
+from mtkd.config import Distill, Modality, Study
 from mtkd.console import say
 from mtkd.deploy.timeline import Timeline, plot_predictions
 from mtkd.distill.settings import settings_of
 from mtkd.distill.student import Student
-from mtkd.distill.train import load_model, unit_of
+from mtkd.distill.train import load_model
+from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.files import publish_file
+from mtkd.files import publish_file, sha256_once
 from mtkd.shards.batch import UNLABELLED, Batch, layouts
 from mtkd.shards.build import open_shards, raw_folder, recordings
 from mtkd.signals.preprocess import Signal, modalities_of, preprocess
-from mtkd.signals.readers.deap import CHANNELS as DEAP_CHANNELS
+from mtkd.signals.readers import deap
 from mtkd.signals.readers.edf import read_raw
 from mtkd.signals.recording import Recording, Span
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
 from mtkd.signals.windows import cut, cut_valid, n_windows
 from mtkd.teachers.common import folds_of
+from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
+VERSION = 1
 
 
 def run(study: Study) -> Path:
-    """Predict ``predict.recording`` with the students of all folds; return the CSV's path.
+    """Predict ``predict.recording`` with the students of all folds, unless that stands; return the CSV's path.
 
     Without one named, a simulated study takes the wearable's recording it brings along, and any other study a
     recording of a test subject of its first fold, of which that fold's student hears everything but the EEG.
+
+    Raises:
+        MtkdError: the recording is not readable, has none of the student's modalities, or is shorter than a window.
     """
     path, folds = _chosen(study)
-    folder = Path(study.predict.output or Path(study.workspace) / STAGE)
-    timeline = predict_recording(study, path, folds)
-    table, picture = folder / f"{path.stem}.csv", folder / f"{path.stem}.png"
-    _write_table(table, timeline, study.class_names)
-    with publish_file(picture) as aside:
-        plot_predictions(timeline, study.class_names, path.name, aside)
-    say(STAGE, f"{len(timeline.start_s)} windows of {path}: {table} and {picture}")
+    if not path.is_file():
+        raise MtkdError(f"predict.recording = {path}: no such file")
+    unit = _unit(study, path, [unit for _, unit in _students(study, folds)])
+    table, picture = unit.folder / f"{path.stem}.csv", unit.folder / f"{path.stem}.png"
+    if unit.stands():
+        say(STAGE, f"reused {table} and {picture.name}")
+    else:
+        timeline = predict_recording(study, path, folds)
+        with unit.build() as (folder, _):
+            _write_table(folder / table.name, timeline, study.class_names)
+            plot_predictions(timeline, study.class_names, path.name, folder / picture.name)
+        say(STAGE, f"{len(timeline.start_s)} windows of {path.name}: {table} and {picture.name}")
+    if study.predict.output is not None:
+        for file in (table, picture):
+            with publish_file(Path(study.predict.output) / file.name) as aside:
+                shutil.copyfile(file, aside)
     return table
 
 
@@ -48,59 +64,74 @@ def _chosen(study: Study) -> tuple[Path, list[Fold]]:
     folds = folds_of(study)
     if study.predict.recording is not None:
         return Path(study.predict.recording), folds
-    if study.data.simulate is not None:
+    if study.data.simulated is not None:
         return raw_folder(study) / WEARABLE, folds
-    files = recordings(study)
-    path = next(path for path, subject in files.items() if subject == folds[0].test[0])
+    path = next(path for path, subject in recordings(study).items() if subject == folds[0].test[0])
     say(STAGE, f"predict.recording is not set: taking {path.name}, a test subject of fold 0, without its EEG")
     return path, folds[:1]
+
+
+def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
+    inputs = {
+        "stage": STAGE,
+        "version": VERSION,
+        "recording": sha256_once(path),
+        "students": [unit.manifest().digest for unit in students],
+        "signals": study.signals.model_dump(),
+        "channels": study.data.channels,
+        "windows": study.windows.model_dump(),
+        "classes": study.class_names,
+    }
+    return make_unit(study, STAGE, path.stem, inputs)
+
+
+def _students(study: Study, folds: list[Fold]) -> list[tuple[Distill, Unit]]:
+    """Settings and unit of the student of each fold."""
+    chosen = [(fold, settings_of(study, study.predict.student, fold)) for fold in folds]
+    return [(settings, student_unit(study, fold, settings)) for fold, settings in chosen]
 
 
 def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
     """The mean answer of some folds' students along a recording, window by window with their states.
 
     Raises:
-        MtkdError: the recording is not readable, has none of the student's modalities, or is shorter than a window.
+        MtkdError: as ``run``.
     """
-    signals = _read(study, path)
-    batches = _windows(study, path, signals)
-    answers = [_follow(model, batches) for model in _students(study, folds)]
+    _, shards = open_shards(study)
+    students = _students(study, folds)
+    modalities = students[0][0].modalities
+    batches = _windows(study, path, _read(study, path, modalities), modalities)
+    models = [load_model(study, shards, settings, unit.folder) for settings, unit in students]
+    answers = [_follow(model, batches) for model in models]
     probs = np.mean([probs for probs, _ in answers], axis=0)
     confidence = np.mean([confidence for _, confidence in answers], axis=0)
     start_s = np.arange(len(batches)) * study.windows.hop_s
     return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
 
 
-def _students(study: Study, folds: list[Fold]) -> list[Student]:
-    _, shards = open_shards(study)
-    models = []
-    for fold in folds:
-        settings = settings_of(study, study.predict.student, fold)
-        unit = unit_of(study, fold, settings)
-        unit.manifest()
-        models.append(load_model(study, shards, settings, unit.folder))
-    return models
-
-
-def _read(study: Study, path: Path) -> dict[Modality, Signal]:
+def _read(study: Study, path: Path, modalities: list[Modality]) -> dict[Modality, Signal]:
     """The recording's signals of the student's modalities, preprocessed as its training data were."""
-    channels = study.data.channels or {**DEAP_CHANNELS, "*": "ignore"}
-    raw, typed = read_raw(path, channels)
-    wanted = {name: kind for name, kind in typed.items() if kind in study.distill.modalities}
+    if path.suffix == ".dat":
+        first = next(deap.read(path, study.data))
+        raw, typed = first.raw, first.modality
+        say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
+    else:
+        raw, typed = read_raw(path, study.data.channels or {**deap.CHANNELS, "*": "ignore"})
+    wanted = {name: kind for name, kind in typed.items() if kind in modalities}
     if not wanted:
-        asked = ", ".join(study.distill.modalities)
+        has = ", ".join(raw.ch_names)
         raise MtkdError(
-            f"{path}: has none of the student's modalities ({asked}); its channels are {', '.join(raw.ch_names)}"
+            f"{path}: has none of the student's modalities ({', '.join(modalities)}); its channels are {has}"
         )
     duration_s = raw.n_times / raw.info["sfreq"]
     recording = Recording(raw.pick(list(wanted)), path.stem, str(path), wanted, [Span("whole", "", 0.0, duration_s)])
-    missing = sorted(set(study.distill.modalities) - modalities_of(recording))
+    missing = sorted(set(modalities) - modalities_of(recording))
     if missing:
         say(STAGE, f"{path.name} has no {', '.join(missing)}: masked")
     return preprocess(recording, study.signals)[0][1]
 
 
-def _windows(study: Study, path: Path, signals: dict[Modality, Signal]) -> list[Batch]:
+def _windows(study: Study, path: Path, signals: dict[Modality, Signal], modalities: list[Modality]) -> list[Batch]:
     """One batch a window, on the channels the student was trained on."""
     _, shards = open_shards(study)
     window_s, hop_s = study.windows.window_s, study.windows.hop_s
@@ -109,7 +140,7 @@ def _windows(study: Study, path: Path, signals: dict[Modality, Signal]) -> list[
     if n_steps == 0:
         raise MtkdError(f"{path}: {duration_s:g} s long, shorter than one window of {window_s:g} s")
     arrays, masks = {}, {}
-    for modality, layout in layouts(shards.index.samples, study.distill.modalities).items():
+    for modality, layout in layouts(shards.index.samples, modalities).items():
         data = np.zeros((n_steps, len(layout.ch_names), round(window_s * layout.sfreq)), np.float32)
         valid = np.zeros((n_steps, len(layout.ch_names)), bool)
         if modality in signals:

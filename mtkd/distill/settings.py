@@ -15,7 +15,7 @@ from mtkd.teachers.common import common_inputs
 from mtkd.workspace import Unit, make_unit
 
 BEST = "best.yaml"
-_TEACHERS_ONLY = ("temperature", "kd", "hint", "weighting")
+_TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
 
 
 class NotSweptYet(MtkdError):
@@ -63,13 +63,13 @@ def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
 
 def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
     """The keys that mean something to a student: without teachers there is no temperature and no weight of theirs."""
-    return {key: value for key, value in keys.items() if base.teachers or key not in _TEACHERS_ONLY}
+    return {key: value for key, value in keys.items() if base.teachers or key.split(".")[0] not in _TEACHERS_ONLY}
 
 
 def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> dict[str, Any]:
     """What a student depends on; one from labels alone does not depend on the cache."""
     inputs = common_inputs(study, stage, fold, open_shards(study)[0])
-    inputs["settings"] = settings.model_dump()
+    inputs["settings"] = searched(settings.model_dump(), settings)
     if settings.teachers:
         inputs["cache"] = cache_unit(study, fold).manifest().digest
     return inputs

@@ -131,18 +131,17 @@ def _shown(results: dict[str, Any], comparison: dict[str, Any]) -> bool:
 def _others(results: dict[str, Any], block: dict[str, Any], students: list[str]) -> list[str]:
     if not students:
         return []
-    alpha, baseline = results["protocol"]["alpha"], results["study"]["baseline"]
+    alpha = results["protocol"]["alpha"]
     tests = [entry for entry in block["comparisons"] if entry["model"] in students]
     sentences = []
     for word in ("higher", "lower"):
-        hits: dict[str, list[str]] = {}
+        hits: dict[tuple[str, str], list[str]] = {}
         for entry in tests:
             if outcome(entry, alpha) == word:
-                hits.setdefault(entry["model"], []).append(NAMES[entry["metric"]])
-        if hits:
-            listed = ", ".join(f"“{model}” ({' and '.join(metrics)})" for model, metrics in hits.items())
-            sentences.append(f"Other students {word} than “{baseline}” after correction: {listed}.")
-    return sentences or [f"No other student is shown to differ from “{baseline}”."]
+                hits.setdefault((entry["model"], entry["baseline"]), []).append(NAMES[entry["metric"]])
+        for (model, baseline), metrics in hits.items():
+            sentences.append(f"After correction “{model}” is {word} than “{baseline}” in {' and '.join(metrics)}.")
+    return sentences or ["No other student is shown to differ from the one it is compared with."]
 
 
 def _chance(block: dict[str, Any], names: list[str | None]) -> list[str]:

@@ -27,7 +27,8 @@ def build_results(
 
     Args:
         study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
-            student without teachers); optionally ``hop_s`` (s, for the time axis). More keys are kept.
+            student without teachers); optionally ``baselines`` (student: another one it is compared with) and
+            ``hop_s`` (s, for the time axis). More keys are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
         kinds: model name: ``trivial``, ``teacher`` or ``student``.
         possible: ``{level: {"all" | "peripherals": {"balanced_accuracy", "auroc"}}}``, the best any model could do with
@@ -45,8 +46,8 @@ def build_results(
           ``chance_level``, at both levels from the number of trials; ``possible`` as given for the level, or null;
         - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {"all" |
           "peripherals": {balanced_accuracy, auroc}} of the means over subjects, or null};
-        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each other student
-          against the baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
+        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student
+          against its baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
         - ``gap_closed`` {student: {balanced_accuracy, auroc}} and ``best_teacher``, that with the highest mean AUROC.
 
     Raises:
@@ -156,8 +157,8 @@ def _block(
         "chance": chance | limits,
         "possible": possible,
         "models": table,
-        "comparisons": _comparisons(table, models, study["baseline"]),
-        **_gaps(table, models, study["baseline"]),
+        "comparisons": _comparisons(table, _baselines(study, models)),
+        **_gaps(table, models, _baselines(study, models)),
     }
 
 
@@ -170,16 +171,21 @@ def _shares(mean: dict[str, float], chance: dict[str, float], possible: dict[str
     }
 
 
-def _comparisons(table: dict[str, Any], models: list[dict[str, str]], baseline: str) -> list[dict[str, Any]]:
-    students = [model["name"] for model in models if model["kind"] == "student" and model["name"] != baseline]
+def _baselines(study: dict[str, Any], models: list[dict[str, str]]) -> dict[str, str]:
+    """Each student that is compared with another one, and that other one."""
+    students = [model["name"] for model in models if model["kind"] == "student" and model["name"] != study["baseline"]]
+    return {name: study.get("baselines", {}).get(name, study["baseline"]) for name in students}
+
+
+def _comparisons(table: dict[str, Any], baselines: dict[str, str]) -> list[dict[str, Any]]:
     tests = {
         (name, metric): compare(_column(table[name], metric), _column(table[baseline], metric))
-        for name in students
+        for name, baseline in baselines.items()
         for metric in COMPARED
     }
     corrected = holm({key: test["p"] if test["n"] else float("nan") for key, test in tests.items()})
     return [
-        {"model": name, "baseline": baseline, "metric": metric, "p_holm": corrected[name, metric], **test}
+        {"model": name, "baseline": baselines[name], "metric": metric, "p_holm": corrected[name, metric], **test}
         for (name, metric), test in tests.items()
     ]
 
@@ -188,18 +194,17 @@ def _column(entry: dict[str, Any], metric: str) -> dict[str, float]:
     return {subject: values[metric] for subject, values in entry["subjects"].items()}
 
 
-def _gaps(table: dict[str, Any], models: list[dict[str, str]], baseline: str) -> dict[str, Any]:
+def _gaps(table: dict[str, Any], models: list[dict[str, str]], baselines: dict[str, str]) -> dict[str, Any]:
     mean = {name: entry["mean"] for name, entry in table.items()}
     teachers = [m["name"] for m in models if m["kind"] == "teacher" and not math.isnan(mean[m["name"]]["auroc"])]
     if not teachers:
         return {"best_teacher": None, "gap_closed": {}}
     best = max(teachers, key=lambda name: mean[name]["auroc"])
-    students = [m["name"] for m in models if m["kind"] == "student" and m["name"] != baseline]
     gaps = {
         name: {
             metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[best][metric]) for metric in COMPARED
         }
-        for name in students
+        for name, baseline in baselines.items()
     }
     return {"best_teacher": best, "gap_closed": gaps}
 

@@ -60,7 +60,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "name": study.name,
         "classes": study.class_names,
         "settings": study.evaluate.model_dump(),
-        "simulate": study.data.simulate.model_dump() if study.data.simulate else None,
+        "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)
@@ -85,6 +85,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "ratings": list(study.labels),
         "n_bins": study.evaluate.n_bins,
         "baseline": study.evaluate.baseline,
+        "baselines": {a: b for a, b in study.evaluate.baselines.items() if {a, b} <= set(study.evaluate.students)},
         "hop_s": study.windows.hop_s,
     }
     results = build_results(
@@ -132,23 +133,29 @@ def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
 
 def _possible(study: Study) -> dict[str, Any] | None:
     """For the simulated study, what the best predictor reaches with all its signals and without EEG."""
-    if study.data.simulate is None or any(limit != 5.0 for limit in study.labels.values()):
+    if study.data.simulated is None or any(limit != 5.0 for limit in study.labels.values()):
         return None
     groups = {"all": list(study.signals.modalities), "peripherals": list(study.distill.modalities)}
     known = {
-        group: possible(study.data.simulate, used, list(study.labels), study.windows.window_s, study.windows.hop_s)
+        group: possible(study.data.simulated, used, list(study.labels), study.windows.window_s, study.windows.hop_s)
         for group, used in groups.items()
     }
     return {level: {group: vars(best[level]) for group, best in known.items()} for level in ("window", "trial")}
 
 
+def _commit() -> str | None:
+    """The checkout this code stands in, "-dirty" where it has changed since; None outside one or without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def _provenance(study: Study, unit: Unit) -> dict[str, Any]:
-    git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git.stdout.strip() or None,
+        "commit": _commit(),
         "seeds": [study.seed],
         "fingerprint": unit.fingerprint,
         "models": unit.inputs["models"],

@@ -64,7 +64,7 @@ class WindowEncoder(nn.Module):
         scaled = self.scaled(signal, valid)
         spectrum = self.spectrum_scale(self.log_spectrum(scaled)) * valid[..., None]
         waves = self.convolutions(scaled)
-        variance, mean = torch.var_mean(waves, dim=-1)
+        variance, mean = torch.var_mean(waves, dim=-1, correction=0)
         pooled = torch.cat([mean, torch.log(variance + _LOG_FLOOR)], dim=-1)
         return self.project(torch.cat([pooled, spectrum.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)], dim=-1))
 

@@ -13,7 +13,7 @@ import numpy as np
 from mtkd.config import Modality, Study
 from mtkd.console import say
 from mtkd.errors import MtkdError
-from mtkd.files import sha256
+from mtkd.files import sha256_once
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import SampleInfo, encode
@@ -89,7 +89,7 @@ def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
         "version": VERSION,
         "data": study.data.model_dump(exclude={"folder", "download", "simulate", "subjects"}),
         "signals": study.signals.model_dump(),
-        "files": {path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files},
+        "files": {path.name: sha256_once(path) for path in files},
     }
     return make_unit(study, "shards", "all", inputs), files
 
@@ -107,7 +107,9 @@ def raw_folder(study: Study) -> Path:
             raise MtkdError(f"data.folder = {folder}: no such folder")
         return folder
     if data.simulate is not None:
-        unit = make_unit(study, "raw", "simulated", {"stage": "raw", "simulate": data.simulate.model_dump()})
+        unit = make_unit(
+            study, "raw", "simulated", {"stage": "raw", "version": VERSION, "simulate": data.simulate.model_dump()}
+        )
         if not unit.stands():
             say("shards", f"simulating {data.simulate.n_subjects} subjects in DEAP's file format")
             with unit.build() as (aside, _):
@@ -119,11 +121,6 @@ def raw_folder(study: Study) -> Path:
 @functools.lru_cache(maxsize=8)
 def _opened(folder: Path) -> ShardSet:
     return ShardSet(folder)
-
-
-@functools.cache
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    return sha256(path)
 
 
 def _by_subject(files: dict[Path, str]) -> dict[str, list[Path]]:
@@ -145,6 +142,8 @@ def _trials(path: Path, study: Study) -> Iterator[tuple[Span, dict[Modality, Sig
             raise MtkdError(
                 f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)"
             )
+        if len(absent) == len(study.signals.modalities):
+            raise MtkdError(f"{path}: has none of the modalities of signals.modalities")
         yield from preprocess(recording, study.signals)
 
 

@@ -1,5 +1,6 @@
 """Fetching the public recordings of a study, each file against its checksum."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ EEGMAT = "https://physionet.org/files/eegmat/1.0.0/"
 _SUMS = Path(__file__).with_name("eegmat.sha256")
 
 
+@functools.cache
 def fetch(folder: Path, say: Callable[[str], None]) -> Path:
     """Fetch eegmat (Zyma et al., Data 2019; ODC-By 1.0) into ``folder``; what is there already is only checked.
 

@@ -89,12 +89,12 @@ def _filter(data: np.ndarray, sfreq: float, settings: ModalitySignals, source: s
         return data
     if low is not None and not 0 <= low < (high or np.inf):  # MNE would take it for a band to stop
         raise MtkdError(f"{source}: signals.modalities.{modality}: nothing passes from {low:g} Hz to {high} Hz")
-    # A forward filter starts from rest: without its first value a level (skin conductance) would begin with a jump.
-    start = data[:, :1] if not low else 0.0
+    # A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump.
+    start = data[:, :1]
     filtered = mne.filter.filter_data(
         data - start, sfreq, low, high, method="iir", phase="forward" if causal else "zero", verbose="error"
     )
-    return filtered + start
+    return filtered if low else filtered + start
 
 
 def _resample(data: np.ndarray, sfreq: float, settings: ModalitySignals, source: str, modality: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import ray
 import yaml
@@ -78,12 +79,12 @@ def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
 def _start_ray(study: Study) -> None:
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # paths of the study are relative to where mtkd was started
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     address = study.sweep.ray_address
     local: dict[str, Any] = {}
     if address is None:  # a cluster of this machine alone, which nobody else can reach
-        local = {"num_cpus": os.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
 
 
@@ -96,7 +97,7 @@ def _search(study: Study, fold: Fold, base: Distill, folder: Path) -> list[dict[
         reduction_factor=settings.reduction_factor,
     )
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, study=study.model_dump(), fold=fold, base=base.model_dump()),
+        tune.with_parameters(_trial, study=_anywhere(study).model_dump(), fold=fold, base=base.model_dump()),
         {"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
     )
     tuner = tune.Tuner(
@@ -109,6 +110,14 @@ def _search(study: Study, fold: Fold, base: Distill, folder: Path) -> list[dict[
     )
     np.random.seed(study.seed)  # what Tune draws its samples from
     return [_row(result) for result in tuner.fit()]
+
+
+def _anywhere(study: Study) -> Study:
+    """The study with paths that hold whatever folder a Ray worker stands in."""
+    data = study.data
+    if data.folder is not None:
+        data = data.model_copy(update={"folder": str(Path(data.folder).resolve())})
+    return study.model_copy(update={"workspace": str(Path(study.workspace).resolve()), "data": data})
 
 
 def _trial(config: dict[str, Any], study: dict[str, Any], fold: Fold, base: dict[str, Any]) -> None:

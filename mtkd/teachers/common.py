@@ -23,6 +23,7 @@ from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
+VERSION = 1  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 
@@ -45,10 +46,18 @@ class FoldData:
         return [self.cutter.label(self.cutter.shards.samples[key]) for key in self.keys(subjects)]
 
     def loader(self, subjects: list[str], optim: Optim, runtime: Runtime, seed: int, shuffle: bool) -> Loader:
-        """Batches for this rank."""
+        """Batches for this rank.
+
+        Raises:
+            MtkdError: none of the subjects has a trial as long as a step.
+        """
+        keys = self.keys(subjects)
+        if not keys:
+            length_s = self.cutter.windows.window_s
+            raise MtkdError(f"fold {self.fold.index}: no trial of {', '.join(subjects)} is {length_s:g} s long")
         return Loader(
             self.cutter,
-            self.keys(subjects),
+            keys,
             optim.batch_size,
             rank=runtime.rank,
             world=runtime.world,
@@ -77,6 +86,7 @@ def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str,
     """What every trained model depends on, whatever its kind."""
     return {
         "stage": stage,
+        "version": VERSION,
         "seed": study.seed,
         "labels": study.labels,
         "windows": study.windows.model_dump(),

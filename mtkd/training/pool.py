@@ -1,6 +1,5 @@
 """Independent units of work, side by side on the cores of one machine."""
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
         return
     # loky renews workers that have grown, which is no news to anyone
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-    n_jobs = min(len(jobs), os.cpu_count() or 1)
+    n_jobs = min(len(jobs), joblib.cpu_count())
     joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(partial(_alone, job))() for job in jobs)
 
 

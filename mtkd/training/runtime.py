@@ -38,6 +38,13 @@ class Runtime:
         self.device: torch.device = self.accelerator.device
         if not self._deepspeed and self.device.type == "cpu":
             torch.set_num_threads(1)  # networks this small lose more by waking threads than they gain
+        if self.device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count():
+            raise MtkdError(
+                f"temporal.accelerate starts more ranks than this machine has GPUs ({torch.cuda.device_count()}); "
+                "start fewer, or hide the GPUs with CUDA_VISIBLE_DEVICES="
+            )
+        if self.accelerator.mixed_precision != "no":
+            raise MtkdError("temporal.accelerate sets mixed_precision; temporal.dtype is the study's key for that")
         if self.world != launched:
             raise MtkdError(f"accelerate started {launched} ranks, but the runtime sees {self.world}")
 
@@ -74,6 +81,23 @@ class Runtime:
         """The model inside the engine."""
         return self.accelerator.unwrap_model(model)
 
+    def agree(self, value: Any, meaning: str) -> None:
+        """Make sure that all ranks hold the same value.
+
+        Raises:
+            MtkdError: they do not, as where each node has a workspace or data of its own.
+        """
+        from accelerate.utils import gather_object
+
+        if any(other != value for other in gather_object([value])):
+            raise MtkdError(f"the ranks do not agree about {meaning}; they need one workspace and the same data")
+
+    def from_first(self, value: Any) -> Any:
+        """The first rank's value on every rank."""
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0] if self.world > 1 else value
+
     def release(self) -> None:
         """Drop the engine, so that the next training gets one of its own."""
         self.accelerator.free_memory()
@@ -87,9 +111,17 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
             f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks"
         )
     config = read_json(Path(path))
+    # What changes the numbers is the study's to say, or a fingerprint would not tell two trainings apart.
     for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
         if config.get(key, "auto") != "auto":
             raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
+    for key in ("bf16", "fp16", "optimizer", "scheduler", "train_batch_size"):
+        if key in config:
+            raise MtkdError(f"{path}: {key} would change what is learned; the study's temporal section sets it")
+    if config.get("gradient_accumulation_steps", 1) != 1:
+        raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
+    if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2):
+        raise MtkdError(f"{path}: ZeRO stages 0, 1 and 2 are known; checkpoints of stage 3 are not gathered yet")
     config["train_micro_batch_size_per_gpu"] = optim.batch_size // world
     config["gradient_clipping"] = optim.grad_clip
     return config

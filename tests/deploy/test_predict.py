@@ -82,7 +82,7 @@ def whole(follow: Callable[..., Any], sensors: dict[str, np.ndarray], tmp_path: 
 
 
 def test_the_picture_is_one(pipeline: Any) -> None:
-    path = Path(pipeline.study.workspace) / "predict/wearable.png"
+    (path,) = (Path(pipeline.study.workspace) / "predict").glob("wearable-*/wearable.png")
     with Image.open(path) as picture:
         picture.load()
         assert picture.format == "PNG"

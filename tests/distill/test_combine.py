@@ -1,5 +1,7 @@
 """Teacher weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,28 @@ def test_camkd_with_one_teacher_is_that_teacher() -> None:
     said = teachers(0, 2, ("spatial",))
     found = teacher_weights(said, "camkd", torch.tensor([1, -1]))
     assert torch.equal(found["spatial"], torch.ones_like(said["spatial"].confidence))
+
+
+@given(st.integers(0, 10_000), labels_of_trials, st.lists(st.booleans(), min_size=2 * N_STEPS, max_size=2 * N_STEPS))
+def test_camkd_shares_one_out_among_the_teachers_that_answered(
+    seed: int, labels: list[int], answered: list[bool]
+) -> None:
+    said = teachers(seed, len(labels))
+    whole = teacher_weights(said, "camkd", torch.tensor(labels))
+    masks = torch.tensor(answered).view(2, N_STEPS)
+    some = {
+        name: replace(signal, mask=mask.expand(len(labels), -1))
+        for (name, signal), mask in zip(said.items(), masks, strict=True)
+    }
+    found = teacher_weights(some, "camkd", torch.tensor(labels))
+    for step, (first, second) in enumerate(masks.T.tolist()):
+        temporal, spatial = found["temporal"][:, step], found["spatial"][:, step]
+        if first and second:
+            torch.testing.assert_close(temporal, whole["temporal"][:, step])
+            torch.testing.assert_close(spatial, whole["spatial"][:, step])
+        else:
+            assert torch.equal(temporal, torch.full_like(temporal, first))
+            assert torch.equal(spatial, torch.full_like(spatial, second))
 
 
 @given(st.integers(0, 10_000), labels_of_trials)

@@ -1,26 +1,63 @@
-"""Reading a pickle without running it: only what a NumPy array needs is admitted."""
+"""Reading a pickle without running it: what it calls are stand-ins for NumPy's functions, which only take notes.
+
+NumPy's own would trust the file: a pickled dtype says itself whether its elements are objects, so that a crafted one
+makes NumPy follow addresses that stand in the file.
+"""
 
 import io
 import pickle
 import pickletools
+import re
 from typing import Any
+
+import numpy as np
 
 from mtkd.errors import MtkdError
 
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
+
+class _Dtype:
+    """Stands for ``numpy.dtype(code, align, copy)``, of which only numbers are known."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not re.fullmatch(r"[bfiu][1248]", code):
+            raise pickle.UnpicklingError(f"it holds an array of {code!r}, which is no number type")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder("=" if state[1] == "|" else state[1])
+
+
+class _Array:
+    """Stands for an ``ndarray``: (version, shape, dtype, whether in Fortran's order, bytes) make a real one."""
+
+    def __init__(self, *_: Any) -> None:
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, content = state
+        raw = content.encode("latin1") if isinstance(content, str) else content
+        self.array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Stands for ``_codecs.encode``, with which Python 3 spells bytes in protocol 2."""
+    return text.encode("latin1")
+
+
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
-        return super().find_class(module, name)
+        return _STAND_INS[module, name]
 
 
 def load_arrays(content: bytes, source: str) -> dict[str, Any]:
@@ -41,4 +78,4 @@ def load_arrays(content: bytes, source: str) -> dict[str, Any]:
         raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {sentence})") from None
     if not isinstance(loaded, dict):
         raise MtkdError(f"{source}: expected a dictionary of arrays, found {type(loaded).__name__}")
-    return loaded
+    return {key: value.array if isinstance(value, _Array) else value for key, value in loaded.items()}

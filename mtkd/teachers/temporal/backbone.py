@@ -11,7 +11,7 @@ from torch import nn
 from mtkd.config import Study, Temporal
 from mtkd.console import say
 from mtkd.errors import MtkdError
-from mtkd.files import fingerprint, read_json, sha256
+from mtkd.files import fingerprint, read_json, sha256_once
 from mtkd.workspace import Unit, make_unit
 
 _WEIGHTS = (".safetensors", ".gguf")
@@ -32,7 +32,7 @@ class Source:
         ]
         if self.gguf is not None:
             wanted = [self.folder / self.gguf]
-        return fingerprint({path.name: sha256(path) for path in wanted})
+        return fingerprint({path.name: sha256_once(path) for path in wanted})
 
 
 def find(backbone: str) -> Source:

@@ -4,8 +4,10 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mtkd.config import Study, Windows
@@ -52,10 +54,13 @@ def run(study: Study) -> list[Unit]:
         quiet_libraries()
         backbone.unpack(study)
         _launch(study)
-    elif missing:
+    elif launched():
         runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
-        for fold in missing:
-            _train(study, fold, runtime)
+        # Each rank has looked by itself, and another run may have finished a fold in between.
+        runtime.agree([unit.fingerprint for unit in units], "the folds, the data or the backbone")
+        chosen = runtime.from_first([fold.index for fold in missing])
+        for index in chosen:
+            _train(study, folds[index], runtime)
     else:
         for unit in units:
             say(STAGE, f"reused {unit.folder}")
@@ -124,6 +129,7 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
     model = build_model(study, data.cutter.shards)
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
+    torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
     return model
 
 
@@ -132,24 +138,19 @@ def _launch(study: Study) -> None:
     config = Path(study.temporal.accelerate)
     if not config.is_file():
         raise MtkdError(f"temporal.accelerate = {config}: no such file")
-    folder = Path(study.workspace) / STAGE
-    folder.mkdir(parents=True, exist_ok=True)
-    resolved, error_file = (folder / f".{os.getpid()}.{name}" for name in ("study", "error"))
-    log = folder / "launch.log"
+    log = Path(study.workspace) / STAGE / "launch.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
-    try:
+    with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
+        resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
-        with log.open("w") as file:
-            code = subprocess.run(
-                [*command, "-m", "mtkd", STAGE, str(resolved)],
-                env=os.environ | {ERROR_FILE: str(error_file)},
-                stderr=file,  # what the libraries say; progress comes on standard output
-                check=False,
-            ).returncode
+        code = subprocess.run(
+            [*command, "-m", "mtkd", STAGE, str(resolved)],
+            env=os.environ | {ERROR_FILE: str(error_file)},
+            stderr=file,  # what the libraries say; progress comes on standard output
+            check=False,
+        ).returncode
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
             raise MtkdError(f"temporal: the launcher ended with exit code {code}, see {log}")
-    finally:
-        error_file.unlink(missing_ok=True)
-        resolved.unlink(missing_ok=True)
