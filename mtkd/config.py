@@ -227,7 +227,11 @@ class Sweep(Section):
 
 
 class Evaluate(Section):
-    """The students of the table, each a name and its changes to ``distill``, and whom each is compared with."""
+    """The students of the table, each a name and its changes to ``distill``.
+
+    Each is compared with ``baseline``; one whose settings were swept with a student from labels alone that was swept
+    too, where the table has one, or the search would be counted as distillation.
+    """
 
     students: dict[str, dict[str, Any]] = {
         "labels alone": {"teachers": {}},
@@ -235,10 +239,7 @@ class Evaluate(Section):
         "labels alone, swept": {"teachers": {}, "settings": "sweep"},
         "distilled, swept": {"settings": "sweep"},
     }
-    baseline: str = Field("labels alone", description="of every student that baselines does not name")
-    baselines: dict[str, str] = Field(
-        {"distilled, swept": "labels alone, swept"}, description="student: the one it is compared with"
-    )
+    baseline: str = "labels alone"
     n_bins: int = Field(10, ge=2, description="bins of the calibration error")
 
 

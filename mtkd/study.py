@@ -60,9 +60,6 @@ def _check_sections(study: Study, name: str) -> None:
             )
     students, evaluate = study.evaluate.students, study.evaluate
     named = {"evaluate.baseline": evaluate.baseline, "predict.student": study.predict.student}
-    # the default names students that a study may not have
-    given = evaluate.baselines if "baselines" in evaluate.model_fields_set else {}
-    named |= {f"evaluate.baselines.{student}": baseline for student, baseline in given.items()}
     for key, student in named.items():
         if student not in students:
             raise MtkdError(f"{name}: {key} names {student!r}, which evaluate.students does not")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -86,8 +87,11 @@ def test_a_folder_that_another_process_published_meanwhile_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["unit"]
 
 
-def _leftover(folder: Path, pid: object) -> Path:
-    left = folder / f".unit{PARTIAL}{pid}"
+HOST = platform.node().replace("-", "_")
+
+
+def _leftover(folder: Path, pid: object, host: str = HOST) -> Path:
+    left = folder / f".unit{PARTIAL}{host}-{pid}-0a0b0c0d"
     left.mkdir()
     (left / "half").write_bytes(b"half")
     return left
@@ -95,9 +99,9 @@ def _leftover(folder: Path, pid: object) -> Path:
 
 def test_leftovers_of_dead_processes_are_swept_up_and_those_of_living_ones_are_not(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    gone = [_leftover(tmp_path, int(dead.stdout)), _leftover(tmp_path, "nonsense")]
-    stays = [_leftover(tmp_path, os.getppid()), tmp_path / ".other.partial-1"]
-    stays[1].mkdir()
+    gone = [_leftover(tmp_path, int(dead.stdout))]
+    # another host's processes may live, whatever their numbers are here; folders can be shared
+    stays = [_leftover(tmp_path, os.getppid()), _leftover(tmp_path, int(dead.stdout), "elsewhere")]
     with publish_folder(tmp_path / "unit"):
         assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in stays)
@@ -105,10 +109,10 @@ def test_leftovers_of_dead_processes_are_swept_up_and_those_of_living_ones_are_n
 
 def test_a_leftover_of_an_earlier_process_with_our_own_number_is_no_obstacle(tmp_path):
     """In a container process numbers come again with every start."""
-    _leftover(tmp_path, os.getpid())
+    left = _leftover(tmp_path, os.getpid())
     with publish_folder(tmp_path / "unit") as aside:
         assert list(aside.iterdir()) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+    assert {path.name for path in tmp_path.iterdir()} == {"unit", left.name}
 
 
 KILLED = """

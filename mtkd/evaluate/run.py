@@ -11,7 +11,7 @@ from mtkd.cache.build import teacher_unit
 from mtkd.cache.build import unit_of as cache_unit
 from mtkd.config import Study, TeacherName
 from mtkd.console import console, say
-from mtkd.distill.settings import settings_of
+from mtkd.distill.settings import base_settings, settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.evaluate.answers import student_answers, teacher_answers
 from mtkd.evaluate.importance import electrode_importance
@@ -85,7 +85,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "ratings": list(study.labels),
         "n_bins": study.evaluate.n_bins,
         "baseline": study.evaluate.baseline,
-        "baselines": {a: b for a, b in study.evaluate.baselines.items() if {a, b} <= set(study.evaluate.students)},
+        "baselines": _baselines(study),
         "hop_s": study.windows.hop_s,
     }
     results = build_results(
@@ -96,6 +96,13 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
     for name, rows in predictions.items():
         slug = "".join(char if char.isalnum() else "-" for char in name)
         np.savez_compressed(folder / f"predictions-{slug}.npz", **vars(rows))
+
+
+def _baselines(study: Study) -> dict[str, str]:
+    """Whom each swept student is compared with: one from labels alone that was swept too."""
+    bases = {name: base_settings(study, name) for name in study.evaluate.students}
+    alone = {base.settings: name for name, base in bases.items() if base.settings and not base.teachers}
+    return {name: alone[base.settings] for name, base in bases.items() if base.teachers and base.settings in alone}
 
 
 def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions], dict[str, str]]:

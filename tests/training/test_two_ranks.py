@@ -1,10 +1,13 @@
 """``accelerate launch`` with DeepSpeed ZeRO-2 on two CPU ranks learns what one process learns."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -26,6 +29,38 @@ def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.T
     ]
     history = fit(model, teacher_objective(study, data, settings.confidence_weight), *loaders, settings.optim, runtime)
     return history, trained_state(model)
+
+
+@pytest.fixture(scope="module")
+def told(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two launched ranks says of the steps in ``on_two_ranks.py``."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command += ["--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
+    command += [str(Path(__file__).with_name("on_two_ranks.py")), str(folder)]
+    command += [str(repo / "configs/deepspeed/zero2.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_the_gradient_is_the_mean_over_the_windows_of_all_ranks(told: list[dict[str, Any]]) -> None:
+    for rank in told:
+        assert rank["engine"] == "DeepSpeed ZeRO-2, 2 ranks"
+        assert rank["small"] == pytest.approx([2.0, 0.5, 2.0], rel=1e-5)  # a mean of the ranks' means: 2.67, 0, 3
+
+
+def test_its_norm_is_clipped_over_all_of_it(told: list[dict[str, Any]]) -> None:
+    for rank in told:
+        expected = 10 * np.array([2.0, 0.5, 2.0]) / np.linalg.norm([2.0, 0.5, 2.0])
+        assert rank["large"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_ranks_sum_agree_and_follow_the_first(told: list[dict[str, Any]]) -> None:
+    for rank in told:
+        assert rank["total"] == [3.0, 30.0]
+        assert rank["from_first"] == "rank 0"
+        assert rank["refusal"].startswith("the ranks do not agree about the weather")
 
 
 def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:

@@ -1,0 +1,56 @@
+"""What one rank does in ``test_two_ranks``: steps of which the outcome is known, told as JSON. Not a test by itself."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mtkd.config import Optim
+from mtkd.errors import MtkdError
+from mtkd.files import write_json
+from mtkd.training.fit import _Meter
+from mtkd.training.objective import Term
+from mtkd.training.runtime import Runtime
+
+CLIP = 10.0
+WINDOWS = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 1.0], [1.0, 1.0, 1.0], [4.0, -1.0, 5.0]])
+SHARES = ([0, 1, 2], [3])  # of the windows over the ranks: unequal, so that a mean of means would be seen
+
+
+def moved(runtime: Runtime, scale: float) -> Tensor:
+    """By how much plain gradient descent with rate 1 moves weights whose loss is the mean of weight times window."""
+    model = nn.Linear(3, 1, bias=False)
+    engine, optimizer = runtime.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    before = runtime.unwrap(engine).weight.detach().clone()
+    mask = torch.zeros(1, 4, dtype=torch.bool)
+    mask[0, SHARES[runtime.rank]] = True
+    values = engine(scale * WINDOWS.to(runtime.device)).T
+    terms = {"a": Term(values, mask.to(runtime.device), 1.0)}
+    runtime.step(engine, optimizer, _Meter(runtime).loss(terms))
+    after = runtime.unwrap(engine).weight.detach().clone()
+    runtime.release()
+    return (before - after)[0]
+
+
+def refusal(runtime: Runtime) -> str:
+    try:
+        runtime.agree(runtime.rank, "the weather")
+    except MtkdError as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    folder, deepspeed = sys.argv[1:]
+    runtime = Runtime(Optim(batch_size=2, grad_clip=CLIP), deepspeed)
+    runtime.agree("fair", "the weather")
+    told = {
+        "engine": runtime.engine,
+        "total": runtime.total(torch.tensor([1.0, 10.0]) * (runtime.rank + 1)).tolist(),
+        "small": moved(runtime, 1.0).tolist(),
+        "large": moved(runtime, 100.0).tolist(),
+        "from_first": runtime.from_first(f"rank {runtime.rank}"),
+        "refusal": refusal(runtime),
+    }
+    write_json(Path(folder) / f"{runtime.rank}.json", told)
