@@ -18,8 +18,8 @@ State = Float[Tensor, "1 batch width"]
 
 
 class Student(nn.Module):
-    """One encoder a modality, their mean over the modalities present, a recurrent state over windows, class and
-    confidence.
+    """One encoder a modality, fused with learned stand-ins for those that are missing; a recurrent state over windows;
+    heads for class and confidence.
 
     ``projections`` carry its features into each teacher's space for the hint; they are not needed in use.
 

@@ -21,7 +21,6 @@ movement reaches the EEG, or else the bounds of single modalities would not hold
 preprocessing: a filter of zero phase lets a window see what comes after it.
 """
 
-import importlib.util
 import pickle
 import struct
 from collections.abc import Callable, Mapping
@@ -36,7 +35,6 @@ from numpy.random import Generator
 from scipy import fft, signal
 
 from mtkd.config import Simulation
-from mtkd.errors import MtkdError
 from mtkd.files import publish_file
 from mtkd.signals.possible import N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
 
@@ -81,12 +79,7 @@ def write_study(simulation: Simulation, folder: Path, progress: Callable[[str], 
     The wearable recording is of one more subject, without EEG: WEARABLE_TRIALS trials one after the other, each after
     its baseline; the table holds when each starts and stops and what the subject rated. A trial depends on the seed,
     the noises, and its own and its subject's number only. ``progress`` is told the name of each file once it stands.
-
-    Raises:
-        MtkdError: edfio, an optional dependency, is not installed.
     """
-    if importlib.util.find_spec("edfio") is None:
-        raise MtkdError("a simulated study needs edfio: install mtkd[simulate]")
     progress = progress or (lambda name: None)
     jobs = (delayed(_write_subject)(simulation, subject, folder) for subject in range(1, simulation.n_subjects + 1))
     for name in Parallel(n_jobs=-1, return_as="generator_unordered")(jobs):
@@ -279,7 +272,7 @@ def _int(value: int) -> bytes:
 
 
 def _write_wearable(simulation: Simulation, folder: Path) -> None:
-    import edfio  # optional
+    import edfio
 
     trials = draw_trials(simulation.model_copy(update={"n_trials": WEARABLE_TRIALS}), WEARABLE_SUBJECT)
     theta = np.concatenate([trials.rest[:, :, None], trials.theta], axis=2)

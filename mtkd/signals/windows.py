@@ -12,9 +12,8 @@ def n_windows(duration_s: float, window_s: float, hop_s: float) -> int:
 def cut(
     data: Float[np.ndarray, "chan n_times"], sfreq: float, window_s: float, hop_s: float, n_steps: int
 ) -> Float[np.ndarray, "step chan time"]:
-    """The first ``n_steps`` windows, each ``round(window_s * sfreq)`` samples from ``round(k * hop_s * sfreq)`` on; a
-    view where
-    the hop is whole in samples."""
+    """Copies of the first ``n_steps`` windows: ``round(window_s * sfreq)`` samples each, window k from sample
+    ``round(k * hop_s * sfreq)`` on."""
     n_times = round(window_s * sfreq)
     views = np.lib.stride_tricks.sliding_window_view(data, n_times, axis=1).swapaxes(0, 1)
     starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), len(views) - 1)
