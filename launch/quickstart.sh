@@ -9,7 +9,7 @@ study=${1:-simulated}
 [ ! -f "$study" ] || study=$(realpath -- "$study")
 changes=("${@:2}")
 if [ $# -ge 2 ] && [[ $2 != *=* ]]; then
-    changes[0]="data.folder=$(realpath -- "$2")"
+    changes[0]="data.folder=$(realpath --canonicalize-missing -- "$2")"
 fi
 cd "$(dirname "$0")/.."
 source launch/setup.sh

@@ -52,6 +52,10 @@ def _check_sections(study: Study, name: str) -> None:
         raise MtkdError(f"{name}: signals.modalities has no eeg, which the teachers need")
     _check_modalities(study, study.temporal.modalities, study.temporal.patch_s, f"{name}: temporal")
     _check_modalities(study, study.distill.modalities, study.windows.window_s, f"{name}: distill")
+    nyquist = study.signals.modalities["eeg"].sfreq / 2
+    for low, high in study.spatial.bands:
+        if not 0 <= low < high <= nyquist:
+            raise MtkdError(f"{name}: spatial.bands: nothing lies from {low:g} to {high:g} Hz below {nyquist:g} Hz")
     patch_s = study.temporal.patch_s
     for key, length in (("window_s", study.windows.window_s), ("hop_s", study.windows.hop_s)):
         if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:

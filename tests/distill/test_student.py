@@ -142,6 +142,24 @@ def test_modality_dropout_takes_whole_modalities_but_never_the_last(
     assert torch.equal(student._drop(there), there)
 
 
+def test_what_modality_dropout_takes_has_no_influence(
+    layouts: Mapping[Modality, Layout], make_batch: Callable[..., Batch]
+) -> None:
+    batch = make_batch(MODALITIES, n_trials=12)
+    student = build(layouts, batch, dropout=0.0, modality_dropout=0.5).train()
+
+    def answer(signals: dict[Modality, torch.Tensor]) -> torch.Tensor:
+        torch.manual_seed(3)
+        return student(replace(batch, signals=signals)).logits
+
+    torch.manual_seed(3)
+    left = student._drop(torch.ones(12, 4, 3, dtype=torch.bool))[:, 0]
+    assert 0 < left.sum() < left.numel()
+    for index, name in enumerate(MODALITIES):
+        moved = answer(batch.signals | {name: 5 * batch.signals[name].flip(0)}) - answer(batch.signals)
+        assert torch.equal(moved.abs().amax((1, 2)) > 0, left[:, index])
+
+
 def test_modality_dropout_happens_as_often_as_told(layouts: Mapping[Modality, Layout], student: Student) -> None:
     torch.manual_seed(0)
     there = torch.ones(20_000, 1, 3, dtype=torch.bool)
