@@ -67,10 +67,8 @@ def eegmat(repo: Path, tmp_path: Path) -> tuple[Path, Path]:
 def write_edf(path: Path, names: list[str], n_secs: int = 62) -> None:
     random = np.random.default_rng(0)
     noise = 20 * random.normal(size=(len(names), 250 * n_secs))
-    signals = [
-        edfio.EdfSignal(row, 250, label=name, physical_dimension="uV") for name, row in zip(names, noise, strict=True)
-    ]
-    edfio.Edf(signals).write(path)
+    pairs = zip(names, noise, strict=True)
+    edfio.Edf([edfio.EdfSignal(row, 250, label=name, physical_dimension="uV") for name, row in pairs]).write(path)
 
 
 class RunsCode:
@@ -96,10 +94,8 @@ def test_a_folder_without_recordings(deap: tuple[Path, Path], refused: Callable[
 
 
 # The readers' own tests know many more; here, that what they say is all that is said.
-FOREIGN = {
-    "text": b"participant,trial\n1,1\n",
-    "another pickle": pickle.dumps({"data": np.zeros(3)}, protocol=2),
-}
+ANOTHER_PICKLE = pickle.dumps({"data": np.zeros(3)}, protocol=2)
+FOREIGN = {"text": b"participant,trial\n1,1\n", "another pickle": ANOTHER_PICKLE}
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=list(FOREIGN))
