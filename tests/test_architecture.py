@@ -96,7 +96,7 @@ def test_every_folder_and_root_module_has_its_place_in_the_flow(repo):
         ("signals/x.py", "from mtkd import shards"),
         ("shards/x.py", "import mtkd.layers.encoder as e"),
         ("layers/x.py", "def f():\n    from mtkd.training.fit import fit"),
-        ("training/x.py", "class A:\n    def f(self):\n        import mtkd.teachers.common"),
+        ("training/x.py", "class A:\n    def f(self):\n        import mtkd.teachers.spatial.train"),
         ("teachers/spatial/x.py", "if True:\n    from mtkd.cache import build"),
         ("cache/x.py", "import importlib\nimportlib.import_module('mtkd.distill.train')"),
         ("distill/x.py", "from mtkd.sweep.run import STAGE"),

@@ -15,8 +15,8 @@ import safetensors.torch
 from mtkd.cache import build as cache
 from mtkd.files import write_json
 from mtkd.shards.build import open_shards
-from mtkd.teachers.common import folds_of
 from mtkd.teachers.spatial import train as spatial
+from mtkd.training.fold import folds_of
 
 
 def standing(workspace: Path) -> set[str]:

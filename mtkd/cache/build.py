@@ -25,9 +25,9 @@ from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import SampleInfo, encode_array
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import folds_of, make_cutter
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
+from mtkd.training.fold import folds_of, make_cutter
 from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 

@@ -24,7 +24,7 @@ from mtkd.signals.recording import Recording, Span
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
 from mtkd.signals.windows import cut, cut_valid, n_windows
-from mtkd.teachers.common import folds_of
+from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"

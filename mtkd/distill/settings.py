@@ -11,7 +11,7 @@ from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
 from mtkd.study import changed
-from mtkd.teachers.common import common_inputs
+from mtkd.training.fold import common_inputs
 from mtkd.workspace import Unit, make_unit
 
 BEST = "best.yaml"

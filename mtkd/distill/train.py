@@ -15,7 +15,9 @@ from mtkd.distill.student import Student
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import (
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import History, Objective, Watch, fit
+from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
     fold_data,
@@ -25,8 +27,6 @@ from mtkd.teachers.common import (
     seed_all,
     write_trained,
 )
-from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import History, Objective, Watch, fit
 from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime

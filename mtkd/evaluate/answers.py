@@ -10,7 +10,7 @@ from mtkd.evaluate.predictions import Predictions
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import FoldData, fold_data
+from mtkd.training.fold import FoldData, fold_data
 from mtkd.workspace import Unit
 
 _BATCH = 32  # trials

@@ -10,7 +10,7 @@ from mtkd.cache.build import Teacher
 from mtkd.config import Study
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import fold_data
+from mtkd.training.fold import fold_data
 
 _BATCH = 16  # trials
 

@@ -22,7 +22,7 @@ from mtkd.files import read_json, write_json
 from mtkd.shards.batch import UNLABELLED
 from mtkd.signals.possible import possible
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import fold_data, folds_of, quiet_libraries
+from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"

@@ -23,7 +23,7 @@ from mtkd.files import publish_file, write_json
 from mtkd.signals.splits import Fold
 from mtkd.study import changed
 from mtkd.sweep.space import search_space
-from mtkd.teachers.common import folds_of
+from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit
 
 STAGE = "sweep"

@@ -14,7 +14,7 @@ from mtkd.files import read_json
 from mtkd.shards.build import open_shards
 from mtkd.shards.read import ShardSet
 from mtkd.signals.windows import n_windows
-from mtkd.teachers.common import folds_of
+from mtkd.training.fold import folds_of
 
 MEMBERS = [
     f"{teacher}.{part}.npy"

@@ -17,7 +17,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import fold_data, folds_of
+from mtkd.training.fold import fold_data, folds_of
 from mtkd.workspace import Unit
 
 PARTS = ("logits", "features", "confidence")

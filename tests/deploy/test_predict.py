@@ -24,7 +24,7 @@ from mtkd.signals.preprocess import preprocess
 from mtkd.signals.readers import deap
 from mtkd.signals.readers.edf import read_raw
 from mtkd.signals.recording import Recording, Span
-from mtkd.teachers.common import folds_of, make_cutter
+from mtkd.training.fold import folds_of, make_cutter
 
 SFREQ = 128
 UNITS = {"zEMG": "uV", "tEMG": "uV", "GSR": "uS", "Resp": "", "Plet": "", "Temp": "degC"}

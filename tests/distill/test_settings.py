@@ -11,7 +11,7 @@ from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, settin
 from mtkd.errors import MtkdError
 from mtkd.signals.splits import make_folds
 from mtkd.study import changed
-from mtkd.teachers.common import folds_of
+from mtkd.training.fold import folds_of
 
 BEST = "sweep/best-distilled-swept.yaml"
 

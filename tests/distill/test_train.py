@@ -25,9 +25,9 @@ from mtkd.shards.index import write_index
 from mtkd.shards.schema import SampleInfo, encode_array
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import FoldData, fold_data, folds_of
 from mtkd.teachers.spatial import train as spatial
 from mtkd.training.fit import trained_state
+from mtkd.training.fold import FoldData, fold_data, folds_of
 from mtkd.workspace import Unit
 
 UNRATED = "s03_t01"

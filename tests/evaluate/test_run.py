@@ -17,7 +17,7 @@ from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.predictions import Predictions
 from mtkd.shards.build import open_shards
 from mtkd.signals.channels import GENEVA
-from mtkd.teachers.common import fold_data, folds_of
+from mtkd.training.fold import fold_data, folds_of
 
 MODELS = {
     "majority": "trivial",

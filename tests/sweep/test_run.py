@@ -11,7 +11,7 @@ from mtkd.distill.train import train, unit_of
 from mtkd.files import read_json
 from mtkd.signals.splits import Fold
 from mtkd.study import changed
-from mtkd.teachers.common import folds_of
+from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit
 
 NAME = "distilled, swept"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mtkd.config import Study
-from mtkd.teachers.common import quiet_libraries
 from mtkd.teachers.temporal import backbone
+from mtkd.training.fold import quiet_libraries
 from mtkd.workspace import Unit
 
 

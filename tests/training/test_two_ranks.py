@@ -14,9 +14,9 @@ import torch
 
 from mtkd.config import Study
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import fold_data, folds_of, teacher_objective
 from mtkd.teachers.temporal import train as temporal
 from mtkd.training.fit import History, fit, trained_state
+from mtkd.training.fold import fold_data, folds_of, teacher_objective
 from mtkd.training.runtime import Runtime
 
 

@@ -8,7 +8,10 @@ from mtkd.config import Modality, Study
 from mtkd.console import say
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import (
+from mtkd.teachers.spatial.model import SpatialTeacher
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import fit
+from mtkd.training.fold import (
     WEIGHTS,
     common_inputs,
     fold_data,
@@ -19,9 +22,6 @@ from mtkd.teachers.common import (
     teacher_objective,
     write_trained,
 )
-from mtkd.teachers.spatial.model import SpatialTeacher
-from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import fit
 from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit

@@ -16,7 +16,11 @@ from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
-from mtkd.teachers.common import (
+from mtkd.teachers.temporal import backbone
+from mtkd.teachers.temporal.model import TemporalTeacher
+from mtkd.training.checkpoint import load_weights
+from mtkd.training.fit import fit
+from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
     common_inputs,
@@ -29,10 +33,6 @@ from mtkd.teachers.common import (
     teacher_objective,
     write_trained,
 )
-from mtkd.teachers.temporal import backbone
-from mtkd.teachers.temporal.model import TemporalTeacher
-from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import fit
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 

@@ -1,4 +1,4 @@
-"""What training the two teachers has in common: data of a fold, the objective, the unit on disk."""
+"""One fold to train on: its data, the objective from its labels, the unit a training leaves on disk."""
 
 import functools
 from dataclasses import dataclass
