@@ -181,7 +181,7 @@ class Distill(Section):
     teachers: dict[TeacherName, float] = {"temporal": 1.0, "spatial": 1.0}
     weighting: Literal["equal", "confidence", "camkd"] = "confidence"
     temperature: float = Field(2.0, gt=0)
-    ce: float = Field(1.0, ge=0)
+    ce: float = Field(0.3, ge=0)
     kd: float = Field(1.0, ge=0)
     hint: float = Field(0.1, ge=0)
     confidence_weight: float = Field(0.5, ge=0)
@@ -234,9 +234,9 @@ class Evaluate(Section):
     """
 
     students: dict[str, dict[str, Any]] = {
-        "labels alone": {"teachers": {}},
+        "labels alone": {"teachers": {}, "ce": 1.0},
         "distilled": {},
-        "labels alone, swept": {"teachers": {}, "settings": "sweep"},
+        "labels alone, swept": {"teachers": {}, "ce": 1.0, "settings": "sweep"},
         "distilled, swept": {"settings": "sweep"},
     }
     baseline: str = "labels alone"
