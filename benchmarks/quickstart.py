@@ -1,4 +1,5 @@
-"""Time and memory of the quickstart on this machine: ``python benchmarks/quickstart.py [--eegmat FOLDER] [--json F]``.
+"""Time and memory of the quickstart on this machine: ``python benchmarks/quickstart.py [--eegmat FOLDER] [--json F]
+[--keep FOLDER]``.
 
 Each row is a measured figure divided by the most it may be, so that 1.0 is the limit. Environments are not made here:
 run ``bash launch/quickstart.sh`` or ``bash launch/test.sh`` once before. Memory is the proportional set size of all
@@ -6,6 +7,7 @@ processes together, sampled twice a second.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -58,7 +60,7 @@ def quickstart(words: list[str], workspace: str) -> tuple[float, float]:
     return seconds, memory.peak / GIB
 
 
-def measure(eegmat: Path | None) -> list[dict]:
+def measure(eegmat: Path | None, keep: Path | None) -> list[dict]:
     """All rows: name, ratio, goal, met; and what was measured."""
     rows = []
 
@@ -71,7 +73,7 @@ def measure(eegmat: Path | None) -> list[dict]:
             flush=True,
         )
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if keep is None else contextlib.nullcontext(keep.resolve()) as folder:
         seconds, memory = quickstart(["simulated"], f"{folder}/simulated")
         row("quickstart, simulated", seconds / 60, 12, "min")
         again, _ = quickstart(["simulated"], f"{folder}/simulated")
@@ -111,8 +113,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--eegmat", type=Path, help="folder with SubjectNN_1.edf and SubjectNN_2.edf")
     parser.add_argument("--json", type=Path, help="write the rows there too")
+    parser.add_argument("--keep", type=Path, help="leave the workspaces in this folder, which must be empty")
     arguments = parser.parse_args()
-    rows = measure(arguments.eegmat)
+    if arguments.keep is not None and arguments.keep.exists() and any(arguments.keep.iterdir()):
+        parser.error(f"{arguments.keep} is not empty")  # what stands there would be reused, not measured
+    rows = measure(arguments.eegmat, arguments.keep)
     write_section(rows)
     if arguments.json:
         arguments.json.write_text(
