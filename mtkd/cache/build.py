@@ -1,16 +1,15 @@
-"""The stage ``cache``: logits, features and confidence of both teachers for every window of every trial, one set a
-fold.
+"""The stage ``cache``: what each teacher says of every window of every trial, one set a teacher and fold.
 
 Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features),
 ``TEACHER.confidence.npy`` and ``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's
-shards.
+shards, so that a data set and the caches of its teachers are read as a zip of streams.
 """
 
 import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -32,20 +31,22 @@ from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "cache"
-VERSION = 1
+VERSION = 2
+TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 _BATCH = 8  # trials
 
 
 def run(study: Study) -> list[Unit]:
-    """Write every fold's cache that does not stand yet; return their units."""
+    """Write the cache of every teacher and fold that does not stand yet; return their units."""
     units, missing = [], []
-    for fold in folds_of(study):
-        unit = unit_of(study, fold)
-        if unit.stands():
-            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
-        else:
-            missing.append(functools.partial(_write, study, fold, unit))
-        units.append(unit)
+    for teacher in TEACHERS:
+        for fold in folds_of(study):
+            unit = unit_of(study, fold, teacher)
+            if unit.stands():
+                say(STAGE, f"{teacher}, fold {fold.index}: reused {unit.folder}")
+            else:
+                missing.append(functools.partial(_write, study, fold, teacher, unit))
+            units.append(unit)
     side_by_side(missing)
     return units
 
@@ -55,26 +56,25 @@ def teacher_unit(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
     return {"temporal": temporal.unit_of, "spatial": spatial.unit_of}[teacher](study, fold)
 
 
-def unit_of(study: Study, fold: Fold) -> Unit:
-    """The unit of one fold's cache; its inputs hold the digests of both teachers' weights.
+def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
+    """The unit of one teacher's cache of one fold; its inputs hold the digest of the teacher's weights.
 
     Raises:
-        MtkdError: a teacher of the fold does not stand.
+        MtkdError: the teacher of the fold does not stand.
     """
-    data = open_shards(study)[0]
-    teachers: list[TeacherName] = ["temporal", "spatial"]
     inputs = {
         "stage": STAGE,
         "version": VERSION,
+        "teacher": teacher,
         "settings": study.cache.model_dump(),
         "windows": study.windows.model_dump(),
         "fold": fold.index,
         "split": fold.fingerprint,
         "subjects": {"train": fold.train, "val": fold.val},
-        "data": data.manifest().digest,
-        "teachers": {name: teacher_unit(study, fold, name).manifest().digest for name in teachers},
+        "data": open_shards(study)[0].manifest().digest,
+        "weights": teacher_unit(study, fold, teacher).manifest().digest,
     }
-    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+    return make_unit(study, STAGE, f"{teacher}-fold-{fold.index}", inputs)
 
 
 class Teacher:
@@ -96,40 +96,33 @@ class Teacher:
         return self.model(self.cutter.batch(keys).to(self.device))
 
 
-def _write(study: Study, fold: Fold, unit: Unit) -> None:
+def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
     started = time.perf_counter()
     _, shards = open_shards(study)
     windows = make_cutter(study, shards, [], study.windows)
-    teachers: dict[TeacherName, Teacher] = {
-        "temporal": Teacher(study, shards, fold, "temporal"),
-        "spatial": Teacher(study, shards, fold, "spatial"),
-    }
-    dtype = np.dtype(study.cache.dtype)
+    teacher, dtype = Teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
     with unit.build() as (folder, measured):
-        index = {
-            name: write_shard(
-                folder / name, _answers([s for s in group if windows.n_steps(s)], teachers, windows, dtype)
-            )
-            for name, group in shards.index.shards.items()
-        }
+        index = {}
+        for tar, group in shards.index.shards.items():
+            whole = [sample for sample in group if windows.n_steps(sample)]
+            index[tar] = write_shard(folder / tar, _answers(whole, name, teacher, windows, dtype))
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
+        measured["subjects"] = teacher.unit.manifest().measured["subjects"]
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
-    say(STAGE, f"fold {fold.index}: {n_windows} windows of both teachers in {seconds:.0f} s, {size}")
+    say(STAGE, f"{name}, fold {fold.index}: {n_windows} windows in {seconds:.0f} s, {size}")
 
 
 def _answers(
-    samples: list[Sample], teachers: dict[TeacherName, Teacher], windows: Cutter, dtype: np.dtype
+    samples: list[Sample], name: TeacherName, teacher: Teacher, windows: Cutter, dtype: np.dtype
 ) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
     for start in range(0, len(samples), _BATCH):
         some = samples[start : start + _BATCH]
-        said = {name: teacher.say([sample.key for sample in some]) for name, teacher in teachers.items()}
+        signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
-            members: dict[str, bytes] = {}
-            for name, signal in said.items():
-                members |= _members(name, signal, row, windows.n_steps(sample), dtype)
+            members = _members(name, signal, row, windows.n_steps(sample), dtype)
             yield SampleInfo(**sample.model_dump(exclude={"members"})), members
 
 

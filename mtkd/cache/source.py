@@ -2,16 +2,17 @@
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mtkd.cache.build import Teacher, unit_of
 from mtkd.config import Study, TeacherName
-from mtkd.errors import MtkdError
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
+from mtkd.training.fold import refuse_leak
 
 _PARTS = ("logits", "features", "confidence", "mask")
 
@@ -28,40 +29,40 @@ class CachedSource:
     """Answers read from a fold's cache.
 
     Raises:
-        MtkdError: the cache does not stand, or was made for another fold, other weights or other windows.
+        MtkdError: the cache does not stand, was made for another fold, other weights or other windows, or its teacher
+            was trained with a test subject of the fold.
     """
 
     def __init__(self, study: Study, fold: Fold, teachers: list[TeacherName]) -> None:
-        unit = unit_of(study, fold)
-        manifest = unit.manifest()
-        for subject in fold.test:
-            if subject in manifest.inputs["subjects"]["train"] + manifest.inputs["subjects"]["val"]:
-                raise MtkdError(
-                    f"{unit.folder}: its teachers were trained with {subject}, a test subject of fold {fold.index}"
-                )
-        self.shards, self.teachers, self.fingerprint = ShardSet(unit.folder), teachers, unit.fingerprint
+        self.units = {name: unit_of(study, fold, name) for name in teachers}
+        for unit in self.units.values():
+            refuse_leak(unit, fold)
+        self.shards = {name: ShardSet(unit.folder) for name, unit in self.units.items()}
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
-        n_steps = batch.steps.shape[1]
-        return {name: self._signal(name, batch.keys, n_steps, batch.steps) for name in self.teachers}
+        return {name: self._signal(name, batch.keys, batch.steps) for name in self.units}
 
-    def _signal(self, name: TeacherName, keys: list[str], n_steps: int, steps: Tensor) -> TeacherSignal:
-        parts = {part: self._padded(f"{name}.{part}.npy", keys, n_steps).to(steps.device) for part in _PARTS}
+    def _signal(self, name: TeacherName, keys: list[str], steps: Tensor) -> TeacherSignal:
+        parts = {}
+        for part in _PARTS:
+            arrays = [self.shards[name].read(key, f"{name}.{part}.npy") for key in keys]
+            parts[part] = _padded(arrays, steps.shape[1]).to(steps.device)
         return TeacherSignal(
             parts["logits"].float(),
             parts["features"].float(),
             parts["confidence"],
             parts["mask"] & steps,
-            self.fingerprint,
+            self.units[name].fingerprint,
         )
 
-    def _padded(self, member: str, keys: list[str], n_steps: int) -> Tensor:
-        arrays = [self.shards.read(key, member) for key in keys]
-        padded = torch.zeros(len(keys), n_steps, *arrays[0].shape[1:], dtype=torch.from_numpy(arrays[0].copy()).dtype)
-        for row, array in enumerate(arrays):
-            padded[row, : len(array)] = torch.from_numpy(array.copy())
-        return padded
+
+def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
+    """Rows of trials, (n_windows, ...) each, filled up with zeros to ``n_steps``."""
+    padded = np.zeros((len(arrays), n_steps, *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    return torch.from_numpy(padded)
 
 
 class LiveSource:

@@ -42,23 +42,48 @@ def settings_of(study: Study, name: str, fold: Fold) -> Distill:
         if not unit.stands():
             raise NotSweptYet(f"evaluate.students.{name} takes swept settings; run `mtkd sweep` first")
         return apply_best(base, unit.folder / BEST, fold)
-    # A file speaks of students with teachers; what it says of losses means nothing to one without.
     return apply_best(base, Path(base.settings), fold)
 
 
+def is_swept(base: Distill) -> bool:
+    """Whether a student's settings come from a search, its own or one that a file tells of."""
+    if base.settings is None or base.settings == "sweep":
+        return base.settings is not None
+    return _read_best(Path(base.settings))["teachers"] == base.teachers
+
+
 def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
-    """``base`` with the changes that a sweep's file holds for a fold."""
+    """``base`` with the changes that a sweep's file holds for a fold.
+
+    They were chosen for a student with certain teachers; one with others, or with none, keeps the study's settings, or
+    what distillation needs would be taken for what suits labels alone.
+
+    Raises:
+        MtkdError: the file is missing, is none of the sweep's, or was chosen on another split.
+    """
+    content = _read_best(path)
+    if content["teachers"] != base.teachers:
+        return changed(base, {"settings": None}, str(path))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         changes: dict[str, Any] = dict(content["folds"][fold.index])
         split = content["splits"][fold.index]
-    except OSError:
-        raise MtkdError(f"distill.settings = {path}: no such file") from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
     if split != fold.fingerprint:
         raise MtkdError(f"{path}: chosen on another split of the subjects than fold {fold.index} of this study")
     return changed(base, {"settings": None} | searched(changes, base), str(path))
+
+
+def _read_best(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise MtkdError(f"distill.settings = {path}: no such file") from None
+    except (yaml.YAMLError, ValueError):
+        content = None
+    if not isinstance(content, dict) or not {"teachers", "folds", "splits"} <= content.keys():
+        raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and splits")
+    return content
 
 
 def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
@@ -67,11 +92,10 @@ def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
 
 
 def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> dict[str, Any]:
-    """What a student depends on; one from labels alone does not depend on the cache."""
+    """What a student depends on: of the caches, those of its own teachers."""
     inputs = common_inputs(study, stage, fold, open_shards(study)[0])
     inputs["settings"] = searched(settings.model_dump(), settings)
-    if settings.teachers:
-        inputs["cache"] = cache_unit(study, fold).manifest().digest
+    inputs["cache"] = {name: cache_unit(study, fold, name).manifest().digest for name in settings.teachers}
     return inputs
 
 

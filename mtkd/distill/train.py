@@ -61,20 +61,20 @@ def run(study: Study) -> dict[str, list[Unit]]:
 
 def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
     with unit.build() as (folder, measured):
-        model, history = train(study, fold, settings)
-        write_trained(folder, measured, model, history, "torch")
+        model, history, heard = train(study, fold, settings)
+        write_trained(folder, measured, model, history, "torch", heard)
     report_trained(STAGE, fold, unit, name)
 
 
 def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
-    """The unit of one student of one fold; a student from labels alone does not depend on the cache."""
+    """The unit of one student of one fold; it depends on the caches of its own teachers only."""
     return make_unit(study, STAGE, f"fold-{fold.index}", student_inputs(study, STAGE, fold, settings))
 
 
-def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History]:
-    """Train one student; the best epoch on the validation subjects is kept."""
+def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History, set[str]]:
+    """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read."""
     data = fold_data(study, fold, settings.modalities, study.windows)
-    source = CachedSource(study, fold, list(settings.teachers)) if settings.teachers else no_teachers
+    source = CachedSource(study, fold, list(settings.teachers))
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, settings)
@@ -83,12 +83,7 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
     terms = objective(study, settings, data, source)
     history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
-    return model, history
-
-
-def no_teachers(batch: Batch) -> dict[TeacherName, Any]:
-    """The source of a student from labels alone."""
-    return {}
+    return model, history, train_loader.subjects | val_loader.subjects
 
 
 def build_model(study: Study, shards: ShardSet, settings: Distill) -> Student:

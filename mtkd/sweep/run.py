@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mtkd.console import say
 from mtkd.distill.settings import BEST, base_settings, sweep_unit
 from mtkd.distill.train import train
 from mtkd.errors import MtkdError
-from mtkd.files import publish_file, write_json
+from mtkd.files import publish_file, slug, write_json
 from mtkd.signals.splits import Fold
 from mtkd.study import changed
 from mtkd.sweep.space import search_space
@@ -38,7 +37,7 @@ def run(study: Study) -> dict[str, list[Unit]]:
             base = base_settings(study, name)
             if base.settings == "sweep":
                 found[name] = [_stand(study, name, fold, base) for fold in folds_of(study)]
-                _write_best(study, name, found[name])
+                _write_best(study, name, base, found[name])
     finally:
         if ray.is_initialized():
             ray.shutdown()
@@ -58,18 +57,35 @@ def _stand(study: Study, name: str, fold: Fold, base: Distill) -> Unit:
         trials = _search(study, fold, base, folder)
         best = _best(trials)
         write_json(folder / "trials.json", trials)
-        _write_yaml(folder / BEST, name, {fold.index: best["config"]}, {fold.index: fold.fingerprint})
-        measured.update(n_trials=len(trials), seconds=round(time.perf_counter() - started, 2), best=best["best"])
-    epochs = sum(trial["epochs"] for trial in trials)
-    seconds = measured["seconds"]
-    say(
-        STAGE,
-        f"{name}, fold {fold.index}: {len(trials)} trials, {epochs} epochs in {seconds:.0f} s, loss {best['best']:.3f}",
-    )
+        _write_yaml(folder / BEST, name, base, {fold.index: best["config"]}, {fold.index: fold.fingerprint})
+        n_failed = sum(trial["error"] is not None for trial in trials)
+        measured.update(n_trials=len(trials), n_failed=n_failed, best=best["best"])
+        measured["seconds"] = round(time.perf_counter() - started, 2)
+    _report(name, fold, trials, measured)
     return unit
 
 
+def _report(name: str, fold: Fold, trials: list[dict[str, Any]], measured: dict[str, Any]) -> None:
+    epochs, failed = sum(trial["epochs"] for trial in trials), [trial for trial in trials if trial["error"]]
+    say(
+        STAGE,
+        f"{name}, fold {fold.index}: {len(trials)} trials, {epochs} epochs in {measured['seconds']:.0f} s, "
+        f"loss {measured['best']:.3f}",
+    )
+    if failed:
+        say(STAGE, f"{name}, fold {fold.index}: {len(failed)} trials failed, the first with: {failed[0]['error']}")
+
+
 def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The trial of the lowest validation loss.
+
+    Raises:
+        MtkdError: bad input ended a trial, or all of them failed.
+    """
+    ours = f"{MtkdError.__module__}.{MtkdError.__qualname__}: "
+    for trial in trials:
+        if trial["error"] and ours in trial["error"]:  # a damaged file: nothing is chosen from what is left
+            raise MtkdError(trial["error"].partition(ours)[2])
     finished = [trial for trial in trials if trial["best"] is not None]
     if not finished:
         raise MtkdError(f"sweep: every trial failed, the first with: {trials[0]['error']}")
@@ -81,11 +97,21 @@ def _start_ray(study: Study) -> None:
         return
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    address = study.sweep.ray_address
-    local: dict[str, Any] = {}
-    if address is None:  # a cluster of this machine alone, which nobody else can reach
+    address, local = study.sweep.ray_address, {}
+    if address is None:  # a cluster of this machine alone, which nobody else can reach, whatever else runs here
+        address = "local"
         local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise MtkdError(f"sweep.ray_address = {study.sweep.ray_address}: {' '.join(str(error).split())}") from None
+    there = ray.cluster_resources()
+    for key, kind, wanted in (
+        ("cpus_per_trial", "CPU", study.sweep.cpus_per_trial),
+        ("gpus_per_trial", "GPU", study.sweep.gpus_per_trial),
+    ):
+        if wanted > there.get(kind, 0):  # Tune would wait for ever
+            raise MtkdError(f"sweep.{key} = {wanted:g}, but the cluster has {there.get(kind, 0):g} {kind}s")
 
 
 def _search(study: Study, fold: Fold, base: Distill, folder: Path) -> list[dict[str, Any]]:
@@ -114,10 +140,13 @@ def _search(study: Study, fold: Fold, base: Distill, folder: Path) -> list[dict[
 
 def _anywhere(study: Study) -> Study:
     """The study with paths that hold whatever folder a Ray worker stands in."""
-    data = study.data
+    data, temporal = study.data, study.temporal
     if data.folder is not None:
         data = data.model_copy(update={"folder": str(Path(data.folder).resolve())})
-    return study.model_copy(update={"workspace": str(Path(study.workspace).resolve()), "data": data})
+    if Path(temporal.backbone).exists():
+        temporal = temporal.model_copy(update={"backbone": str(Path(temporal.backbone).resolve())})
+    workspace = str(Path(study.workspace).resolve())
+    return study.model_copy(update={"workspace": workspace, "data": data, "temporal": temporal})
 
 
 def _trial(config: dict[str, Any], study: dict[str, Any], fold: Fold, base: dict[str, Any]) -> None:
@@ -148,17 +177,17 @@ def _row(result: Any) -> dict[str, Any]:
     }
 
 
-def _write_best(study: Study, name: str, units: list[Unit]) -> None:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def _write_best(study: Study, name: str, base: Distill, units: list[Unit]) -> None:
     contents = [yaml.safe_load((unit.folder / BEST).read_text()) for unit in units]
-    path = Path(study.workspace) / STAGE / f"best-{slug}.yaml"
+    path = Path(study.workspace) / STAGE / f"best-{slug(name)}.yaml"
     folds = {index: found for content in contents for index, found in content["folds"].items()}
     splits = {index: found for content in contents for index, found in content["splits"].items()}
-    _write_yaml(path, name, folds, splits)
+    _write_yaml(path, name, base, folds, splits)
     say(STAGE, f"{name}: best settings of all folds in {path}")
 
 
-def _write_yaml(path: Path, name: str, folds: dict[int, Any], splits: dict[int, str]) -> None:
+def _write_yaml(path: Path, name: str, base: Distill, folds: dict[int, Any], splits: dict[int, str]) -> None:
     head = "# Written by mtkd sweep; `mtkd distill STUDY distill.settings=THIS_FILE` takes it.\n"
     with publish_file(path) as aside:
-        aside.write_text(head + yaml.safe_dump({"student": name, "folds": folds, "splits": splits}, sort_keys=False))
+        content = {"student": name, "teachers": dict(base.teachers), "folds": folds, "splits": splits}
+        aside.write_text(head + yaml.safe_dump(content, sort_keys=False))

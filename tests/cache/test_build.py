@@ -10,32 +10,34 @@ import pytest
 import webdataset
 
 from mtkd.cache import build
+from mtkd.config import TeacherName
 from mtkd.files import read_json
 from mtkd.shards.build import open_shards
 from mtkd.shards.read import ShardSet
 from mtkd.signals.windows import n_windows
 from mtkd.training.fold import folds_of
 
-MEMBERS = [
-    f"{teacher}.{part}.npy"
-    for teacher in ("temporal", "spatial")
-    for part in ("logits", "features", "confidence", "mask")
-]
+PARTS = ("logits", "features", "confidence", "mask")
 
 
 @pytest.fixture
-def caches(pipeline: Any) -> list[Path]:
-    return [build.unit_of(pipeline.study, fold).folder for fold in folds_of(pipeline.study)]
+def caches(pipeline: Any) -> dict[tuple[TeacherName, int], Path]:
+    """Folders by teacher and fold."""
+    return {
+        (teacher, fold.index): build.unit_of(pipeline.study, fold, teacher).folder
+        for teacher in build.TEACHERS
+        for fold in folds_of(pipeline.study)
+    }
 
 
-def test_every_fold_has_one(pipeline: Any, caches: list[Path]) -> None:
-    assert sorted(caches) == pipeline.units("cache")
-    assert len(caches) == 2
+def test_every_teacher_and_fold_has_one(pipeline: Any, caches: dict[tuple[TeacherName, int], Path]) -> None:
+    assert sorted(caches.values()) == pipeline.units("cache")
+    assert len(caches) == 4
 
 
-def test_tars_keys_and_order_are_the_datas(pipeline: Any, caches: list[Path]) -> None:
+def test_tars_keys_and_order_are_the_datas(pipeline: Any, caches: dict[tuple[TeacherName, int], Path]) -> None:
     data = open_shards(pipeline.study)[0].folder
-    for cache in caches:
+    for cache in caches.values():
         assert sorted(path.name for path in cache.glob("*.tar")) == sorted(path.name for path in data.glob("*.tar"))
         for path in data.glob("*.tar"):
             keys = []
@@ -50,57 +52,59 @@ def test_tars_keys_and_order_are_the_datas(pipeline: Any, caches: list[Path]) ->
         ]
 
 
-def test_reading_both_is_a_zip_of_two_streams(pipeline: Any, caches: list[Path]) -> None:
+def test_reading_all_is_a_zip_of_streams(pipeline: Any, caches: dict[tuple[TeacherName, int], Path]) -> None:
     """By WebDataset's own reader, which knows no index."""
     data = open_shards(pipeline.study)[0].folder
     names = sorted(path.name for path in data.glob("*.tar"))
-    ours, theirs = (
+    streams = (
         webdataset.WebDataset([str(folder / name) for name in names], shardshuffle=False).decode()
-        for folder in (caches[0], data)
+        for folder in (data, caches["temporal", 0], caches["spatial", 0])
     )
     n_trials = 0
-    for said, trial in zip(ours, theirs, strict=True):
-        assert said["__key__"] == trial["__key__"]
-        assert set(MEMBERS) <= said.keys()
-        assert len(said["temporal.logits.npy"]) == n_windows(trial["meta.json"]["duration_s"], 6.0, 6.0) == 10
+    for trial, temporal, spatial in zip(*streams, strict=True):
+        assert trial["__key__"] == temporal["__key__"] == spatial["__key__"]
+        together = trial | temporal | spatial
+        for teacher in build.TEACHERS:  # their names do not meet
+            assert {f"{teacher}.{part}.npy" for part in PARTS} <= together.keys()
+        assert len(temporal["temporal.logits.npy"]) == n_windows(trial["meta.json"]["duration_s"], 6.0, 6.0) == 10
         n_trials += 1
     assert n_trials == 23  # six subjects of four trials, one with three
 
 
-def test_members_have_the_stated_types_and_shapes(pipeline: Any, caches: list[Path]) -> None:
+def test_members_have_the_stated_types_and_shapes(pipeline: Any, caches: dict[tuple[TeacherName, int], Path]) -> None:
     sizes = {"temporal": 576, "spatial": 2 * pipeline.study.spatial.width}
-    for cache in caches:
+    for (teacher, _), cache in caches.items():
         shards = ShardSet(cache)
         for key, sample in shards.samples.items():
-            assert sorted(sample.members) == sorted(MEMBERS)
-            for teacher, n_features in sizes.items():
-                expected = {"logits": (10, 4), "features": (10, n_features), "confidence": (10,), "mask": (10,)}
-                found = {part: shards.read(key, f"{teacher}.{part}.npy") for part in expected}
-                assert {part: array.shape for part, array in found.items()} == expected
-                assert [str(found[part].dtype) for part in expected] == ["float16", "float16", "float32", "bool"]
-                assert found["mask"].all()
-                assert ((found["confidence"] > 0) & (found["confidence"] < 1)).all()
-                assert np.isfinite(found["features"]).all()
+            assert sorted(sample.members) == sorted(f"{teacher}.{part}.npy" for part in PARTS)
+            expected = {"logits": (10, 4), "features": (10, sizes[teacher]), "confidence": (10,), "mask": (10,)}
+            found = {part: shards.read(key, f"{teacher}.{part}.npy") for part in expected}
+            assert {part: array.shape for part, array in found.items()} == expected
+            assert [str(found[part].dtype) for part in expected] == ["float16", "float16", "float32", "bool"]
+            assert found["mask"].all()
+            assert ((found["confidence"] > 0) & (found["confidence"] < 1)).all()
+            assert np.isfinite(found["features"]).all()
 
 
-def test_unrated_trials_are_in_it(caches: list[Path]) -> None:
-    assert "s03_t01" in ShardSet(caches[0]).samples
-    assert ShardSet(caches[0]).samples["s03_t01"].ratings == {}
+def test_unrated_trials_are_in_it(caches: dict[tuple[TeacherName, int], Path]) -> None:
+    for cache in caches.values():
+        assert ShardSet(cache).samples["s03_t01"].ratings == {}
 
 
-def test_the_manifest_names_fold_subjects_and_weights(pipeline: Any) -> None:
+@pytest.mark.parametrize("teacher", build.TEACHERS)
+def test_the_manifest_names_fold_subjects_and_weights(pipeline: Any, teacher: TeacherName) -> None:
     for fold in folds_of(pipeline.study):
-        inputs = read_json(build.unit_of(pipeline.study, fold).folder / "manifest.json")["inputs"]
-        assert (inputs["fold"], inputs["split"]) == (fold.index, fold.fingerprint)
+        inputs = read_json(build.unit_of(pipeline.study, fold, teacher).folder / "manifest.json")["inputs"]
+        assert (inputs["teacher"], inputs["fold"], inputs["split"]) == (teacher, fold.index, fold.fingerprint)
         assert inputs["subjects"] == {"train": fold.train, "val": fold.val}
-        for teacher in ("temporal", "spatial"):
-            assert inputs["teachers"][teacher] == build.teacher_unit(pipeline.study, fold, teacher).manifest().digest
+        assert inputs["weights"] == build.teacher_unit(pipeline.study, fold, teacher).manifest().digest
 
 
-def test_written_again_it_is_the_same_to_the_byte(pipeline: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("teacher", build.TEACHERS)
+def test_written_again_it_is_the_same_to_the_byte(pipeline: Any, tmp_path: Path, teacher: TeacherName) -> None:
     study = pipeline.copy(tmp_path / "workspace")
-    first = build.unit_of(study, folds_of(study)[0])
-    original = build.unit_of(pipeline.study, folds_of(study)[0]).manifest().digest
+    first = build.unit_of(study, folds_of(study)[0], teacher)
+    original = build.unit_of(pipeline.study, folds_of(study)[0], teacher).manifest().digest
     shutil.rmtree(first.folder)
     build.run(study)
     assert first.manifest().digest == original

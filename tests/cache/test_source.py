@@ -17,7 +17,8 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold
-from mtkd.training.fold import fold_data, folds_of
+from mtkd.teachers.spatial import train as spatial
+from mtkd.training.fold import FoldData, fold_data, folds_of
 from mtkd.workspace import Unit
 
 PARTS = ("logits", "features", "confidence")
@@ -52,7 +53,7 @@ def test_cached_answers_are_the_live_ones(pipeline: Any, copied: Study, dtype: s
             assert a.dtype == torch.float32
             allowed = tolerance if part != "confidence" else 1e-6
             torch.testing.assert_close(a, b, rtol=allowed, atol=allowed)
-    assert cached["temporal"].fingerprint == build.unit_of(study, fold).fingerprint
+    assert cached["temporal"].fingerprint == build.unit_of(study, fold, "temporal").fingerprint
     assert live["spatial"].fingerprint == build.teacher_unit(study, fold, "spatial").fingerprint
 
 
@@ -62,7 +63,7 @@ def test_teachers_that_are_not_asked_are_not_read(pipeline: Any) -> None:
 
 
 def test_a_cache_of_another_fold_is_refused_under_this_ones_name(copied: Study) -> None:
-    first, second = (build.unit_of(copied, fold) for fold in folds_of(copied))
+    first, second = (build.unit_of(copied, fold, "temporal") for fold in folds_of(copied))
     shutil.rmtree(second.folder)
     shutil.copytree(first.folder, second.folder)
     with pytest.raises(MtkdError, match=f"{second.folder}: made by cache {first.fingerprint}"):
@@ -71,9 +72,10 @@ def test_a_cache_of_another_fold_is_refused_under_this_ones_name(copied: Study) 
 
 def retrain(unit: Unit) -> None:
     """As if the teacher had come out with other weights: the same unit, whole, but other bytes."""
-    state = safetensors.torch.load_file(unit.folder / "weights.safetensors")
+    state, before = safetensors.torch.load_file(unit.folder / "weights.safetensors"), unit.manifest().measured
     shutil.rmtree(unit.folder)
-    with unit.build() as (folder, _):
+    with unit.build() as (folder, measured):
+        measured.update(before)
         safetensors.torch.save_file(
             {name: value + 0.01 for name, value in state.items()}, folder / "weights.safetensors"
         )
@@ -85,7 +87,7 @@ def test_a_cache_made_with_other_weights_is_not_taken(pipeline: Any, tmp_path: P
     for stage in ("shards", "backbone", "temporal", "spatial", "cache"):
         shutil.copytree(Path(pipeline.study.workspace) / stage, tmp_path / "workspace" / stage)
     fold = folds_of(study)[0]
-    old = Path(study.workspace) / "cache" / build.unit_of(pipeline.study, fold).folder.name
+    old = Path(study.workspace) / "cache" / build.unit_of(pipeline.study, fold, teacher).folder.name
     retrain(
         Unit(
             teacher,
@@ -93,7 +95,7 @@ def test_a_cache_made_with_other_weights_is_not_taken(pipeline: Any, tmp_path: P
             build.teacher_unit(study, fold, teacher).inputs,
         )
     )
-    wanted = build.unit_of(study, fold)
+    wanted = build.unit_of(study, fold, teacher)
     assert wanted.folder != old
     with pytest.raises(MtkdError, match=f"{wanted.folder}: not there yet; run `mtkd cache` first"):
         CachedSource(study, fold, [teacher])
@@ -119,7 +121,7 @@ def flip(path: Path, offset: int) -> None:
 
 def test_one_altered_bit_is_noticed_at_the_start(copied: Study) -> None:
     fold = folds_of(copied)[0]
-    folder = build.unit_of(copied, fold).folder
+    folder = build.unit_of(copied, fold, "temporal").folder
     tar, offset = first_member(folder)
     flip(tar, offset)
     with pytest.raises(MtkdError, match=f"{tar}: its checksum is not the manifest's"):
@@ -129,7 +131,7 @@ def test_one_altered_bit_is_noticed_at_the_start(copied: Study) -> None:
 def test_one_altered_bit_is_noticed_later_too(copied: Study) -> None:
     fold = folds_of(copied)[0]
     source = CachedSource(copied, fold, ["temporal"])
-    tar, offset = first_member(build.unit_of(copied, fold).folder)
+    tar, offset = first_member(build.unit_of(copied, fold, "temporal").folder)
     flip(tar, offset)
     with pytest.raises(MtkdError, match=rf"{tar}: \w+\.temporal\.logits\.npy is damaged"):
         source(some_trials(copied, fold))
@@ -137,25 +139,28 @@ def test_one_altered_bit_is_noticed_later_too(copied: Study) -> None:
 
 def test_a_missing_tar_is_named(copied: Study) -> None:
     fold = folds_of(copied)[0]
-    tar, _ = first_member(build.unit_of(copied, fold).folder)
+    tar, _ = first_member(build.unit_of(copied, fold, "temporal").folder)
     tar.unlink()
     with pytest.raises(MtkdError, match=f"{tar}: missing"):
         CachedSource(copied, fold, ["temporal"])
 
 
-def test_teachers_that_saw_a_test_subject_are_refused(copied: Study) -> None:
-    """The planted leak: teachers and cache of a split whose training holds a test subject, under names that fit."""
-    honest = folds_of(copied)[0]
-    leaked = Fold(honest.index, sorted([*honest.train, honest.test[0]]), honest.val, honest.test)
-    for teacher in ("temporal", "spatial"):
-        source = build.teacher_unit(copied, honest, teacher)
-        with build.teacher_unit(copied, leaked, teacher).build() as (folder, _):
-            shutil.copy(source.folder / "weights.safetensors", folder)
-    with build.unit_of(copied, leaked).build() as (folder, _):
-        for path in build.unit_of(copied, honest).folder.iterdir():
-            if path.name != "manifest.json":
-                shutil.copy(path, folder)
-    with pytest.raises(MtkdError, match=f"trained with {honest.test[0]}, a test subject of fold 0"):
-        CachedSource(copied, leaked, ["temporal"])
-    with pytest.raises(MtkdError, match=f"trained with {honest.test[0]}, a test subject of fold 0"):
-        train(copied, leaked, copied.distill)
+def test_teachers_that_were_given_a_test_subject_are_refused(copied: Study) -> None:
+    """The planted leak: a loader that hands a test subject's trials to a teacher's training, its fold being honest."""
+    fold = folds_of(copied)[0]
+    unit = build.teacher_unit(copied, fold, "spatial")
+    given = FoldData.keys
+    for caught in (unit, build.unit_of(copied, fold, "spatial")):
+        shutil.rmtree(caught.folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FoldData, "keys", lambda self, subjects: given(self, [*subjects, fold.test[0]]))
+        spatial._train(copied, fold, unit)
+    build.run(copied)
+    wanted = (
+        f"{build.unit_of(copied, fold, 'spatial').folder}: was trained with {fold.test[0]}, a test subject of fold 0"
+    )
+    for listen in (lambda: CachedSource(copied, fold, ["spatial"]), lambda: train(copied, fold, copied.distill)):
+        with pytest.raises(MtkdError) as refused:
+            listen()
+        assert str(refused.value) == wanted
+    CachedSource(copied, fold, ["temporal"])  # the other teacher is honest

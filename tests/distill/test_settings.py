@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mtkd.config import Study, Sweep
-from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, settings_of, sweep_unit
+from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, is_swept, settings_of, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.signals.splits import make_folds
 from mtkd.study import changed
@@ -55,6 +55,7 @@ def test_the_sweeps_file_is_taken_as_settings(pipeline: Any, best: Path) -> None
 def test_folds_may_differ(pipeline: Any, tmp_path: Path) -> None:
     folds = folds_of(pipeline.study)
     content = {
+        "teachers": {"temporal": 1.0, "spatial": 1.0},
         "folds": {fold.index: {"temperature": 1.0 + fold.index, "optim.lr": 0.125} for fold in folds},
         "splits": {fold.index: fold.fingerprint for fold in folds},
     }
@@ -65,12 +66,19 @@ def test_folds_may_differ(pipeline: Any, tmp_path: Path) -> None:
     assert found[0].optim.epochs == pipeline.study.distill.optim.epochs
 
 
-def test_what_speaks_of_teachers_means_nothing_to_a_student_without(pipeline: Any, best: Path) -> None:
+@pytest.mark.parametrize("teachers", [{}, {"spatial": 1.0}, {"temporal": 1.0, "spatial": 0.5}])
+def test_what_was_chosen_for_others_means_nothing_to_a_student(pipeline: Any, best: Path, teachers: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    found = settings_of(with_settings(pipeline.study, best), "labels alone", fold)
-    chosen = yaml.safe_load(best.read_text())["folds"][0]
-    assert found.width == chosen["width"]
-    assert found.temperature == pipeline.study.distill.temperature != chosen["temperature"]
+    base = pipeline.study.distill.model_copy(update={"teachers": teachers})
+    given = base.model_copy(update={"settings": str(best)})
+    assert apply_best(given, best, fold) == base
+    assert not is_swept(given)
+    assert is_swept(given.model_copy(update={"teachers": pipeline.study.distill.teachers}))
+
+
+def test_only_swept_students_are_swept(pipeline: Any) -> None:
+    students = {name: is_swept(base_settings(pipeline.study, name)) for name in pipeline.study.evaluate.students}
+    assert students == {"labels alone": False, "distilled": False, "distilled, swept": True}
 
 
 def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) -> None:
@@ -83,7 +91,16 @@ def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) ->
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "folds: 3", "folds: {0: {}}", "folds: {}\nsplits: {}", "a: [1", "\x00", "folds: {0: {}}\nsplits: 7"],
+    [
+        "",
+        "[]",
+        "folds: 3",
+        "folds: {0: {}}",
+        "teachers: {}\nfolds: {}",
+        "a: [1",
+        "\x00",
+        "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nsplits: 7",
+    ],
 )
 def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: Path, content: str) -> None:
     path, fold = write(tmp_path / "best.yaml", content), folds_of(pipeline.study)[0]
@@ -97,7 +114,8 @@ def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: P
 )
 def test_a_file_with_impossible_settings_is_refused(pipeline: Any, tmp_path: Path, changes: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    path = write(tmp_path / "best.yaml", {"folds": {0: changes}, "splits": {0: fold.fingerprint}})
+    content = {"teachers": pipeline.study.distill.teachers, "folds": {0: changes}, "splits": {0: fold.fingerprint}}
+    path = write(tmp_path / "best.yaml", content)
     with pytest.raises(MtkdError, match=f"{path}: ") as refused:
         settings_of(with_settings(pipeline.study, path), "distilled", fold)
     assert "\n" not in str(refused.value)

@@ -17,7 +17,7 @@ from mtkd.distill.combine import teacher_weights
 from mtkd.distill.losses import hint, kl
 from mtkd.distill.settings import settings_of
 from mtkd.distill.student import Student
-from mtkd.distill.train import build_model, load_model, no_teachers, objective, train, unit_of
+from mtkd.distill.train import build_model, load_model, objective, train, unit_of
 from mtkd.errors import MtkdError
 from mtkd.shards import build as shards_build
 from mtkd.shards.batch import Batch
@@ -89,7 +89,7 @@ def test_switches_leave_terms_out(pipeline: Any, fold: Fold) -> None:
     ):
         settings = study.distill.model_copy(update=changes)
         data, model, batch = prepared(study, fold, settings)
-        source = CachedSource(study, fold, list(settings.teachers)) if settings.teachers else no_teachers
+        source = CachedSource(study, fold, list(settings.teachers))
         assert set(objective(study, settings, data, source)(model, batch)) == expected
         assert bool(model.projections) == any("hint" in name for name in expected)
 
@@ -115,7 +115,7 @@ def test_training_again_gives_the_same_weights(pipeline: Any, name: str) -> None
     """In another process than the pipeline's, which trained its folds side by side."""
     fold = folds_of(pipeline.study)[0]
     settings = settings_of(pipeline.study, name, fold)
-    model, history = train(pipeline.study, fold, settings)
+    model, history, _ = train(pipeline.study, fold, settings)
     unit = unit_of(pipeline.study, fold, settings)
     assert json.loads((unit.folder / "history.json").read_text()) == history.epochs
     written = safetensors.torch.load_file(unit.folder / "weights.safetensors")
@@ -133,25 +133,28 @@ def test_a_trained_student_reads_back_in_evaluation_mode(pipeline: Any) -> None:
         losses = torch.nn.functional.cross_entropy(
             model(batch).logits.flatten(0, 1), batch.labels.repeat_interleave(10), reduction="none", ignore_index=-1
         ).view(len(batch.keys), 10)[batch.labels >= 0]
-    weights = objective(pipeline.study, pipeline.study.distill, data, no_teachers)(model, batch)["class"]
+    alone = CachedSource(pipeline.study, fold, [])
+    weights = objective(pipeline.study, pipeline.study.distill, data, alone)(model, batch)["class"]
     best = unit.manifest().measured["best"]["val/class"]
     assert best == pytest.approx(weights.value[weights.mask].mean().item(), rel=1e-4)
     assert losses.isfinite().all()
 
 
-def test_only_students_with_teachers_depend_on_them(pipeline: Any, tmp_path: Path, mtkd: Callable[..., Any]) -> None:
+def test_students_depend_on_their_own_teachers_only(pipeline: Any, tmp_path: Path, mtkd: Callable[..., Any]) -> None:
     study, fold = pipeline.copy(tmp_path / "workspace"), folds_of(pipeline.study)[0]
     original = spatial.unit_of(pipeline.study, fold)
     target = Unit("spatial", Path(study.workspace) / "spatial" / original.folder.name, original.inputs)
     state = safetensors.torch.load_file(target.folder / "weights.safetensors")
+    before = target.manifest().measured
     shutil.rmtree(target.folder)
-    with target.build() as (folder, _):
+    with target.build() as (folder, measured):
+        measured.update(before)
         safetensors.torch.save_file(
             {name: value + 0.01 for name, value in state.items()}, folder / "weights.safetensors"
         )
     assert mtkd("cache", pipeline.file, f"workspace={study.workspace}").code == 0
-    for name, same in (("labels alone", True), ("distilled", False)):
-        settings = study.distill if name == "distilled" else study.distill.model_copy(update={"teachers": {}})
+    for teachers, same in (({}, True), ({"temporal": 1.0}, True), ({"spatial": 1.0}, False)):
+        settings = study.distill.model_copy(update={"teachers": teachers})
         ours, theirs = unit_of(study, fold, settings), unit_of(pipeline.study, fold, settings)
         assert (ours.fingerprint == theirs.fingerprint) == same
 
@@ -189,7 +192,7 @@ def test_test_subjects_leave_no_trace_in_anything_trained(pipeline: Any, tmp_pat
     planted = plant_noise(pipeline.study, tmp_path / "workspace", fold.test)
     assert shards_build.unit_of(planted).manifest().digest != shards_build.unit_of(pipeline.study).manifest().digest
     settings = settings_of(pipeline.study, "labels alone", fold)
-    model, history = train(planted, fold, settings)
+    model, history, _ = train(planted, fold, settings)
     unit = unit_of(pipeline.study, fold, settings)
     assert json.loads((unit.folder / "history.json").read_text()) == history.epochs
     written = safetensors.torch.load_file(unit.folder / "weights.safetensors")

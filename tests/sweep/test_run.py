@@ -49,6 +49,7 @@ def test_the_best_on_validation_was_chosen(searches: list[tuple[Fold, Unit]]) ->
         written = yaml.safe_load((unit.folder / BEST).read_text())
         assert written == {
             "student": NAME,
+            "teachers": {"temporal": 1.0, "spatial": 1.0},
             "folds": {fold.index: best["config"]},
             "splits": {fold.index: fold.fingerprint},
         }
