@@ -1,6 +1,7 @@
 """The stage ``predict``: a student on a recording without EEG, as a CSV and a plot."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,21 @@ from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file, sha256_once
-from mtkd.shards.batch import UNLABELLED, Batch, layouts
+from mtkd.shards.batch import UNLABELLED, Batch, layouts, place_windows
 from mtkd.shards.build import open_shards, raw_folder, recordings
+from mtkd.shards.schema import Layout
 from mtkd.signals.preprocess import Signal, modalities_of, preprocess
 from mtkd.signals.readers import deap
 from mtkd.signals.readers.edf import read_raw
 from mtkd.signals.recording import Recording, Span
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
-from mtkd.signals.windows import cut, cut_valid, n_windows
+from mtkd.signals.windows import n_windows
 from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 1
+VERSION = 2
 
 
 def run(study: Study) -> Path:
@@ -94,22 +96,24 @@ def _students(study: Study, folds: list[Fold]) -> list[tuple[Distill, Unit]]:
 def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
     """The mean answer of some folds' students along a recording, window by window with their states.
 
+    The first window starts after ``signals.lead_s``, which the filters had before every trial of the training too.
+
     Raises:
         MtkdError: as ``run``.
     """
     _, shards = open_shards(study)
     students = _students(study, folds)
-    modalities = students[0][0].modalities
-    batches = _windows(study, path, _read(study, path, modalities), modalities)
+    known = layouts(shards.index.samples, students[0][0].modalities)
+    batches = _windows(study, path, _read(study, path, known), known)
     models = [load_model(study, shards, settings, unit.folder) for settings, unit in students]
     answers = [_follow(model, batches) for model in models]
     probs = np.mean([probs for probs, _ in answers], axis=0)
     confidence = np.mean([confidence for _, confidence in answers], axis=0)
-    start_s = np.arange(len(batches)) * study.windows.hop_s
+    start_s = study.signals.lead_s + np.arange(len(batches)) * study.windows.hop_s
     return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
 
 
-def _read(study: Study, path: Path, modalities: list[Modality]) -> dict[Modality, Signal]:
+def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modality, Signal]:
     """The recording's signals of the student's modalities, preprocessed as its training data were."""
     if path.suffix == ".dat":
         first = next(deap.read(path, study.data))
@@ -117,38 +121,53 @@ def _read(study: Study, path: Path, modalities: list[Modality]) -> dict[Modality
         say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
     else:
         raw, typed = read_raw(path, study.data.channels or {**deap.CHANNELS, "*": "ignore"})
-    wanted = {name: kind for name, kind in typed.items() if kind in modalities}
-    if not wanted:
-        has = ", ".join(raw.ch_names)
-        raise MtkdError(
-            f"{path}: has none of the student's modalities ({', '.join(modalities)}); its channels are {has}"
-        )
-    duration_s = raw.n_times / raw.info["sfreq"]
-    recording = Recording(raw.pick(list(wanted)), path.stem, str(path), wanted, [Span("whole", "", 0.0, duration_s)])
-    missing = sorted(set(modalities) - modalities_of(recording))
+    matched = _matched(typed, known)
+    if not matched:
+        wanted = "; ".join(f"{name}: {', '.join(layout.ch_names)}" for name, layout in known.items())
+        has = ", ".join(f"{name} ({kind})" for name, kind in typed.items())
+        raise MtkdError(f"{path}: has none of the student's modalities ({wanted}); its channels are {has}")
+    duration_s, lead_s = raw.n_times / raw.info["sfreq"], study.signals.lead_s
+    if n_windows(duration_s - lead_s, study.windows.window_s, study.windows.hop_s) == 0:
+        needed = f"one window of {study.windows.window_s:g} s" + f" after {lead_s:g} s for the filters" * (lead_s > 0)
+        raise MtkdError(f"{path}: {duration_s:g} s long, shorter than {needed}")
+    modality = {ours: typed[theirs] for theirs, ours in matched.items()}
+    raw = raw.pick(list(matched)).rename_channels(matched, verbose="error")
+    recording = Recording(raw, path.stem, str(path), modality, [Span("whole", "", lead_s, duration_s)])
+    missing = sorted(known.keys() - modalities_of(recording))
     if missing:
         say(STAGE, f"{path.name} has no {', '.join(missing)}: masked")
     return preprocess(recording, study.signals)[0][1]
 
 
-def _windows(study: Study, path: Path, signals: dict[Modality, Signal], modalities: list[Modality]) -> list[Batch]:
+def _matched(typed: Mapping[str, Modality], known: Mapping[Modality, Layout]) -> dict[str, str]:
+    """The recording's channels that the student hears, and the names it knows them by.
+
+    Those are the same, but where the student knows one channel of a modality and the recording has one: a chest strap's
+    ECG is the student's, whatever it is called.
+    """
+    matched = {}
+    for modality, layout in known.items():
+        own = [name for name, kind in typed.items() if kind == modality]
+        if len(own) == len(layout.ch_names) == 1:
+            matched[own[0]] = layout.ch_names[0]
+        else:
+            matched |= {name: name for name in own if name in layout.ch_names}
+    return matched
+
+
+def _windows(study: Study, path: Path, signals: dict[Modality, Signal], known: dict[Modality, Layout]) -> list[Batch]:
     """One batch a window, on the channels the student was trained on."""
-    _, shards = open_shards(study)
     window_s, hop_s = study.windows.window_s, study.windows.hop_s
     duration_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
     n_steps = n_windows(duration_s, window_s, hop_s)
-    if n_steps == 0:
-        raise MtkdError(f"{path}: {duration_s:g} s long, shorter than one window of {window_s:g} s")
     arrays, masks = {}, {}
-    for modality, layout in layouts(shards.index.samples, modalities).items():
+    for modality, layout in known.items():
         data = np.zeros((n_steps, len(layout.ch_names), round(window_s * layout.sfreq)), np.float32)
         valid = np.zeros((n_steps, len(layout.ch_names)), bool)
         if modality in signals:
             signal = signals[modality]
-            known = [row for row, name in enumerate(signal.ch_names) if name in layout.ch_names]
-            place = [layout.ch_names.index(signal.ch_names[row]) for row in known]
-            data[:, place] = cut(signal.data[known], signal.sfreq, window_s, hop_s, n_steps)
-            valid[:, place] = cut_valid(signal.valid[known], window_s, hop_s, n_steps)
+            own = Layout(ch_names=signal.ch_names, sfreq=signal.sfreq)
+            place_windows(signal.data, signal.valid, own, layout, study.windows, data, valid)
         arrays[modality], masks[modality] = torch.from_numpy(data), torch.from_numpy(valid)
     one = torch.ones(1, 1, dtype=torch.bool)
     return [

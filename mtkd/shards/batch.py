@@ -76,22 +76,38 @@ class Cutter:
             mask = np.zeros((len(keys), longest, len(layout.ch_names)), bool)
             for row, sample in enumerate(samples):
                 if modality in sample.modalities:
-                    self._fill(sample, modality, n_steps[row], signal[row], mask[row])
+                    data = self.shards.read(sample.key, f"{modality}.npy")
+                    whole = self.shards.read(sample.key, f"{modality}.valid.npy")
+                    own, n = sample.modalities[modality], n_steps[row]
+                    place_windows(data, whole, own, layout, self.windows, signal[row, :n], mask[row, :n])
             signals[modality], valid[modality] = torch.from_numpy(signal), torch.from_numpy(mask)
         steps = torch.arange(longest)[None] < torch.tensor(n_steps)[:, None]
         steps[len(keys) - filler :] = False
         return Batch(signals, valid, steps, torch.tensor([self.label(sample) for sample in samples]), keys)
 
-    def _fill(self, sample: Sample, modality: Modality, n_steps: int, signal: np.ndarray, mask: np.ndarray) -> None:
-        own, layout = sample.modalities[modality], self.layouts[modality]
-        window_s, hop_s = self.windows.window_s, self.windows.hop_s
-        windows = cut(self.shards.read(sample.key, f"{modality}.npy"), own.sfreq, window_s, hop_s, n_steps)
-        valid = cut_valid(self.shards.read(sample.key, f"{modality}.valid.npy"), window_s, hop_s, n_steps)
-        if own.ch_names == layout.ch_names:
-            signal[:n_steps], mask[:n_steps] = windows, valid
-        else:
-            place = [layout.ch_names.index(name) for name in own.ch_names]
-            signal[:n_steps, place], mask[:n_steps, place] = windows, valid
+
+def place_windows(
+    data: Float[np.ndarray, "own_chan n_times"],
+    valid: Bool[np.ndarray, "own_chan n_secs"],
+    own: Layout,
+    layout: Layout,
+    windows: Windows,
+    signal: Float[np.ndarray, "step chan time"],
+    mask: Bool[np.ndarray, "step chan"],
+) -> None:
+    """Cut a trial's modality into ``signal`` and ``mask``, as many windows as they hold, its channels where ``layout``
+    has them.
+
+    Channels unknown to the layout are left out; where it has one more than the trial, nothing is written.
+    """
+    pieces = cut(data, own.sfreq, windows.window_s, windows.hop_s, len(signal))
+    whole = cut_valid(valid, windows.window_s, windows.hop_s, len(mask))
+    if own.ch_names == layout.ch_names:
+        signal[:], mask[:] = pieces, whole
+        return
+    known = [row for row, name in enumerate(own.ch_names) if name in layout.ch_names]
+    place = [layout.ch_names.index(own.ch_names[row]) for row in known]
+    signal[:, place], mask[:, place] = pieces[:, known], whole[:, known]
 
 
 def layouts(samples: list[Sample], modalities: list[Modality]) -> dict[Modality, Layout]:

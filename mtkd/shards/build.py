@@ -45,6 +45,7 @@ def run(study: Study) -> Unit:
         for subject, samples in zip(per_subject, built, strict=True):
             shards[f"{subject}.tar"] = samples
             say("shards", f"subject {subject}: {len(samples)} trials ({len(shards)} of {len(per_subject)})")
+        _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(_summary(study, shards), seconds=round(time.perf_counter() - started, 2))
     say("shards", f"built {unit.folder}")
@@ -115,7 +116,7 @@ def raw_folder(study: Study) -> Path:
             with unit.build() as (aside, _):
                 write_study(data.simulate, aside, functools.partial(say, "shards"))
         return unit.folder
-    return fetch(Path(study.workspace) / "raw" / "eegmat", functools.partial(say, "shards"))
+    return fetch(Path(study.workspace) / "raw" / "eegmat")
 
 
 @functools.lru_cache(maxsize=8)
@@ -145,6 +146,14 @@ def _trials(path: Path, study: Study) -> Iterator[tuple[Span, dict[Modality, Sig
         if len(absent) == len(study.signals.modalities):
             raise MtkdError(f"{path}: has none of the modalities of signals.modalities")
         yield from preprocess(recording, study.signals)
+
+
+def _check_modalities(study: Study, shards: dict[str, list[Sample]]) -> None:
+    """Refuse a modality that no recording has: nothing could be learned of it."""
+    found = {modality for samples in shards.values() for sample in samples for modality in sample.modalities}
+    for modality in study.signals.modalities:
+        if modality not in found:
+            raise MtkdError(f"{raw_folder(study)}: no recording has {modality}, which signals.modalities asks for")
 
 
 def _summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:

@@ -71,6 +71,11 @@ class Loader:
             _Trials(len(keys)), batch_sampler=self.sampler, collate_fn=self._collate, num_workers=workers
         )
 
+    @property
+    def subjects(self) -> set[str]:
+        """Whose trials come."""
+        return {self.cutter.shards.samples[key].subject for key in self.keys}
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""
         self.sampler.epoch = epoch

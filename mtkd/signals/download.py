@@ -1,9 +1,9 @@
 """Fetching the public recordings of a study, each file against its checksum."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
+from mtkd.console import say
 from mtkd.errors import MtkdError
 
 EEGMAT = "https://physionet.org/files/eegmat/1.0.0/"
@@ -11,7 +11,7 @@ _SUMS = Path(__file__).with_name("eegmat.sha256")
 
 
 @functools.cache
-def fetch(folder: Path, say: Callable[[str], None]) -> Path:
+def fetch(folder: Path) -> Path:
     """Fetch eegmat (Zyma et al., Data 2019; ODC-By 1.0) into ``folder``; what is there already is only checked.
 
     Raises:
@@ -24,7 +24,7 @@ def fetch(folder: Path, say: Callable[[str], None]) -> Path:
     fetcher = pooch.create(folder, EEGMAT, registry={name: f"sha256:{digest}" for name, digest in sums.items()})
     for count, name in enumerate(sums, start=1):
         if not (folder / name).exists():
-            say(f"fetching {name} ({count} of {len(sums)})")
+            say("shards", f"fetching {name} ({count} of {len(sums)})")
         try:
             fetcher.fetch(name)
         except Exception as error:  # requests, ValueError for a wrong checksum, OSError

@@ -33,33 +33,56 @@ def modalities_of(recording: Recording) -> set[Modality]:
 
 
 def preprocess(recording: Recording, signals: Signals) -> list[tuple[Span, dict[Modality, Signal]]]:
-    """Filter, reference and resample each modality over the whole recording, then cut its trials out.
+    """Reference, filter and resample each modality of each trial, from ``signals.lead_s`` before it on.
+
+    A filter needs seconds to settle. Were it run over whole recordings, a trial at the start of its file would begin
+    unsettled and one from the middle of its file would not, and where files are conditions that gives the class away.
 
     Raises:
-        MtkdError: a rate that a causal filter cannot reach, or a band the recording's rate does not hold.
+        MtkdError: a trial with less than ``lead_s`` before it, a rate that a causal filter cannot reach, or a band the
+            recording's rate does not hold.
     """
     present = [modality for modality in signals.modalities if modality in modalities_of(recording)]
-    whole = {modality: _process(recording, modality, signals) for modality in present}
-    return [(span, {modality: _cut(signal, span) for modality, signal in whole.items()}) for span in recording.spans]
+    for span in recording.spans:
+        if span.start_s < signals.lead_s - 1e-9:
+            raise MtkdError(
+                f"{recording.source}: the trial {span.name} starts {span.start_s:g} s into the recording, but its "
+                f"filters shall have signals.lead_s = {signals.lead_s:g} s before it to settle"
+            )
+    return [
+        (span, {modality: _process(recording, span, modality, signals) for modality in present})
+        for span in recording.spans
+    ]
 
 
-def _process(recording: Recording, modality: Modality, signals: Signals) -> Signal:
-    settings = signals.modalities[modality]
+def _process(recording: Recording, span: Span, modality: Modality, signals: Signals) -> Signal:
+    settings, sfreq = signals.modalities[modality], recording.raw.info["sfreq"]
     ch_names = [name for name, kind in recording.modality.items() if kind == modality]
-    raw = recording.raw.copy().pick(ch_names)
-    data, valid = _fill(raw.get_data(), raw.info["sfreq"])
-    alive = valid.any(axis=1)
-    if modality == "eeg" and signals.reference == "average" and alive.any():
-        reference = mne.io.RawArray(data[alive], mne.pick_info(raw.info, np.flatnonzero(alive)), verbose="error")
-        data[alive] = reference.set_eeg_reference("average", verbose="error").get_data()
+    start, stop = (round(edge * sfreq) for edge in (span.start_s - signals.lead_s, span.stop_s))
+    data, valid = _fill(recording.raw.get_data(ch_names, start, stop), sfreq)
+    if modality == "eeg" and signals.reference == "average":
+        data = _rereference(data, valid, sfreq)
     try:
-        data = _filter(data, raw.info["sfreq"], settings, recording.source, modality)
-        data = _resample(data, raw.info["sfreq"], settings, recording.source, modality)
+        data = _filter(data, sfreq, settings, recording.source, modality)
+        data = _resample(data, sfreq, settings, recording.source, modality)
     except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
         raise MtkdError(f"{recording.source}: signals.modalities.{modality}: {error}") from None
     second = np.minimum(np.arange(data.shape[1]) / settings.sfreq, valid.shape[1] - 1).astype(int)
     data[~valid[:, second]] = 0.0
-    return Signal(data.astype(np.float32), valid, settings.sfreq, ch_names)
+    whole = Signal(data.astype(np.float32), valid, settings.sfreq, ch_names)
+    return _cut(whole, signals.lead_s, signals.lead_s + span.stop_s - span.start_s)
+
+
+def _rereference(data: np.ndarray, valid: np.ndarray, sfreq: float) -> np.ndarray:
+    """The average of the living electrodes taken off each of them."""
+    alive = valid.any(axis=1)
+    if not alive.any():
+        return data
+    info = mne.create_info(int(alive.sum()), sfreq, "eeg")
+    raw = mne.io.RawArray(data[alive], info, verbose="error").set_eeg_reference("average", verbose="error")
+    referenced = data.copy()
+    referenced[alive] = raw.get_data()
+    return referenced
 
 
 def _fill(data: np.ndarray, sfreq: float) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +134,12 @@ def _resample(data: np.ndarray, sfreq: float, settings: ModalitySignals, source:
     return np.ascontiguousarray(data[:, :: int(step)])
 
 
-def _cut(signal: Signal, span: Span) -> Signal:
-    start, stop = (round(edge * signal.sfreq) for edge in (span.start_s, span.stop_s))
+def _cut(signal: Signal, start_s: float, stop_s: float) -> Signal:
+    start, stop = (round(edge * signal.sfreq) for edge in (start_s, stop_s))
     data = signal.data[:, start:stop]
     n_secs = int(np.ceil(data.shape[1] / signal.sfreq - 1e-9))
-    # A trial may start inside a second of the recording: its own seconds are whole where all they touch are.
-    first = np.floor(span.start_s + np.arange(n_secs) + 1e-9).astype(int)
-    last = np.minimum(np.ceil(span.start_s + np.arange(n_secs) + 1 - 1e-9).astype(int) - 1, signal.valid.shape[1] - 1)
+    # It may start inside a second of the signal: its own seconds are whole where all they touch are.
+    first = np.floor(start_s + np.arange(n_secs) + 1e-9).astype(int)
+    last = np.minimum(np.ceil(start_s + np.arange(n_secs) + 1 - 1e-9).astype(int) - 1, signal.valid.shape[1] - 1)
     valid = signal.valid[:, first] & signal.valid[:, last]
     return Signal(np.ascontiguousarray(data), valid, signal.sfreq, signal.ch_names)

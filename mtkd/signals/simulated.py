@@ -36,16 +36,15 @@ from scipy import fft, signal
 
 from mtkd.config import Simulation
 from mtkd.files import publish_file
+from mtkd.signals.channels import GENEVA
 from mtkd.signals.possible import N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
+from mtkd.signals.readers.deap import CHANNELS
 
 SFREQ = 128
 BASELINE_S = 3.0
 BLOCKS_S = (BASELINE_S, *[SEGMENT_S] * N_SEGMENTS)
-CH_NAMES = (  # noqa: SIM905 - forty lines of names would be no easier to read
-    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2 "
-    "hEOG vEOG zEMG tEMG GSR Resp Plet Temp"
-).split()
-N_EEG = 32
+CH_NAMES = list(CHANNELS)
+N_EEG = len(GENEVA)
 Course = Mapping[str, ndarray]  # parameter: its natural value (n_times,)
 Band = tuple[float, float]  # Hz
 Shape = Callable[[ndarray], ndarray]  # amplitude over frequency

@@ -18,7 +18,7 @@ from mtkd.distill.train import load_model, unit_of
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import write_index
 from mtkd.shards.read import ShardSet
-from mtkd.shards.schema import encode
+from mtkd.shards.schema import Layout, encode
 from mtkd.shards.write import write_shard
 from mtkd.signals.preprocess import preprocess
 from mtkd.signals.readers import deap
@@ -144,28 +144,43 @@ def test_a_recording_without_any_is_refused(
     path = write(tmp_path / "none.edf", sensors, ["Temp"])
     ended, rows = follow(path)
     assert ended.code == 2
-    assert re.fullmatch(rf"mtkd: {path}: has none of the student's modalities \(emg, eda, resp, ppg\).*\n", ended.err)
+    wanted = r"emg: zEMG, tEMG; eda: GSR; resp: Resp; ppg: Plet"
+    expected = rf"mtkd: {path}: has none of the student's modalities \({wanted}\); its channels are Temp \(temp\)\n"
+    assert re.fullmatch(expected, ended.err)
     assert rows is None
     assert not (tmp_path / "out").exists()
+
+
+def test_the_only_channel_of_a_kind_is_the_students_whatever_its_name() -> None:
+    assert predict._matched({"I": "ecg", "Fz": "eeg"}, {"ecg": Layout(ch_names=["ECG"], sfreq=125)}) == {"I": "ECG"}
+
+
+def test_channels_the_student_does_not_know_are_no_signal() -> None:
+    known = {"emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=128), "ppg": Layout(ch_names=["Plet"], sfreq=32)}
+    assert predict._matched({"leg": "emg", "arm": "emg", "P1": "ppg", "P2": "ppg"}, known) == {}
+    assert predict._matched({"leg": "emg", "tEMG": "emg", "Plet": "ppg", "P2": "ppg"}, known) == {
+        "tEMG": "tEMG",
+        "Plet": "Plet",
+    }
 
 
 def test_a_recording_shorter_than_a_window_is_refused(
     follow: Callable[..., Any], sensors: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "short.edf", sensors, PERIPHERALS, n_secs=5)
+    path = write(tmp_path / "short.edf", sensors, PERIPHERALS, n_secs=8)
     ended, rows = follow(path)
     assert ended.code == 2
-    assert ended.err == f"mtkd: {path}: 5 s long, shorter than one window of 6 s\n"
+    assert ended.err == f"mtkd: {path}: 8 s long, shorter than one window of 6 s after 3 s for the filters\n"
     assert rows is None
 
 
-@pytest.mark.parametrize("n_secs", [6, 63, 100])
+@pytest.mark.parametrize("n_secs", [9, 63, 100])
 def test_no_earlier_answer_moves_when_the_recording_goes_on(
     follow: Callable[..., Any], whole: np.ndarray, sensors: dict[str, np.ndarray], tmp_path: Path, n_secs: int
 ) -> None:
     """Filters included, all of which are causal for peripherals."""
     _, rows = follow(write(tmp_path / "cut.edf", sensors, PERIPHERALS, n_secs=n_secs))
-    assert len(rows) == n_secs // 6
+    assert len(rows) == (n_secs - 3) // 6
     assert rows == pytest.approx(whole[: len(rows)], abs=2e-5)
 
 
@@ -206,7 +221,7 @@ def test_its_windows_are_those_of_training(pipeline: Any, tmp_path: Path) -> Non
     fold, settings = folds_of(study)[0], study.distill
     _, data = open_shards(study)
     raw, modality = read_raw(path, deap.CHANNELS)
-    whole = Recording(raw, "w", str(path), modality, [Span("whole", "", 0.0, raw.n_times / SFREQ)])
+    whole = Recording(raw, "w", str(path), modality, [Span("whole", "", 3.0, raw.n_times / SFREQ)])
     ((span, signals),) = preprocess(whole, study.signals)
     samples = write_shard(tmp_path / "w.tar", [encode("w", span, signals)])
     write_index(tmp_path, {"w.tar": samples})

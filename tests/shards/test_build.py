@@ -44,7 +44,7 @@ def study(make_study, raw, tmp_path) -> Callable[..., Study]:
     shutil.copytree(raw, tmp_path / "raw")
 
     def make(*overrides: str, name: str = "workspace") -> Study:
-        given = [f"data.folder={tmp_path / 'raw'}", "data.baseline_s=1", *overrides]
+        given = [f"data.folder={tmp_path / 'raw'}", "data.baseline_s=1", "signals.lead_s=1", *overrides]
         return make_study(*given, workspace=tmp_path / name)
 
     return make
@@ -245,6 +245,7 @@ def edf_study(make_study, tmp_path) -> Callable[..., Study]:
         "conditions: {'1': {ratings: {task: 1}}, '2': {stop_s: 4}}}",
         "labels={task: 0.5}",
         "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}}",
+        "signals.lead_s=0",
         "temporal.modalities=[eeg]",
         "distill.modalities=[ecg]",
     ]
@@ -268,6 +269,12 @@ def test_a_recording_without_a_modality_is_taken_where_the_study_says_so(edf_stu
     }
     assert {key: sample.duration_s for key, sample in shards.samples.items()} == {"a_1": 6, "b_1": 6, "b_2": 4}
     assert [sample.ratings for sample in shards.index.samples] == [{"task": 1.0}, {"task": 1.0}, {}]
+
+
+def test_a_modality_that_no_recording_has_is_refused(edf_study, tmp_path):
+    more = "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}, eda: {sfreq: 16}}"
+    sentence = refused(edf_study("data.absent=mask", more))
+    assert sentence == f"{tmp_path / 'edf'}: no recording has eda, which signals.modalities asks for"
 
 
 def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, capsys):

@@ -47,28 +47,36 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
-def test_all_files_are_fetched_and_told_of(server, tmp_path):
-    said: list[str] = []
+def test_all_files_are_fetched_and_told_of(server, tmp_path, capsys):
     folder = tmp_path / "raw" / "eegmat"
-    assert download.fetch(folder, said.append) == folder
+    assert download.fetch(folder) == folder
     assert contents(folder) == FILES
-    assert said == [f"fetching {name} ({count} of 2)" for count, name in enumerate(FILES, start=1)]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in said] == [
+        f"fetching {name} ({count} of 2)" for count, name in enumerate(FILES, start=1)
+    ]
 
 
-def test_what_is_there_is_only_checked(server, tmp_path):
+def again(folder: Path) -> None:
+    """As another process would ask; this one looks once."""
+    download.fetch.cache_clear()
+    download.fetch(folder)
+
+
+def test_what_is_there_is_only_checked(server, tmp_path, capsys):
     folder = tmp_path / "raw"
-    download.fetch(folder, lambda _: None)
+    download.fetch(folder)
     server.asked.clear()
-    said: list[str] = []
-    download.fetch(folder, said.append)
-    assert (server.asked, said) == ([], [])
+    capsys.readouterr()
+    again(folder)
+    assert (server.asked, capsys.readouterr().out) == ([], "")
 
 
 def test_a_damaged_file_is_fetched_again(server, tmp_path):
     folder = tmp_path / "raw"
-    download.fetch(folder, lambda _: None)
+    download.fetch(folder)
     (folder / "Subject01_2.edf").write_bytes(b"tww")
-    download.fetch(folder, lambda _: None)
+    again(folder)
     assert contents(folder) == FILES
 
 
@@ -76,21 +84,21 @@ def test_another_file_than_the_published_one_is_refused_and_not_kept(server, tmp
     (server.served / "Subject01_2.edf").write_bytes(b"not the published one")
     folder = tmp_path / "raw"
     with pytest.raises(MtkdError, match=r"Subject01_2\.edf: cannot be fetched .*; set data\.folder"):
-        download.fetch(folder, lambda _: None)
+        download.fetch(folder)
     assert contents(folder) == {"Subject01_1.edf": FILES["Subject01_1.edf"]}
 
 
 def test_a_missing_file_is_refused_by_its_address(server, tmp_path):
     (server.served / "Subject01_1.edf").unlink()
     with pytest.raises(MtkdError, match=rf"127\.0\.0\.1:{server.server_port}/Subject01_1\.edf"):
-        download.fetch(tmp_path / "raw", lambda _: None)
+        download.fetch(tmp_path / "raw")
     assert contents(tmp_path / "raw") == {}
 
 
 def test_no_network_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "EEGMAT", "http://127.0.0.1:9/")
     with pytest.raises(MtkdError) as caught:
-        download.fetch(tmp_path / "raw", lambda _: None)
+        download.fetch(tmp_path / "raw")
     assert "\n" not in str(caught.value)
     assert contents(tmp_path / "raw") == {}
 

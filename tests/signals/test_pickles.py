@@ -1,6 +1,7 @@
 """Pickles: what would run code, take the memory or spoil the sentence is refused, and nothing of it happens."""
 
 import pickle
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,18 @@ def test_a_dtype_that_lies_about_its_objects_is_refused_and_frees_no_made_up_add
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "MtkdError", "")
 
 
+def test_a_string_that_is_unpacked_again_and_again_is_refused():
+    """A memoised string of a megabyte, encoded a hundred times, would come to a hundred."""
+    text = b"X" + struct.pack("<i", 1 << 20) + b"a" * (1 << 20) + b"q\x00"
+    call = b"c_codecs\nencode\nh\x00\x85R"  # encode(memo 0)
+    for repeated in (
+        call,
+        b"cnumpy\nndarray\n)R(K\x01J\x00\x00\x10\x00\x85cnumpy\ndtype\n(X\x02\x00\x00\x00u1tR\x89h\x00tb",
+    ):
+        content = b"\x80\x02}" + text + b"(" + repeated * 100 + b"ls."
+        assert "more than its own size" in refused(content)
+
+
 def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
     """A memo index of 2**27 makes Python's unpickler allocate gigabytes."""
     path = tmp_path / "s01.dat"
@@ -205,6 +218,10 @@ def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
 
 @settings(max_examples=300)
 @given(st.binary(max_size=200))
-def test_random_bytes_are_refused(content):
-    with pytest.raises(MtkdError, match=r"^x: "):
-        load_arrays(content, "x")
+def test_random_bytes_give_no_array(content):
+    try:
+        found = load_arrays(content, "x")  # "}." is a whole pickle, of an empty dictionary
+    except MtkdError as error:
+        found = {"said": str(error)}
+    assert not any(isinstance(value, np.ndarray) for value in found.values())
+    assert found.get("said", "x: ").startswith("x: ")

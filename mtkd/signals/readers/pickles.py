@@ -4,10 +4,12 @@ NumPy's own would trust the file: a pickled dtype says itself whether its elemen
 makes NumPy follow addresses that stand in the file.
 """
 
+import functools
 import io
 import pickle
 import pickletools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,34 +32,43 @@ class _Dtype:
 class _Array:
     """Stands for an ``ndarray``: (version, shape, dtype, whether in Fortran's order, bytes) make a real one."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, encode: Callable[[str], bytes], *_: Any) -> None:
+        self.encode = encode
         self.array: np.ndarray | None = None
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
-        raw = content.encode("latin1") if isinstance(content, str) else content
+        raw = self.encode(content) if isinstance(content, str) else content
         self.array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Stands for ``_codecs.encode``, with which Python 3 spells bytes in protocol 2."""
-    return text.encode("latin1")
-
-
-_STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-}
-
-
 class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="latin1")
+        self._left = len(content)
+        array = functools.partial(_Array, self._encode)
+        self._stand_ins = {
+            ("numpy.core.multiarray", "_reconstruct"): array,
+            ("numpy._core.multiarray", "_reconstruct"): array,
+            ("numpy", "ndarray"): array,
+            ("numpy", "dtype"): _Dtype,
+            ("_codecs", "encode"): self._encode,
+        }
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _STAND_INS:
+        if (module, name) not in self._stand_ins:
             raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
-        return _STAND_INS[module, name]
+        return self._stand_ins[module, name]
+
+    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
+        """Stands for ``_codecs.encode``, with which Python 3 spells bytes in protocol 2.
+
+        Each byte of an honest file is unpacked once. One that unpacks the same string again and again is after memory.
+        """
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it unpacks to more than its own size")
+        return text.encode("latin1")
 
 
 def load_arrays(content: bytes, source: str) -> dict[str, Any]:
@@ -70,7 +81,7 @@ def load_arrays(content: bytes, source: str) -> dict[str, Any]:
         for opcode, index, _ in pickletools.genops(content):
             if "PUT" in opcode.name and int(index or 0) > len(content):  # ten bytes could claim a memo of 64 GB
                 raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
-        loaded = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+        loaded = _ArrayUnpickler(content).load()
     except pickle.UnpicklingError as error:
         raise MtkdError(f"{source}: not a plain pickle of arrays: {' '.join(str(error).split())}") from None
     except Exception as error:  # a damaged pickle may raise nearly anything
