@@ -23,7 +23,7 @@ from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 1  # of what training makes of its inputs: models, losses, the loop
+VERSION = 2  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 
@@ -138,8 +138,10 @@ def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
     )
 
 
-def write_trained(folder: Path, measured: dict[str, Any], model: nn.Module, history: History, engine: str) -> None:
-    """Weights and history of a training, and its summary for the manifest."""
+def write_trained(
+    folder: Path, measured: dict[str, Any], model: nn.Module, history: History, engine: str, heard: set[str]
+) -> None:
+    """Weights and history of a training, and its summary for the manifest; ``heard`` are the subjects it read."""
     save_weights(model, folder / WEIGHTS)
     write_json(folder / HISTORY, history.epochs)
     measured.update(
@@ -149,7 +151,21 @@ def write_trained(folder: Path, measured: dict[str, Any], model: nn.Module, hist
         best_epoch=history.best_epoch,
         n_epochs=len(history.epochs),
         best=history.best,
+        subjects=sorted(heard),
     )
+
+
+def refuse_leak(unit: Unit, fold: Fold) -> None:
+    """Make sure that what stands in a unit owes nothing to the fold's test subjects.
+
+    By the subjects whose trials its training was given, not by those that it was meant to be given.
+
+    Raises:
+        MtkdError: it does.
+    """
+    for subject in fold.test:
+        if subject in unit.manifest().measured["subjects"]:
+            raise MtkdError(f"{unit.folder}: was trained with {subject}, a test subject of fold {fold.index}")
 
 
 @functools.cache

@@ -17,6 +17,23 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
+_ENGINE_KEYS = {
+    "zero_optimization",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "wall_clock_breakdown",
+    "steps_per_print",
+    "flops_profiler",
+    "comms_logger",
+    "activation_checkpointing",
+    "dump_state",
+}
+"""Of DeepSpeed's keys those that leave the numbers alone."""
+
+
 class Runtime:
     """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
@@ -115,9 +132,8 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
     for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
         if config.get(key, "auto") != "auto":
             raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
-    for key in ("bf16", "fp16", "optimizer", "scheduler", "train_batch_size"):
-        if key in config:
-            raise MtkdError(f"{path}: {key} would change what is learned; the study's temporal section sets it")
+    for key in config.keys() - _ENGINE_KEYS:
+        raise MtkdError(f"{path}: {key} may change what is learned, which is the study's temporal section's to say")
     if config.get("gradient_accumulation_steps", 1) != 1:
         raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
     if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2):

@@ -78,5 +78,5 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
         model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime
     )
     with unit.build() as (folder, measured):
-        write_trained(folder, measured, model, history, runtime.engine)
+        write_trained(folder, measured, model, history, runtime.engine, train.subjects | val.subjects)
     report_trained(STAGE, fold, unit)

@@ -11,9 +11,10 @@ from torch import nn
 from mtkd.config import Study, Temporal
 from mtkd.console import say
 from mtkd.errors import MtkdError
-from mtkd.files import fingerprint, read_json, sha256_once
+from mtkd.files import fingerprint, sha256_once
 from mtkd.workspace import Unit, make_unit
 
+VERSION = 2
 _WEIGHTS = (".safetensors", ".gguf")
 
 
@@ -83,40 +84,40 @@ def _from_hub(backbone: str) -> Path:
 def unpack(study: Study) -> Unit:
     """Write the first ``layers`` of the backbone as safetensors, without its vocabulary, unless that stands already.
 
-    Signals come as embeddings, so the token embeddings are only measured: their root mean square is the size of input
-    the decoder was trained on. Every rank of every fold then loads this small folder, not the whole model, nor GGUF
-    again.
+    Signals come as embeddings, so the vocabulary is left behind. Every rank of every fold then loads this small folder,
+    not the whole model, nor GGUF again.
 
     Raises:
         MtkdError: the weights cannot be loaded, or have fewer layers than asked for.
     """
     settings = study.temporal
     source = find(settings.backbone)
-    inputs = {"stage": "backbone", "backbone": source.digest, "layers": settings.layers}
+    inputs = {"stage": "backbone", "version": VERSION, "backbone": source.digest, "layers": settings.layers}
     unit = make_unit(study, "backbone", f"layers-{settings.layers or 'all'}", inputs)
     if not unit.stands():
         say("temporal", f"unpacking the backbone {settings.backbone}")
         with unit.build() as (folder, measured):
             model = _pretrained(source.folder, settings, torch.float32, gguf_file=source.gguf)
-            measured["input_rms"] = _cut(model, settings)
+            _cut(model, settings)
+            measured["hidden_size"] = int(model.config.hidden_size)
             model.save_pretrained(folder)
     return unit
 
 
 def hidden_size(study: Study) -> int:
     """Width of the unpacked decoder, which is that of the teacher's features."""
-    return int(read_json(unpack(study).folder / "config.json")["hidden_size"])
+    return int(unpack(study).manifest().measured["hidden_size"])
 
 
-def _cut(model: Any, settings: Temporal) -> float:
-    """Keep the first layers and drop the vocabulary, in place; return the token embeddings' root mean square."""
-    n_layers = settings.layers or len(model.layers)
-    if n_layers > len(model.layers):
-        raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(model.layers)}")
-    model.layers = model.layers[:n_layers]
-    embeddings = model.get_input_embeddings()
-    rms = float(embeddings.weight.detach().square().mean().sqrt())
-    model.set_input_embeddings(nn.Embedding(1, embeddings.embedding_dim))
+def _cut(model: Any, settings: Temporal) -> None:
+    """Keep the first layers and drop the vocabulary, in place."""
+    name, layers = _layers(model, settings)
+    n_layers = settings.layers or len(layers)
+    if n_layers > len(layers):
+        raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}")
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layers[:n_layers])
+    model.set_input_embeddings(nn.Embedding(1, model.get_input_embeddings().embedding_dim))
     config = model.config
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = n_layers, 1, None
     if getattr(config, "layer_types", None) is not None:
@@ -124,11 +125,23 @@ def _cut(model: Any, settings: Temporal) -> float:
     if hasattr(config, "quantization_config"):  # GGUF weights are unpacked by now, but still forbid saving
         del config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    return rms
 
 
-def load(unit: Unit, settings: Temporal) -> tuple[Any, float]:
-    """The unpacked decoder, frozen, in ``dtype`` and with LoRA adapters in float32; and the size of its inputs.
+def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
+    """The list of the decoder's layers, which models name differently, and where in it that stands."""
+    n_layers = model.config.num_hidden_layers
+    found = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList)]
+    fitting = [(name, each) for name, each in found if len(each) == n_layers]
+    if len(fitting) != 1:
+        kind = type(model).__name__
+        raise MtkdError(
+            f"temporal.backbone = {settings.backbone}: a {kind}, whose {n_layers} layers cannot be told apart"
+        )
+    return fitting[0]
+
+
+def load(unit: Unit, settings: Temporal) -> Any:
+    """The unpacked decoder, frozen, in ``dtype`` and with LoRA adapters in float32.
 
     Raises:
         MtkdError: LoRA finds none of the modules it shall adapt.
@@ -143,7 +156,7 @@ def load(unit: Unit, settings: Temporal) -> tuple[Any, float]:
         target_modules=list(settings.lora.target_modules),
     )
     try:
-        return peft.get_peft_model(model, lora), unit.manifest().measured["input_rms"]
+        return peft.get_peft_model(model, lora)
     except ValueError as error:
         raise MtkdError(f"temporal.lora.target_modules: {error}") from None
 

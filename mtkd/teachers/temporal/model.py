@@ -34,7 +34,7 @@ class TemporalTeacher(nn.Module):
         self.modalities = [name for name in settings.modalities if name in layouts]
         self.window_patches = round(windows.window_s / settings.patch_s)
         self.hop_patches = round(windows.hop_s / settings.patch_s)
-        self.backbone, self.input_rms = load(backbone, settings)
+        self.backbone = load(backbone, settings)
         width = self.backbone.config.hidden_size
         self.encoders = nn.ModuleDict(
             {name: WindowEncoder(layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}
@@ -62,13 +62,18 @@ class TemporalTeacher(nn.Module):
         return self.heads(self.norm(steps[:, last]), heard.any(2)[:, last])
 
     def _embed(self, batch: Batch) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch token"]]:
-        """Tokens in the order of time, within a step in the order of the modalities; and which of them are there."""
+        """Tokens in the order of time, within a step in the order of the modalities; and which of them are there.
+
+        They enter with the variance 1 that the encoders' normalisation gives them. At the size of the vocabulary's own
+        embeddings (SmolLM2: a root mean square of 0.14) they were lost in what the frozen layers add to them:
+        validation loss 1.27 against 1.19 on simulated subjects.
+        """
         embedded = []
         for index, name in enumerate(self.modalities):
             signal, valid = batch.signals[name], batch.valid[name]
             vectors = self.encoders[name](signal.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, signal.shape[:2])
             embedded.append(vectors + self.kinds[index])
-        tokens = self.input_rms * self.drop(torch.stack(embedded, dim=2)).flatten(1, 2)
+        tokens = self.drop(torch.stack(embedded, dim=2)).flatten(1, 2)
         present = torch.stack([batch.present(name) for name in self.modalities], dim=2).flatten(1, 2)
         return tokens.to(self.backbone.dtype), present
 
