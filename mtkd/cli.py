@@ -57,11 +57,13 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
 
 
 def main() -> None:
-    """Entry point. Bad input ends with its one sentence on standard error and exit code 2."""
+    """Entry point. Bad input, or a disk that does not bear with us, ends with one sentence and exit code 2."""
     try:
         app()
-    except MtkdError as error:
+    except (MtkdError, OSError) as error:
+        file = getattr(error, "filename", None)
+        sentence = f"{file}: {error.strerror}" if isinstance(error, OSError) and file else str(error)
         if ERROR_FILE in os.environ:
-            Path(os.environ[ERROR_FILE]).write_text(str(error))
-        print(f"mtkd: {error}", file=sys.stderr)
+            Path(os.environ[ERROR_FILE]).write_text(sentence)
+        print(f"mtkd: {sentence}", file=sys.stderr)
         sys.exit(2)

@@ -87,10 +87,15 @@ class ModalitySignals(Section):
 
 
 class Signals(Section):
-    """Preprocessing. Only modalities named here are kept."""
+    """Preprocessing. Only modalities named here are kept.
+
+    ``lead_s``: how much of a recording before each trial its filters hear to settle, the same for all trials; one with
+    less before it is refused.
+    """
 
     modalities: dict[Modality, ModalitySignals] = Field(min_length=1)
     reference: Literal["average"] | None = "average"
+    lead_s: float = Field(0.0, ge=0, description="second")
 
 
 class Windows(Section):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def _beside(path: Path) -> Path:
     Folders may be shared between machines, so only the leftovers of our own host can be known to be dead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    host = platform.node().replace("-", "_") or "host"
+    host = f"{platform.node().replace('-', '_')}.{_pid_namespace()}"
     for left in path.parent.glob(f".{glob.escape(path.name)}{PARTIAL}{host}-*"):
         pid = left.name.split("-")[-2]
         if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
@@ -73,6 +74,19 @@ def _beside(path: Path) -> Path:
             else:
                 left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}{PARTIAL}{host}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _pid_namespace() -> str:
+    """What tells containers apart that share a host's name, and so see other processes under a number; Linux only."""
+    try:
+        return "".join(char for char in str(Path("/proc/self/ns/pid").readlink()) if char.isdigit())
+    except OSError:
+        return "0"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from mtkd.config import Modality, Section, Study
 from mtkd.errors import MtkdError
+from mtkd.files import slug
 
 MIN_SAMPLES = 16  # a window encoder strides by eight
 RESERVED = {"majority", "class share", "temporal teacher", "spatial teacher"}
@@ -81,10 +82,16 @@ def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float
 
 def _check_changes(study: Study, name: str) -> None:
     """Refuse now what a student of the table or the sweep would stumble over hours later."""
+    taken: dict[str, str] = {}
     for student, changes in study.evaluate.students.items():
+        other = taken.setdefault(slug(student), student)
+        if other != student or not slug(student):
+            raise MtkdError(f"{name}: evaluate.students: {student!r} needs a name that files can have for themselves")
         settings = changed(study.distill, changes, f"{name}: evaluate.students.{student}")
         window_s = study.windows.window_s
         _check_modalities(study, settings.modalities, window_s, f"{name}: evaluate.students.{student}")
+        if student == study.evaluate.baseline and settings.teachers:
+            raise MtkdError(f"{name}: evaluate.baseline names {student!r}, which has teachers itself")
     for key, found in study.sweep.search.items():
         if key in ("settings", "modalities", "teachers"):
             raise MtkdError(f"{name}: sweep.search: {key} makes another student, not other settings of one")

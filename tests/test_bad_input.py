@@ -212,7 +212,8 @@ def test_a_manifest_that_is_none(pipeline: Any, workspace: Path, refused: Callab
 
 
 def test_a_cache_made_for_another_fold(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:
-    first, second = (cache.unit_of(pipeline.study, fold).folder.name for fold in folds_of(pipeline.study))
+    folds = folds_of(pipeline.study)
+    first, second = (cache.unit_of(pipeline.study, fold, "temporal").folder.name for fold in folds)
     shutil.rmtree(workspace / "cache" / second)
     shutil.copytree(workspace / "cache" / first, workspace / "cache" / second)
     assert refused("distill", pipeline.file, workspace).startswith(f"{workspace / 'cache' / second}: made by cache")
@@ -221,15 +222,17 @@ def test_a_cache_made_for_another_fold(pipeline: Any, workspace: Path, refused: 
 def test_a_cache_made_with_other_weights(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:
     study = of(pipeline, workspace)
     fold = folds_of(study)[0]
-    old, teacher = cache.unit_of(study, fold).folder, spatial.unit_of(study, fold)
+    old, teacher = cache.unit_of(study, fold, "spatial").folder, spatial.unit_of(study, fold)
     state = safetensors.torch.load_file(teacher.folder / "weights.safetensors")
+    before = teacher.manifest().measured
     shutil.rmtree(teacher.folder)
-    with teacher.build() as (folder, _):
+    with teacher.build() as (folder, measured):
+        measured.update(before)
         changed = {name: value + 0.01 for name, value in state.items()}
         safetensors.torch.save_file(changed, folder / "weights.safetensors")
     moved = workspace.rename(workspace.with_name("moved"))  # a place that this process has not checked yet
     study = of(pipeline, moved)
-    wanted = cache.unit_of(study, fold).folder
+    wanted = cache.unit_of(study, fold, "spatial").folder
     said = refused("distill", pipeline.file, moved)
     assert said == f"{wanted}: not there yet; run `mtkd cache` first"
     shutil.copytree(moved / "cache" / old.name, wanted)

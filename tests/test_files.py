@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.files import PARTIAL, fingerprint, publish_file, publish_folder, read_json, sha256, write_json
+from mtkd.files import PARTIAL, _pid_namespace, fingerprint, publish_file, publish_folder, read_json, sha256, write_json
 
 
 class Interrupted(BaseException):
@@ -87,7 +87,7 @@ def test_a_folder_that_another_process_published_meanwhile_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["unit"]
 
 
-HOST = platform.node().replace("-", "_")
+HOST = f"{platform.node().replace('-', '_')}.{_pid_namespace()}"
 
 
 def _leftover(folder: Path, pid: object, host: str = HOST) -> Path:

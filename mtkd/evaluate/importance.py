@@ -16,20 +16,21 @@ _BATCH = 16  # trials
 
 
 def electrode_importance(study: Study, folds: list[Fold]) -> dict[str, Any]:
-    """Mean size of gradient times input at each electrode, over the test windows of all folds, and the mean adjacency.
+    """Mean size of gradient times input at each electrode, over the test windows of all folds, and what training added
+    to the weight of each edge, mean over folds (None where edges were not learned).
 
     The gradient is that of the chosen class's logit with regard to the node's differential entropies.
     """
     _, shards = open_shards(study)
-    values, adjacencies = [], []
+    values, learned = [], []
     for fold in folds:
         teacher = Teacher(study, shards, fold, "spatial")
         values.append(_fold(study, fold, teacher))
-        adjacencies.append(teacher.model.adjacency.detach().cpu().numpy())
+        learned.append((teacher.model.adjacency - teacher.model.near).detach().cpu().numpy())
     return {
         "ch_names": teacher.cutter.layouts["eeg"].ch_names,
         "values": np.mean(values, axis=0).tolist(),
-        "adjacency": np.mean(adjacencies, axis=0).tolist(),
+        "learned": np.mean(learned, axis=0).tolist() if study.spatial.learned_adjacency else None,
         "title": "spatial teacher, mean over folds",
     }
 

@@ -29,23 +29,30 @@ def p_value(value: float | None) -> str:
 
 
 def reading(results: dict[str, Any]) -> list[str]:
-    """Sentences on all classes by trial: the first student that is not the baseline, the baseline, the best teacher."""
-    block, baseline = results["levels"]["trial"]["joint"], results["study"]["baseline"]
-    students = [m["name"] for m in results["models"] if m["kind"] == "student" and m["name"] != baseline]
-    levels = _levels(block, [*students[:1], baseline], block["best_teacher"])
-    if students:
-        sentences = [_verdict(results, block, students[0]), levels, *_tests(results, block, students[0])]
-        sentences += _gap(results, block, students[0])
-        sentences += _others(results, block, students[1:])
+    """Sentences on all classes by trial: the first distilled student, the one it is compared with, the best teacher."""
+    block = results["levels"]["trial"]["joint"]
+    student, baseline = _headline(results, block)
+    levels = _levels(block, [student, baseline] if student else [baseline], block["best_teacher"])
+    if student:
+        sentences = [_verdict(results, block, student, baseline), levels, *_tests(results, block, student, baseline)]
+        sentences += _gap(results, block, student, baseline)
+        sentences += _others(results, block, student)
     else:
-        sentences = ["No student but the baseline was evaluated, so nothing is said about distillation.", levels]
-    sentences += _chance(block, [*students[:1], baseline, block["best_teacher"]])
-    sentences += _possible(block, students[0] if students else baseline)
+        sentences = ["No distilled student was evaluated, so nothing is said about distillation.", levels]
+    sentences += _chance(block, [student, baseline, block["best_teacher"]])
+    sentences += _possible(block, student or baseline)
     n_seeds = results["protocol"]["n_seeds"]
     if n_seeds < SEEDS_FOR_A_CLAIM:
         seeds = "one training seed" if n_seeds == 1 else f"{n_seeds} training seeds"
         sentences.append(f"These numbers come from {seeds}; the protocol asks for {SEEDS_FOR_A_CLAIM} before a claim.")
     return sentences
+
+
+def _headline(results: dict[str, Any], block: dict[str, Any]) -> tuple[str | None, str]:
+    """The first student with teachers, and whom it is compared with; without one, only the baseline."""
+    alone = {results["study"]["baseline"], *results["study"].get("alone", [])}
+    pairs = [(entry["model"], entry["baseline"]) for entry in block["comparisons"] if entry["model"] not in alone]
+    return pairs[0] if pairs else (None, results["study"]["baseline"])
 
 
 def _levels(block: dict[str, Any], students: list[str], teacher: str | None) -> str:
@@ -67,8 +74,8 @@ def outcome(comparison: dict[str, Any], alpha: float) -> str:
     return "higher" if comparison["mean_difference"] > 0 else "lower"
 
 
-def _verdict(results: dict[str, Any], block: dict[str, Any], student: str) -> str:
-    alpha, baseline = results["protocol"]["alpha"], results["study"]["baseline"]
+def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> str:
+    alpha = results["protocol"]["alpha"]
     found = {outcome(entry, alpha) for entry in block["comparisons"] if entry["model"] == student}
     if found == {"not shown to differ"}:
         return f"That “{student}” differs from “{baseline}” is not shown."
@@ -78,11 +85,11 @@ def _verdict(results: dict[str, Any], block: dict[str, Any], student: str) -> st
     return f"“{student}” is {word} than “{baseline}”" + ("." if len(found) == 1 else ", by one of two measures.")
 
 
-def _tests(results: dict[str, Any], block: dict[str, Any], student: str) -> list[str]:
+def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
     alpha, n_tests = results["protocol"]["alpha"], len(block["comparisons"])
     mine = [entry for entry in block["comparisons"] if entry["model"] == student]
     parts = [f"{NAMES[entry['metric']]} is {outcome(entry, alpha)} ({_test(entry)})" for entry in mine]
-    sentences = [f"Against “{results['study']['baseline']}”, for “{student}” {' and '.join(parts)}."]
+    sentences = [f"Against “{baseline}”, for “{student}” {' and '.join(parts)}."]
     smallest = min((entry["p_smallest"] for entry in mine if entry["p_smallest"] is not None), default=None)
     if smallest is not None and smallest * n_tests >= alpha:
         sentences.append(
@@ -106,8 +113,8 @@ def _test(entry: dict[str, Any]) -> str:
     )
 
 
-def _gap(results: dict[str, Any], block: dict[str, Any], student: str) -> list[str]:
-    teacher, baseline = block["best_teacher"], results["study"]["baseline"]
+def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
+    teacher = block["best_teacher"]
     if teacher is None:
         return []
     gaps = block["gap_closed"][student]
@@ -128,11 +135,11 @@ def _shown(results: dict[str, Any], comparison: dict[str, Any]) -> bool:
     return outcome(comparison, results["protocol"]["alpha"]) != "not shown to differ"
 
 
-def _others(results: dict[str, Any], block: dict[str, Any], students: list[str]) -> list[str]:
-    if not students:
-        return []
+def _others(results: dict[str, Any], block: dict[str, Any], student: str) -> list[str]:
     alpha = results["protocol"]["alpha"]
-    tests = [entry for entry in block["comparisons"] if entry["model"] in students]
+    tests = [entry for entry in block["comparisons"] if entry["model"] != student]
+    if not tests:
+        return []
     sentences = []
     for word in ("higher", "lower"):
         hits: dict[tuple[str, str], list[str]] = {}

@@ -104,6 +104,7 @@ def _context(
         "study": results["study"],
         "protocol": results["protocol"],
         "reading": reading(results),
+        "unheard": {name: count for name, count in results["study"].get("unheard", {}).items() if count},
         "targets": [_target(results, target) for target in targets],
         "confusion": _image(plots.confusion_figure(results)) if _other_than_trivial(results) else None,
         "calibration": _image(plots.calibration_figure(results, predictions)) if _other_than_trivial(results) else None,
@@ -206,7 +207,7 @@ def _scalp(importance: dict[str, Any] | None) -> dict[str, Any] | None:
     if importance is None:
         return None
     figure, left_out = scalp_figure(importance)
-    has_edges = importance.get("adjacency") is not None
+    has_edges = importance.get("learned") is not None
     return {"figure": _image(figure) if figure else None, "left_out": left_out, "edges": has_edges}
 
 

@@ -27,8 +27,9 @@ def build_results(
 
     Args:
         study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
-            student without teachers); optionally ``baselines`` (student: another one it is compared with) and
-            ``hop_s`` (s, for the time axis). More keys are kept.
+            student without teachers); optionally ``baselines`` (student: another one it is compared with), ``alone``
+            (names of the students without teachers), ``unheard`` (model: windows in which it had no signal, answered by
+            class shares) and ``hop_s`` (s, for the time axis). More keys are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
         kinds: model name: ``trivial``, ``teacher`` or ``student``.
         possible: ``{level: {"all" | "peripherals": {"balanced_accuracy", "auroc"}}}``, the best any model could do with

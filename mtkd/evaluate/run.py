@@ -11,16 +11,16 @@ from mtkd.cache.build import teacher_unit
 from mtkd.cache.build import unit_of as cache_unit
 from mtkd.config import Study, TeacherName
 from mtkd.console import console, say
-from mtkd.distill.settings import base_settings, settings_of
+from mtkd.distill.settings import base_settings, is_swept, settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.evaluate.answers import student_answers, teacher_answers
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.metrics import class_share, majority
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import build_results, console_table, write_report
-from mtkd.files import read_json, write_json
+from mtkd.files import read_json, slug, write_json
 from mtkd.shards.batch import UNLABELLED
-from mtkd.signals.possible import possible
+from mtkd.signals.possible import DRIVES, possible
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
@@ -67,9 +67,10 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
 
 
 def _digests(study: Study, folds: list[Fold]) -> dict[str, list[str]]:
-    digests = {"cache": [cache_unit(study, fold).manifest().digest for fold in folds]}
+    digests = {}
     for label, teacher in TEACHERS.items():
         digests[label] = [teacher_unit(study, fold, teacher).manifest().digest for fold in folds]
+        digests[f"{label}, cache"] = [cache_unit(study, fold, teacher).manifest().digest for fold in folds]
     for name in study.evaluate.students:
         units = [student_unit(study, fold, settings_of(study, name, fold)) for fold in folds]
         digests[name] = [unit.manifest().digest for unit in units]
@@ -86,6 +87,8 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "n_bins": study.evaluate.n_bins,
         "baseline": study.evaluate.baseline,
         "baselines": _baselines(study),
+        "alone": _alone(study),
+        "unheard": {name: int((rows.confidence == 0).sum()) for name, rows in predictions.items()},
         "hop_s": study.windows.hop_s,
     }
     results = build_results(
@@ -94,15 +97,19 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
     write_json(folder / RESULTS, results)
     write_report(results, predictions, electrode_importance(study, folds), folder)
     for name, rows in predictions.items():
-        slug = "".join(char if char.isalnum() else "-" for char in name)
-        np.savez_compressed(folder / f"predictions-{slug}.npz", **vars(rows))
+        np.savez_compressed(folder / f"predictions-{slug(name)}.npz", **vars(rows))
+
+
+def _alone(study: Study) -> list[str]:
+    """The students from labels alone."""
+    return [name for name in study.evaluate.students if not base_settings(study, name).teachers]
 
 
 def _baselines(study: Study) -> dict[str, str]:
     """Whom each swept student is compared with: one from labels alone that was swept too."""
-    bases = {name: base_settings(study, name) for name in study.evaluate.students}
-    alone = {base.settings: name for name, base in bases.items() if base.settings and not base.teachers}
-    return {name: alone[base.settings] for name, base in bases.items() if base.teachers and base.settings in alone}
+    swept = [name for name in study.evaluate.students if is_swept(base_settings(study, name))]
+    alone = [name for name in swept if name in _alone(study)]
+    return {name: alone[0] for name in swept if alone and name not in alone}
 
 
 def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions], dict[str, str]]:
@@ -140,14 +147,15 @@ def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
 
 def _possible(study: Study) -> dict[str, Any] | None:
     """For the simulated study, what the best predictor reaches with all its signals and without EEG."""
-    if study.data.simulated is None or any(limit != 5.0 for limit in study.labels.values()):
+    known = set(study.labels) <= set(DRIVES) and set(study.labels.values()) == {5.0}
+    if study.data.simulated is None or not known:
         return None
     groups = {"all": list(study.signals.modalities), "peripherals": list(study.distill.modalities)}
-    known = {
+    best = {
         group: possible(study.data.simulated, used, list(study.labels), study.windows.window_s, study.windows.hop_s)
         for group, used in groups.items()
     }
-    return {level: {group: vars(best[level]) for group, best in known.items()} for level in ("window", "trial")}
+    return {level: {group: vars(found[level]) for group, found in best.items()} for level in ("window", "trial")}
 
 
 def _commit() -> str | None:

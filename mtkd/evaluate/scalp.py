@@ -1,4 +1,4 @@
-"""What the spatial teacher learned, drawn on the head: importance of electrodes and the strongest learned edges."""
+"""What the spatial teacher learned, drawn on the head: importance of electrodes and what was learned of edges."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 RADIUS_M = 0.095
 """MNE's head circle."""
 N_EDGES = 20
+STRONGER, WEAKER = "#0072B2", "#D55E00"
 FEWEST = 4
 """Electrodes below which a map would be invention."""
 MOST_NAMED = 34
@@ -25,11 +26,11 @@ OLD_NAMES = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
 
 
 def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]]:
-    """Map of a value for each electrode and, where there is an adjacency, its strongest edges on a second head.
+    """Map of a value for each electrode and, where edges were learned, the largest changes to them on a second head.
 
     Args:
         importance: ``ch_names`` (names of the 10-05 system, in any case); ``values``, one for each name, in any unit;
-            ``adjacency``, (n, n) symmetric weights, or None; ``title``.
+            ``learned``, (n, n), symmetric, what training added to each edge's weight, or None; ``title``.
 
     Returns:
         The figure, or None where fewer than four names are on the montage; and the names that are not.
@@ -38,11 +39,11 @@ def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]
         MtkdError: lengths disagree.
     """
     names, values = list(importance["ch_names"]), np.asarray(importance["values"], np.float64)
-    edges = importance.get("adjacency")
+    edges = importance.get("learned")
     weights = None if edges is None else np.asarray(edges, np.float64)
     if values.shape != (len(names),) or (weights is not None and weights.shape != (len(names),) * 2):
         found = values.shape if weights is None else (*values.shape, *weights.shape)
-        raise MtkdError(f"importance: {len(names)} ch_names, but values and adjacency of shape {found}")
+        raise MtkdError(f"importance: {len(names)} ch_names, but values and learned of shape {found}")
     place = positions(names)
     known = [index for index, name in enumerate(names) if name in place]
     left_out = [name for name in names if name not in place]
@@ -96,15 +97,18 @@ def _importance(ax: "Axes", values: NDArray, where: NDArray, title: str) -> "Sca
 
 def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
     rows, columns = np.triu_indices(len(where), 1)
-    strength = np.abs((weights + weights.T) / 2)[rows, columns]
+    change = ((weights + weights.T) / 2)[rows, columns]
+    strength = np.abs(change)
     order = np.argsort(strength)[::-1][:N_EDGES]
     order = order[strength[order] > 0]
     _head(ax)
     top = strength[order[0]] if order.size else 1.0
     for edge in order[::-1]:
         ends, share = where[[rows[edge], columns[edge]]], strength[edge] / top
-        ax.plot(ends[:, 0], ends[:, 1], color="#0072B2", lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
-    ax.set_title(f"strongest {order.size} edges (width: weight, at most {top:.2g})", fontsize=10, color=INK)
+        colour = STRONGER if change[edge] > 0 else WEAKER
+        ax.plot(ends[:, 0], ends[:, 1], color=colour, lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
+    title = f"largest {order.size} learned changes to edges (at most {top:.2g})\nblue: stronger, orange: weaker"
+    ax.set_title(title, fontsize=10, color=INK)
 
 
 def _electrodes(ax: "Axes", where: NDArray, names: list[str], disc: bool) -> None:

@@ -127,7 +127,7 @@ def _importance() -> dict[str, Any]:
     return {
         "ch_names": names,
         "values": (values / values.sum()).tolist(),
-        "adjacency": ((weights + weights.T) / 2).tolist(),
+        "learned": ((weights + weights.T) / 2).tolist(),
         "title": "mean gradient x input (share of all electrodes)",
     }
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mtkd.errors import MtkdError
 from mtkd.evaluate import plots
-from mtkd.evaluate.scalp import RADIUS_M, positions, scalp_figure
+from mtkd.evaluate.scalp import RADIUS_M, STRONGER, WEAKER, positions, scalp_figure
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +98,9 @@ def test_scalp_figure(quadrants: Any) -> None:
     assert drawn(figure).std() > 0.05
     text = words(figure)
     assert text.count("Fp1") == text.count("T3") == 2
-    assert "strongest 20 edges" in text
+    assert "largest 20 learned changes" in text
     edges = [line for line in figure.axes[1].lines if len(line.get_xdata()) == 2]
-    weights = np.triu(quadrants.importance["adjacency"], 1)
+    weights = np.triu(quadrants.importance["learned"], 1)
     row, column = np.unravel_index(weights.argmax(), weights.shape)
     place = positions(quadrants.importance["ch_names"])
     names = quadrants.importance["ch_names"]
@@ -110,28 +110,38 @@ def test_scalp_figure(quadrants: Any) -> None:
 
 
 def test_scalp_without_edges_or_with_signs(quadrants: Any) -> None:
-    given = quadrants.importance | {"adjacency": None}
+    given = quadrants.importance | {"learned": None}
     assert len(scalp_figure(given)[0].axes) == 2  # the head and its colour bar
     signed = given | {"values": np.linspace(-1, 1, 19)}
     assert scalp_figure(signed)[0] is not None
-    nothing = given | {"values": np.zeros(19), "adjacency": np.zeros((19, 19))}
-    assert "strongest 0 edges" in words(scalp_figure(nothing)[0])
+    nothing = given | {"values": np.zeros(19), "learned": np.zeros((19, 19))}
+    assert "largest 0 learned changes" in words(scalp_figure(nothing)[0])
+
+
+def test_edges_that_grew_weaker_are_told_apart(quadrants: Any) -> None:
+    learned = np.zeros((19, 19))
+    learned[0, 1] = learned[1, 0] = 0.5
+    learned[2, 3] = learned[3, 2] = -0.7
+    figure, _ = scalp_figure(quadrants.importance | {"learned": learned})
+    edges = {line.get_color(): line for line in figure.axes[1].lines if len(line.get_xdata()) == 2}
+    assert set(edges) == {STRONGER, WEAKER}
+    assert edges[WEAKER].get_linewidth() > edges[STRONGER].get_linewidth()
 
 
 def test_electrodes_off_the_montage_are_named() -> None:
     names = ["Fz", "CZ", "Pz", "Oz", "X7", "EKG"]
-    figure, left_out = scalp_figure({"ch_names": names, "values": range(6), "adjacency": np.ones((6, 6)), "title": "t"})
+    figure, left_out = scalp_figure({"ch_names": names, "values": range(6), "learned": np.ones((6, 6)), "title": "t"})
     assert left_out == ["X7", "EKG"]
     assert figure is not None
     assert "CZ" in words(figure)
-    assert scalp_figure({"ch_names": names[2:], "values": range(4), "adjacency": None})[0] is None
+    assert scalp_figure({"ch_names": names[2:], "values": range(4), "learned": None})[0] is None
 
 
 def test_scalp_refuses_lengths_that_disagree(quadrants: Any) -> None:
-    with pytest.raises(MtkdError, match=r"19 ch_names, but values and adjacency of shape \(3,\)"):
-        scalp_figure(quadrants.importance | {"values": [1, 2, 3], "adjacency": None})
+    with pytest.raises(MtkdError, match=r"19 ch_names, but values and learned of shape \(3,\)"):
+        scalp_figure(quadrants.importance | {"values": [1, 2, 3], "learned": None})
     with pytest.raises(MtkdError, match="19 ch_names"):
-        scalp_figure(quadrants.importance | {"adjacency": np.ones((3, 3))})
+        scalp_figure(quadrants.importance | {"learned": np.ones((3, 3))})
 
 
 def test_positions_are_the_textbooks() -> None:

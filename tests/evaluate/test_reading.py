@@ -49,6 +49,19 @@ def test_a_teacher_below_the_baseline_leaves_no_gap(binary: Any) -> None:
     assert "In balanced accuracy and AUROC, “temporal teacher” is not above “labels alone”, so that there is no" in text
 
 
+def test_the_headline_is_of_a_student_with_teachers_and_names_whom_it_is_compared_with(binary: Any) -> None:
+    models = {"labels alone": "labels alone", "swept": "labels alone", "distilled": "spatial teacher"}
+    study = binary.study | {"alone": ["labels alone", "swept"], "baselines": {"distilled": "swept"}}
+    with_own = dict.fromkeys(models, "student")
+    text = only(binary, models, study=study, kinds=with_own)
+    verdict = text.partition(". ")[0]
+    assert "“distilled”" in verdict
+    assert "“swept”" in verdict
+    assert "“labels alone”" not in verdict
+    assert "Against “swept”, for “distilled”" in text
+    assert "the student “swept”, without EEG, reaches" in text
+
+
 def test_too_few_subjects_are_told(binary: Any) -> None:
     models = {"labels alone": "labels alone", "distilled": "distilled"}
     text = only(binary, models, keep=lambda rows: rows.rows(rows.subject < "s05"))
@@ -66,7 +79,7 @@ def test_guessing_is_told(binary: Any) -> None:
 
 def test_without_a_second_student_nothing_is_said(binary: Any) -> None:
     text = only(binary, {"majority": "majority", "labels alone": "labels alone"}, possible=None)
-    assert text.startswith("No student but the baseline was evaluated")
+    assert text.startswith("No distilled student was evaluated")
     assert "The most that any model" not in text
 
 

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mtkd.cache.build import Teacher, teacher_unit
 from mtkd.distill.settings import settings_of
 from mtkd.distill.train import unit_of as student_unit
+from mtkd.errors import MtkdError
 from mtkd.evaluate import run
-from mtkd.evaluate.answers import student_answers, teacher_answers
+from mtkd.evaluate.answers import _class_shares, _rows, student_answers, teacher_answers
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.predictions import Predictions
+from mtkd.files import slug
+from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.build import open_shards
 from mtkd.signals.channels import GENEVA
 from mtkd.training.fold import fold_data, folds_of
@@ -45,8 +49,7 @@ def results(folder: Path) -> dict[str, Any]:
 def predictions(folder: Path) -> dict[str, Predictions]:
     found = {}
     for name in MODELS:
-        slug = "".join(char if char.isalnum() else "-" for char in name)
-        with np.load(folder / f"predictions-{slug}.npz") as arrays:
+        with np.load(folder / f"predictions-{slug(name)}.npz") as arrays:
             found[name] = Predictions(**arrays)
     return found
 
@@ -122,6 +125,36 @@ def test_teachers_answer_from_the_cache_and_students_anew(pipeline: Any, predict
         assert rows.confidence == pytest.approx(written.confidence, abs=1e-6)
 
 
+def test_a_student_that_was_given_a_test_subject_is_refused(pipeline: Any) -> None:
+    """The folds' students exchanged: each was trained with what the other is tested on."""
+    first, second = folds_of(pipeline.study)
+    settings = settings_of(pipeline.study, "labels alone", first)
+    wrong = student_unit(pipeline.study, second, settings)
+    with pytest.raises(MtkdError, match=f"{wrong.folder}: was trained with s0., a test subject of fold 0"):
+        student_answers(pipeline.study, first, settings, wrong)
+
+
+def test_windows_without_signal_are_left_with_the_class_shares(pipeline: Any) -> None:
+    study, fold = pipeline.study, folds_of(pipeline.study)[0]
+    data = fold_data(study, fold, study.distill.modalities, study.windows)
+    batch = data.cutter.batch(data.keys(fold.test))
+    n_trials, n_steps = batch.steps.shape
+    mask = torch.ones(n_trials, n_steps, dtype=torch.bool)
+    mask[0, 3:5] = False
+    said = TeacherSignal(torch.randn(n_trials, n_steps, 4), torch.zeros(1), torch.full(mask.shape, 0.7), mask)
+    shares = _class_shares(study, data)
+    rows = _rows(said, batch, data, shares)
+    assert len(rows) == n_trials * n_steps  # as many as any other model has
+    unheard = rows.confidence == 0
+    assert set(zip(rows.trial[unheard], rows.window[unheard].tolist(), strict=True)) == {
+        (batch.keys[0], 3),
+        (batch.keys[0], 4),
+    }
+    assert rows.probs[unheard] == pytest.approx(np.stack([shares, shares]))
+    labels = [label for label in data.labels(fold.train) if label >= 0]
+    assert shares == pytest.approx(np.bincount(labels, minlength=4) / len(labels))
+
+
 def test_it_names_what_it_was_made_of(pipeline: Any, results: dict[str, Any], folder: Path) -> None:
     provenance = results["provenance"]
     assert folder.name.endswith(provenance["fingerprint"])
@@ -153,20 +186,18 @@ def test_electrode_importance_is_gradient_times_input(pipeline: Any) -> None:
     study, folds = pipeline.study, folds_of(pipeline.study)
     found = electrode_importance(study, folds)
     assert found["ch_names"] == GENEVA
-    values, adjacency = np.array(found["values"]), np.array(found["adjacency"])
+    values, learned = np.array(found["values"]), np.array(found["learned"])
     assert values.shape == (32,)
     assert (values > 0).all()
-    assert adjacency.shape == (32, 32)
-    assert np.array_equal(adjacency, adjacency.T)
-    assert (adjacency >= 0).all()
-    assert not adjacency.diagonal().any()
+    assert learned.shape == (32, 32)
+    assert np.array_equal(learned, learned.T)
+    assert learned.any()
+    assert not learned.diagonal().any()
 
 
 def test_an_electrode_that_the_teacher_cannot_hear_is_not_important(pipeline: Any, tmp_path: Path) -> None:
     """The readout's weights of one electrode, and its edges, are cut: its importance vanishes and no other's does."""
     import shutil
-
-    import torch
 
     from mtkd.training.checkpoint import save_weights
 
@@ -177,8 +208,10 @@ def test_an_electrode_that_the_teacher_cannot_hear_is_not_important(pipeline: An
         teacher.model.near[5] = teacher.model.near[:, 5] = 0
         teacher.model.learned[5] = teacher.model.learned[:, 5] = 0
         teacher.model.readout[1].weight.view(-1, 32, study.spatial.width)[:, 5] = 0
+    before = teacher.unit.manifest().measured
     shutil.rmtree(teacher.unit.folder)
-    with teacher.unit.build() as (aside, _):
+    with teacher.unit.build() as (aside, measured):
+        measured.update(before)
         save_weights(teacher.model, aside / "weights.safetensors")
     values = np.array(electrode_importance(study, [fold])["values"])
     assert values[5] == pytest.approx(0, abs=1e-12)
