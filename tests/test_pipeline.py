@@ -135,8 +135,8 @@ def test_predictions_along_the_wearables_recording(pipeline: Any) -> None:
     assert header == ["start_s", "stop_s", *[f"p({name})" for name in names], "confidence"]
     values = np.array(rows, float)
     window_s, hop_s = pipeline.study.windows.window_s, pipeline.study.windows.hop_s
-    assert len(values) == 31  # three trials of 3 + 60 s in windows of 6 s
-    assert values[:, 0] == pytest.approx(np.arange(len(values)) * hop_s)
+    assert len(values) == 31  # three trials of 3 + 60 s in windows of 6 s, of which the first starts after the lead
+    assert values[:, 0] == pytest.approx(pipeline.study.signals.lead_s + np.arange(len(values)) * hop_s)
     assert values[:, 1] == pytest.approx(values[:, 0] + window_s)
     assert values[:, 2:-1].sum(1) == pytest.approx(1, abs=1e-5)
     assert ((values[:, 2:] > 0) & (values[:, 2:] < 1)).all()
