@@ -150,7 +150,7 @@ def test_a_student_with_an_unknown_key_is_refused_before_anything_runs(simulated
 
 
 def test_a_student_that_needs_eeg_is_refused_before_anything_runs(simulated):
-    override = "evaluate.students={labels alone: {teachers: {}}, cheat: {modalities: [eeg]}}"
+    override = "evaluate.students={labels alone: {teachers: {}}, distilled: {modalities: [eeg]}}"
     assert "eeg" in refused(simulated, override)
 
 

@@ -15,16 +15,18 @@ def cut(
     """Copies of the first ``n_steps`` windows: ``round(window_s * sfreq)`` samples each, window k from sample
     ``round(k * hop_s * sfreq)`` on."""
     n_times = round(window_s * sfreq)
-    views = np.lib.stride_tricks.sliding_window_view(data, n_times, axis=1).swapaxes(0, 1)
-    starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), len(views) - 1)
-    return views[starts]
+    starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), data.shape[1] - n_times)
+    return np.stack([data[:, start : start + n_times] for start in starts.tolist()])
 
 
 def cut_valid(
     valid: Bool[np.ndarray, "chan n_secs"], window_s: float, hop_s: float, n_steps: int
 ) -> Bool[np.ndarray, "step chan"]:
     """Whether a channel is valid in every second that a window touches."""
+    n_secs = valid.shape[1]
+    n_bad = np.zeros((len(valid), n_secs + 1), int)  # before each second
+    np.cumsum(~valid, axis=1, out=n_bad[:, 1:])
     starts = np.arange(n_steps) * hop_s
-    first = np.floor(starts + 1e-9).astype(int)
-    last = np.minimum(np.ceil(starts + window_s - 1e-9).astype(int), valid.shape[1])
-    return np.stack([valid[:, a:b].all(axis=1) for a, b in zip(first, last, strict=True)])
+    first = np.minimum(np.floor(starts + 1e-9).astype(int), n_secs)
+    last = np.minimum(np.ceil(starts + window_s - 1e-9).astype(int), n_secs)
+    return (n_bad[:, last] == n_bad[:, first]).T
