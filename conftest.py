@@ -62,6 +62,21 @@ class Pipeline:
         return self.study.model_copy(update={"workspace": str(folder)})
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of the one pipeline share a process, and so do those of a file.
+
+    What takes longest comes first, so that no process waits for it at the end.
+    """
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        shared = "pipeline" if "pipeline" in getattr(item, "fixturenames", ()) else file
+        item.add_marker(pytest.mark.xdist_group(shared))
+    first = ["pipeline", "tests/test_readme.py"]
+    order = {name: index for index, name in enumerate(first)}
+    items.sort(key=lambda item: order.get(item.get_closest_marker("xdist_group").args[0], len(first)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Where cores are shared, networks this small wait a hundred times longer for a second thread than they compute."""

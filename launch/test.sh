@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/setup.sh
 bash launch/check.sh
-exec pytest "$@"
+# a group of tests a process: those that share a fixture that takes long, or a file
+exec pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"

@@ -10,3 +10,7 @@ class MtkdError(Exception):
 
     The command line prints the sentence and ends with exit code 2, without a traceback.
     """
+
+
+class Diverged(MtkdError):
+    """A training whose loss is no number any more; of a sweep's trials, one that failed."""

@@ -38,9 +38,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
     Where another process published ``path`` meanwhile, its folder stays and ours is dropped: the name holds a
     fingerprint, so both hold the same.
     """
-    aside = _beside(path)
-    aside.mkdir()
-    try:
+    with scratch_folder(path) as aside:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
@@ -50,6 +48,15 @@ def publish_folder(path: Path) -> Iterator[Path]:
         except OSError:
             if not path.exists():
                 raise
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that is gone afterwards; what killed runs left of theirs goes too."""
+    aside = _beside(path)
+    aside.mkdir()
+    try:
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

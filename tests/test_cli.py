@@ -1,5 +1,7 @@
 """The command line: bad input ends with one sentence, exit code 2 and no traceback, whatever the stage."""
 
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +158,26 @@ def test_wrong_usage_is_exit_code_2_without_a_traceback(arguments):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Usage" in done.stderr
+
+
+def test_a_workspace_that_cannot_be_written_to(monkeypatch, capsys, study, tmp_path):
+    (tmp_path / "workspace").write_text("a file where a folder should be")
+    code, _, err = run(monkeypatch, capsys, "shards", *study)
+    assert code == 2
+    assert str(tmp_path / "workspace") in one_sentence(err)
+    assert (tmp_path / "workspace").read_text() == "a file where a folder should be"
+
+
+def test_a_full_disk(monkeypatch, capsys, study, tmp_path):
+    """A limit on the size of files stands for it: the system answers a write with an error all the same."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        code, _, err = run(monkeypatch, capsys, "shards", *study, "data.simulate.n_subjects=2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert code == 2
+    assert "File too large" in one_sentence(err)
+    assert [path for path in (tmp_path / "workspace").rglob("*") if path.is_file()] == []

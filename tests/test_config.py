@@ -154,6 +154,17 @@ def test_a_student_that_needs_eeg_is_refused_before_anything_runs(simulated):
     assert "eeg" in refused(simulated, override)
 
 
+def test_two_students_that_files_cannot_tell_apart_are_refused(simulated):
+    students = "{labels alone: {teachers: {}}, distilled: {}, Distilled!: {kd: 2.0}}"
+    assert "'Distilled!' needs a name" in refused(simulated, f"evaluate.students={students}")
+    students = "{labels alone: {teachers: {}}, distilled: {}, '!?': {}}"
+    assert "'!?' needs a name" in refused(simulated, f"evaluate.students={students}")
+
+
+def test_a_baseline_with_teachers_is_refused(simulated):
+    assert "evaluate.baseline names 'distilled'" in refused(simulated, "evaluate.baseline=distilled")
+
+
 @pytest.mark.parametrize(
     "search", ["{nokey: {low: 1, high: 2}}", "{kd: {low: 2, high: 1}}", "{kd: {low: 0, high: 1, log: true}}"]
 )

@@ -1,5 +1,6 @@
 """Nothing half-written under its final name, and fingerprints that see what matters."""
 
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.files import PARTIAL, _pid_namespace, fingerprint, publish_file, publish_folder, read_json, sha256, write_json
+from mtkd.files import (
+    PARTIAL,
+    _pid_namespace,
+    fingerprint,
+    publish_file,
+    publish_folder,
+    read_json,
+    scratch_folder,
+    sha256,
+    slug,
+    write_json,
+)
 
 
 class Interrupted(BaseException):
@@ -222,3 +234,20 @@ def test_sha256_is_that_of_the_bytes(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "content.bin"
     path.write_bytes(content)
     assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+@given(st.text(max_size=20))
+def test_a_slug_is_fit_for_a_files_name_and_its_own_slug(name):
+    assert set(slug(name)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert slug(slug(name)) == slug(name)
+    assert not slug(name).startswith("-")
+    assert not slug(name).endswith("-")
+
+
+@pytest.mark.parametrize("error", [None, MtkdError, KeyboardInterrupt])
+def test_a_scratch_folder_is_gone_afterwards_however_it_ended(tmp_path, error):
+    with contextlib.suppress(MtkdError, KeyboardInterrupt), scratch_folder(tmp_path / "x") as folder:
+        (folder / "y").write_text("z")
+        if error is not None:
+            raise error
+    assert list(tmp_path.iterdir()) == []

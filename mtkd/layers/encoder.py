@@ -34,14 +34,15 @@ class WindowEncoder(nn.Module):
         self.bands = octaves(layout.sfreq, window_s)
         self.scale = Standardize((n_chans,))
         self.spectrum_scale = Standardize((n_chans, len(self.bands)))
+        # along time, but in two dimensions: with channels last those take half the time of nn.Conv1d on a CPU
         self.convolutions = nn.Sequential(
-            nn.Conv1d(n_chans, width, 9, stride=4, padding=4),
+            nn.Conv2d(n_chans, width, (1, 9), stride=(1, 4), padding=(0, 4)),
             nn.GroupNorm(1, width),
             nn.GELU(),
-            nn.Conv1d(width, width, 5, stride=2, padding=2),
+            nn.Conv2d(width, width, (1, 5), stride=(1, 2), padding=(0, 2)),
             nn.GELU(),
             # dilated, to span the time between two heart beats
-            nn.Conv1d(width, width, 5, padding="same", dilation=4),
+            nn.Conv2d(width, width, (1, 5), padding=(0, 8), dilation=(1, 4)),
             nn.GELU(),
         )
         n_inputs = 2 * width + n_chans * (len(self.bands) + 2)
@@ -63,9 +64,10 @@ class WindowEncoder(nn.Module):
         """Vectors of windows; ``signal`` in SI units."""
         scaled = self.scaled(signal, valid)
         spectrum = self.spectrum_scale(self.log_spectrum(scaled)) * valid[..., None]
-        waves = self.convolutions(scaled)
-        mean = waves.mean(dim=-1)
-        variance = (waves - mean[..., None]).square().mean(dim=-1)  # torch.var takes twenty times as long on a CPU
+        waves = self.convolutions(scaled[:, :, None].contiguous(memory_format=torch.channels_last))
+        waves = waves.squeeze(2).transpose(1, 2)  # as it lies in memory, and so does its gradient
+        mean = waves.mean(dim=1)
+        variance = (waves - mean[:, None]).square().mean(dim=1)  # torch.var takes twenty times as long on a CPU
         pooled = torch.cat([mean, torch.log(variance + _LOG_FLOOR)], dim=-1)
         return self.project(torch.cat([pooled, spectrum.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)], dim=-1))
 

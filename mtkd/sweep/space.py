@@ -1,7 +1,8 @@
-"""From the study's search ranges to Ray Tune's domains."""
+"""From the study's search ranges to Ray Tune's domains, and to the points of one search."""
 
 from typing import Any
 
+import numpy as np
 from ray import tune
 
 from mtkd.config import Distill, Study
@@ -24,3 +25,11 @@ def search_space(study: Study, base: Distill) -> dict[str, Any]:
     if not domains:
         raise MtkdError("sweep.search is empty, so there is nothing to search")
     return domains
+
+
+def draw(study: Study, base: Distill) -> list[dict[str, Any]]:
+    """The settings of the trials of one search: as many as the study asks for, the same whatever else is searched."""
+    space, random = search_space(study, base), np.random.RandomState(study.seed)
+    return [
+        {key: domain.sample(random_state=random) for key, domain in space.items()} for _ in range(study.sweep.n_trials)
+    ]

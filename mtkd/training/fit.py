@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtkd.config import Optim
-from mtkd.errors import MtkdError
+from mtkd.errors import Diverged, MtkdError
 from mtkd.shards.batch import Batch
 from mtkd.shards.loader import Loader
 from mtkd.training.objective import Term
@@ -49,7 +49,8 @@ def fit(
     global batch, whatever the number of ranks.
 
     Raises:
-        MtkdError: the loss became NaN.
+        Diverged: the loss became NaN or infinite.
+        MtkdError: no validation trial carries a label.
     """
     started = time.perf_counter()
     model.to(runtime.device)
@@ -137,6 +138,6 @@ def _schedule(step: int, n_steps: int, warmup: float) -> float:
 def _refuse_nan(means: dict[str, float], epoch: int) -> None:
     for name, value in means.items():
         if not math.isfinite(value):
-            raise MtkdError(f"{name} became {value} in epoch {epoch + 1}; lower the learning rate or look at the data")
+            raise Diverged(f"{name} became {value} in epoch {epoch + 1}; lower the learning rate or look at the data")
     if "val/class" not in means:
         raise MtkdError("no validation trial carries a label, so no epoch can be chosen")

@@ -23,7 +23,7 @@ from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 2  # of what training makes of its inputs: models, losses, the loop
+VERSION = 3  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 

@@ -120,6 +120,17 @@ class Runtime:
         self.accelerator.free_memory()
 
 
+def compile_operators() -> None:
+    """Build now what DeepSpeed builds when ranks first start without a GPU: a minute on two cores, once a machine.
+
+    It stays in torch's folder of extensions, by default below ``~/.cache``.
+    """
+    if not torch.cuda.is_available():
+        from deepspeed.accelerator import get_accelerator
+
+        get_accelerator().create_op_builder("ShareMemCommBuilder").load()
+
+
 def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
     if not Path(path).is_file():
         raise MtkdError(f"temporal.deepspeed = {path}: no such file")

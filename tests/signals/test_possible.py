@@ -68,7 +68,7 @@ def test_orthants_agree_with_scipy(first, second, rho, sd_first, sd_second):
     assert found.sum() == pytest.approx(1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(simulations, modalities, modalities, st.permutations(DRIVES), st.integers(1, 2))
 def test_more_modalities_never_lower_it_and_a_trial_beats_its_windows(simulation, some, more, ratings, n_ratings):
     ratings = ratings[:n_ratings]
@@ -87,7 +87,7 @@ def test_more_modalities_never_lower_it_and_a_trial_beats_its_windows(simulation
 def test_more_noise_never_raises_it(simulation, noise, step):
     noisier = simulation.model_copy(update={noise: getattr(simulation, noise) + step})
     for names in (ALL, PERIPHERALS):
-        quiet, loud = (possible(each, names, DRIVES, 6.0, 6.0)["window"] for each in (simulation, noisier))
+        quiet, loud = (possible(each, names, ["arousal"], 6.0, 6.0)["window"] for each in (simulation, noisier))
         assert loud.balanced_accuracy <= quiet.balanced_accuracy + QMC_ERROR
         assert loud.auroc <= quiet.auroc + QMC_ERROR
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.signals.windows import n_windows
 from mtkd.teachers.temporal.model import TemporalTeacher, causal_mask
+from mtkd.teachers.temporal.train import emulates_bfloat16
 from mtkd.workspace import Unit
 
 MODALITIES: list[Modality] = ["eeg", "emg", "eda"]
@@ -253,3 +255,12 @@ def test_the_mask_admits_what_is_there_and_not_later_and_itself(present: list[li
                 allowed = key == query or (key < query and row[key])
                 assert (mask[trial, 0, query, key] == 0) == allowed
                 assert allowed or mask[trial, 0, query, key] == torch.finfo(torch.float32).min
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16 itself")
+def test_where_the_cpu_has_no_instructions_for_bfloat16_it_is_known() -> None:
+    section = Temporal(modalities=MODALITIES, patch_s=PATCH_S)
+    assert not emulates_bfloat16(section)
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    has_them = {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags
+    assert emulates_bfloat16(section.model_copy(update={"dtype": "bfloat16"})) != has_them

@@ -9,7 +9,7 @@ from torch import nn
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError
-from mtkd.training.runtime import Runtime
+from mtkd.training.runtime import Runtime, compile_operators
 
 
 def test_one_process_without_deepspeed() -> None:
@@ -54,10 +54,17 @@ def test_a_batch_that_ranks_cannot_share_is_refused(repo: Path, monkeypatch: pyt
         Runtime(Optim(batch_size=4), str(repo / "configs/deepspeed/zero2.json"))
 
 
-@pytest.mark.parametrize("key", ["train_micro_batch_size_per_gpu", "gradient_clipping"])
+@pytest.mark.parametrize("key", ["train_micro_batch_size_per_gpu", "gradient_clipping", "optimizer", "bf16", "no_such"])
 def test_what_the_study_sets_must_not_stand_in_the_engines_configuration(repo: Path, tmp_path: Path, key: str) -> None:
     config = json.loads((repo / "configs/deepspeed/zero2.json").read_text())
     path = tmp_path / "zero.json"
     path.write_text(json.dumps(config | {key: 3}))
     with pytest.raises(MtkdError, match=f"{path}: {key}"):
         Runtime(Optim(), str(path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU there is nothing to compile")
+def test_what_ranks_would_compile_is_compiled_before(tmp_path: Path) -> None:
+    compile_operators()
+    extensions = Path(torch.utils.cpp_extension._get_build_directory("deepspeed_shm_comm", verbose=False))
+    assert (extensions / "deepspeed_shm_comm.so").is_file()

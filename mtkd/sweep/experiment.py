@@ -1,0 +1,167 @@
+"""One Tune experiment over any number of searches: the cluster, the trials, and what they came to."""
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from mtkd.config import Distill, Study, Sweep
+from mtkd.distill.train import train
+from mtkd.errors import MtkdError
+from mtkd.signals.splits import Fold
+from mtkd.study import changed
+from mtkd.sweep.scheduler import ASHAPerSearch
+
+METRIC = "val_class"  # cross-entropy of the validation subjects' labelled windows, nats
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One student's settings on one fold: what is changed, and the changes to try."""
+
+    name: str
+    fold: Fold
+    base: Distill
+    points: list[dict[str, Any]]
+
+
+def run_searches(study: Study, searches: list[Search], folder: Path, done: Callable[[int, list[Row]], None]) -> None:
+    """Run the trials of all searches, those of one after those of another; Ray keeps its files in ``folder``.
+
+    ``done`` is told a search's index and its rows, in the order of its points, as soon as the last of them has ended.
+
+    Raises:
+        MtkdError: the cluster is not there or too small, or what ``done`` raised.
+    """
+    try:
+        _start_ray(study.sweep)
+        _run(study, searches, folder, done)
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def _start_ray(settings: Sweep) -> None:
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    address, local = settings.ray_address, {}
+    if address is None:  # a cluster of this machine alone, which nobody else can reach, whatever else runs here
+        address = "local"
+        local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise MtkdError(f"sweep.ray_address = {settings.ray_address}: {' '.join(str(error).split())}") from None
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of trials that fail we tell ourselves, in a line each
+    there = ray.cluster_resources()
+    for key, kind, wanted in (
+        ("cpus_per_trial", "CPU", settings.cpus_per_trial),
+        ("gpus_per_trial", "GPU", settings.gpus_per_trial),
+    ):
+        if wanted > there.get(kind, 0):  # Tune would wait for ever
+            raise MtkdError(f"sweep.{key} = {wanted:g}, but the cluster has {there.get(kind, 0):g} {kind}s")
+
+
+def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int, list[Row]], None]) -> None:
+    settings, collector = study.sweep, _Collector(searches, done)
+    slots = [(index, point) for index, search in enumerate(searches) for point in range(len(search.points))]
+    trainable = tune.with_resources(
+        tune.with_parameters(_trial, study=_anywhere(study).model_dump(), searches=searches),
+        {"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
+    )
+    scheduler = ASHAPerSearch(
+        lambda index: _asha(settings, searches[index].base.optim.epochs), search_of=lambda config: config["slot"][0]
+    )
+    tune.Tuner(
+        trainable,
+        param_space={"slot": tune.grid_search(slots)},
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(folder.resolve()), name="ray", verbose=0, callbacks=[collector]),
+    ).fit()
+    if collector.error is not None:
+        raise collector.error
+
+
+def _asha(settings: Sweep, n_epochs: int) -> ASHAScheduler:
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=METRIC,
+        mode="min",
+        max_t=n_epochs,
+        grace_period=min(settings.grace_epochs, n_epochs),
+        reduction_factor=settings.reduction_factor,
+    )
+
+
+class _Collector(tune.Callback):
+    """Gathers the rows of every search, and hands them over when they are all there."""
+
+    def __init__(self, searches: list[Search], done: Callable[[int, list[Row]], None]) -> None:
+        self.error: MtkdError | None = None
+        self._searches, self._done = searches, done
+        self._rows: dict[int, dict[int, Row]] = {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See ``tune.Callback``."""
+        self._take(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See ``tune.Callback``."""
+        told = Path(trial.error_file).read_text(encoding="utf-8").strip()  # Ray has not copied it to its storage yet
+        self._take(trial, told.splitlines()[-1] if told else "no reason known")
+
+    def _take(self, trial: Any, error: str | None) -> None:
+        index, point = trial.config["slot"]
+        metrics, search = trial.last_result or {}, self._searches[index]
+        rows = self._rows.setdefault(index, {})
+        rows[point] = {
+            "config": search.points[point],
+            "epochs": metrics.get("epoch", 0),
+            "last": metrics.get(METRIC),
+            "best": metrics.get("best"),
+            "seconds": round(metrics.get("time_total_s", 0.0), 2),
+            "error": error,
+        }
+        if len(rows) == len(search.points):
+            try:
+                self._done(index, [rows[point] for point in sorted(rows)])
+            except MtkdError as raised:  # Tune would log it and go on
+                self.error = self.error or raised
+
+
+def _anywhere(study: Study) -> Study:
+    """The study with paths that hold whatever folder a Ray worker stands in."""
+    data, temporal = study.data, study.temporal
+    if data.folder is not None:
+        data = data.model_copy(update={"folder": str(Path(data.folder).resolve())})
+    if Path(temporal.backbone).exists():
+        temporal = temporal.model_copy(update={"backbone": str(Path(temporal.backbone).resolve())})
+    workspace = str(Path(study.workspace).resolve())
+    return study.model_copy(update={"workspace": workspace, "data": data, "temporal": temporal})
+
+
+def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]) -> None:
+    """One training in a Ray worker, which reads the shards and the caches that all trials share."""
+    import torch
+
+    torch.set_num_threads(1)
+    index, point = config["slot"]
+    search = searches[index]
+    settings = changed(search.base, {"settings": None} | search.points[point], "sweep.search")
+    best = math.inf
+
+    def report(epoch: int, means: dict[str, float]) -> None:
+        nonlocal best
+        best = min(best, means["val/class"])
+        tune.report({"epoch": epoch + 1, METRIC: means["val/class"], "best": best})
+
+    train(Study.model_validate(study), search.fold, settings, report)

@@ -1,0 +1,76 @@
+"""Searches that go wrong, on a Ray cluster of this machine."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtkd.distill.settings import base_settings, sweep_unit
+from mtkd.errors import MtkdError
+from mtkd.files import read_json
+from mtkd.study import read_study
+from mtkd.sweep.run import _best, run
+from mtkd.training.fold import folds_of
+
+ONE_STUDENT = "evaluate.students={labels alone: {teachers: {}}, distilled: {}, swept: {teachers: {}, settings: sweep}}"
+
+
+def row(best: float | None, error: str | None = None) -> dict[str, Any]:
+    return {"best": best, "error": error}
+
+
+def test_a_trial_that_failed_is_not_chosen() -> None:
+    assert _best([row(3.0), row(None, "ray.exceptions.OutOfMemoryError: ..."), row(2.0)]) == row(2.0)
+
+
+def test_where_all_failed_the_first_reason_is_told() -> None:
+    with pytest.raises(MtkdError, match=r"^sweep: every trial failed, the first with: mtkd\.errors\.Diverged: x$"):
+        _best([row(None, "mtkd.errors.Diverged: x"), row(None, "y")])
+
+
+def test_bad_input_in_one_trial_ends_the_search() -> None:
+    with pytest.raises(MtkdError, match=r"^s01\.tar: damaged$"):
+        _best([row(1.0), row(None, "mtkd.errors.MtkdError: s01.tar: damaged")])
+
+
+def test_a_search_in_which_some_trials_diverge(pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path) -> None:
+    study = pipeline.copy(tmp_path / "ws")
+    changes = [
+        ONE_STUDENT,
+        "sweep.n_trials=2",
+        "sweep.search={optim.lr: {choice: [1.0e-3, 1.0e+30]}}",  # the study's seed draws them in this order
+    ]
+    done = mtkd("sweep", pipeline.file, f"workspace={study.workspace}", *changes)
+    assert done.code == 0, done.err
+    study = read_study(pipeline.file, [f"workspace={study.workspace}", *changes])
+    for fold in folds_of(study):
+        unit = sweep_unit(study, fold, base_settings(study, "swept"))
+        trials = read_json(unit.folder / "trials.json")
+        assert [trial["config"] for trial in trials] == [{"optim.lr": 1e-3}, {"optim.lr": 1e30}]
+        assert trials[0]["error"] is None
+        assert re.match(r"mtkd\.errors\.Diverged: train/class became \w+ in epoch 1; ", trials[1]["error"])
+        measured = unit.manifest().measured
+        assert (measured["n_failed"], measured["best"]) == (1, trials[0]["best"])
+        assert f"swept, fold {fold.index}: 1 of 2 trials failed, the first with: mtkd.errors.Diverged" in done.out
+    assert done.err == ""
+    assert not list((tmp_path / "ws/sweep").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sweep.cpus_per_trial=999", "sweep.cpus_per_trial = 999, but the cluster has "),
+        ("sweep.ray_address=nonsense", "sweep.ray_address = nonsense: "),
+    ],
+)
+def test_a_cluster_that_is_too_small_or_not_there(pipeline: Any, tmp_path: Path, override: str, said: str) -> None:
+    pipeline.copy(tmp_path / "ws")
+    changes = [f"workspace={tmp_path / 'ws'}", ONE_STUDENT, "sweep.n_trials=1", override]
+    before = sorted((tmp_path / "ws/sweep").iterdir())
+    with pytest.raises(MtkdError) as refused:
+        run(read_study(pipeline.file, changes))
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
+    assert sorted((tmp_path / "ws/sweep").iterdir()) == before
