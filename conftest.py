@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,6 +23,7 @@ from mtkd.signals.readers.pickles import load_arrays
 from mtkd.teachers.temporal import backbone
 from mtkd.workspace import Unit
 
+ROOT = Path(__file__).resolve().parent
 LAYOUTS: dict[Modality, Layout] = {
     "eeg": Layout(ch_names=["F3", "F4", "Cz", "O1"], sfreq=128),
     "emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=64),
@@ -62,19 +64,27 @@ class Pipeline:
         return self.study.model_copy(update={"workspace": str(folder)})
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of the one pipeline share a process, and so do those of a file.
+def _group(file: str) -> str:
+    """Where tests run in several processes, those of a file share one, and so do those that need the pipeline."""
+    return "pipeline" if "pipeline" in (ROOT / file).read_text(encoding="utf-8") else file
 
-    What takes longest comes first, so that no process waits for it at the end.
-    """
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        shared = "pipeline" if "pipeline" in getattr(item, "fixturenames", ()) else file
-        item.add_marker(pytest.mark.xdist_group(shared))
-    first = ["pipeline", "tests/test_readme.py"]
-    order = {name: index for index, name in enumerate(first)}
-    items.sort(key=lambda item: order.get(item.get_closest_marker("xdist_group").args[0], len(first)))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process waits for it at the end."""
+    first = {"pipeline": 0, "tests/test_real_recordings.py": 1}
+    items.sort(key=lambda item: first.get(_group(item.nodeid.partition("::")[0]), 2))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups by our own rule; the marks of pytest-xdist 3.8 do nothing under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid.partition("::")[0])
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,6 +104,19 @@ def mtkd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             main()
         out, err = capfd.readouterr()
         return Outcome(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def script(repo: Path) -> Callable[..., str]:
+    """What a script of ``launch/`` says: ``script("launch/quickstart.sh", "simulated")``."""
+
+    def call(*words: str) -> str:  # from another folder, as a cautious newcomer might
+        command = ["bash", str(repo / words[0]), *words[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return call
 

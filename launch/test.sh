@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 source launch/setup.sh
 bash launch/check.sh
 # a group of tests a process: those that share a fixture that takes long, or a file
-exec pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
+exec pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"

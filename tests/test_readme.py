@@ -1,9 +1,7 @@
 """Every command of the README is run, on a study small enough for a test."""
 
-import os
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,29 +12,10 @@ COMMAND = re.compile(r"^ {4}((?:bash|mtkd) .+)$", re.MULTILINE)
 RUN_HERE = ["bash launch/quickstart.sh", "bash launch/quickstart.sh eegmat FOLDER"]
 RUNS_THIS = "bash launch/test.sh"
 PATTERN = "mtkd STAGE configs/study/simulated.yaml [key.sub=value ...]"  # the others are of its kind
-FEW = [
-    "name=eegmat-few",
-    "data.subjects=['01','02','06','07','08','09']",
-    "splits.n_folds=2",
-    "temporal.layers=1",
-    "temporal.optim.epochs=1",
-    "spatial.optim.epochs=2",
-    "distill.optim.epochs=2",
-    "evaluate.students={labels alone: {teachers: {}}, distilled: {}}",  # the sweep is the pipeline's to test
-]
 
 
 def commands(repo: Path) -> list[str]:
     return COMMAND.findall((repo / "README.md").read_text())
-
-
-def bash(repo: Path, *words: str) -> str:
-    # from another folder, as a cautious newcomer might call it
-    done = subprocess.run(
-        ["bash", str(repo / words[0]), *words[1:]], capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_no_command_is_left_out(repo: Path) -> None:
@@ -55,8 +34,8 @@ def finished(pipeline: Any, tmp_path: Path) -> list[str]:
     return [str(pipeline.file), f"workspace={study.workspace}"]
 
 
-def test_the_quickstart_on_a_finished_study(repo: Path, finished: list[str]) -> None:
-    said = bash(repo, "launch/quickstart.sh", *finished)
+def test_the_quickstart_on_a_finished_study(script: Callable[..., str], finished: list[str]) -> None:
+    said = script("launch/quickstart.sh", *finished)
     assert "labels alone" in said
     assert "report.html" in said
 
@@ -73,13 +52,3 @@ def test_every_mtkd_command(
             few = ["evaluate.students={labels alone: {teachers: {}}, distilled: {}}"] if stage == "distill" else []
             done = mtkd(stage, *finished, *few, *moved)
             assert done.code == 0, done.err
-
-
-def test_the_quickstart_on_real_recordings(repo: Path, shared_data: Path, tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    folder = os.path.relpath(shared_data / "eegmat")
-    said = bash(repo, "launch/quickstart.sh", "eegmat", folder, f"workspace={workspace}", *FEW)
-    assert "DeepSpeed ZeRO-2, 2 ranks" in said
-    assert "6 test subjects, 12 trials" in said
-    assert "report.html" in said
-    assert (workspace / "predict").is_dir()
