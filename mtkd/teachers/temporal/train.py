@@ -161,7 +161,9 @@ def _launch(study: Study) -> None:
         write_json(resolved, study.model_dump())
         code = subprocess.run(
             [*command, "-m", "mtkd", STAGE, str(resolved)],
-            env=os.environ | {ERROR_FILE: str(error_file)},
+            # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
+            env=os.environ
+            | {ERROR_FILE: str(error_file), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             stderr=file,  # what the libraries say; progress comes on standard output
             check=False,
         ).returncode
