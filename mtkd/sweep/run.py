@@ -57,7 +57,7 @@ def _search(study: Study, missing: list[tuple[Unit, Search]]) -> None:
         run_searches(study, searches, folder, done)
     n_missing = sum(not unit.stands() for unit, _ in missing)
     if n_missing:
-        raise MtkdError(f"sweep: interrupted with {n_missing} of {len(missing)} searches unfinished; the others stand")
+        raise MtkdError(f"sweep: interrupted with {n_missing} of {len(missing)} searches unfinished; run it again")
 
 
 def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> None:

@@ -155,15 +155,15 @@ def _launch(study: Study) -> None:
         raise MtkdError(f"temporal.accelerate = {config}: no such file")
     log = Path(study.workspace) / STAGE / "launch.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
     with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
         resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
         code = subprocess.run(
             [*command, "-m", "mtkd", STAGE, str(resolved)],
-            # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
-            env=os.environ
-            | {ERROR_FILE: str(error_file), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
             stderr=file,  # what the libraries say; progress comes on standard output
             check=False,
         ).returncode
