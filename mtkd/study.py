@@ -14,7 +14,14 @@ from mtkd.errors import MtkdError
 from mtkd.files import slug
 
 MIN_SAMPLES = 16  # a window encoder strides by eight
-RESERVED = {"majority", "class share", "temporal teacher", "spatial teacher"}
+RESERVED = {
+    "majority",
+    "class share",
+    "temporal teacher",
+    "spatial teacher",
+    "possible, with EEG",
+    "possible, no EEG",
+}
 
 
 def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:

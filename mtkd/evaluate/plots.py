@@ -23,16 +23,27 @@ TRIVIAL = ("#8c8c8c", "#5c5c5c")
 COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#882255", "#44AA99", "#999933", "#332288")
 INK = "#333333"
 TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
-STYLES = {"all": ("-.", "possible with all signals"), "peripherals": (":", "possible without EEG")}
+STYLES = ("-.", ":")
+"""Of the lines at what is possible, in the order of the tables."""
 DPI = 150
 
 
 def colours(models: list[dict[str, str]]) -> dict[str, str]:
     """A colour for each model of ``results["models"]``, by its place in the table."""
     grey = [model["name"] for model in models if model["kind"] == "trivial"]
-    other = [model["name"] for model in models if model["kind"] != "trivial"]
     chosen = {name: TRIVIAL[index % len(TRIVIAL)] for index, name in enumerate(grey)}
-    return chosen | {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(other)}
+    chosen |= {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(trained(models))}
+    return chosen | dict.fromkeys(possible(models), "black")
+
+
+def trained(models: list[dict[str, str]]) -> list[str]:
+    """Names of teachers and students."""
+    return [model["name"] for model in models if model["kind"] in ("teacher", "student")]
+
+
+def possible(models: list[dict[str, str]]) -> list[str]:
+    """Names of the best there can be."""
+    return [model["name"] for model in models if model["kind"] == "possible"]
 
 
 def png(figure: "Figure") -> str:
@@ -85,18 +96,21 @@ def _spread(ax: "Axes", block: dict[str, Any], models: list[dict[str, str]], met
     if metric == "balanced_accuracy" and block["chance"]["limit"] is not None:
         label = "upper 5 % of guessing (pooled trials)"
         ax.axvline(block["chance"]["limit"], color="#777777", lw=1, ls="--", zorder=1, label=label)
-    for signals, best in (block["possible"] or {}).items():
-        style, label = STYLES.get(signals, ("-.", f"possible with {signals}"))
-        ax.axvline(best[metric], color="black", lw=1.4, ls=style, zorder=1, label=label)
+    for index, name in enumerate(possible(models)):
+        best = block["models"][name]["mean"][metric]
+        if best is not None:
+            ax.axvline(best, color="black", lw=1.4, ls=STYLES[index % len(STYLES)], zorder=1, label=name)
     ax.set_yticks(range(len(models)), [model["name"] for model in models], fontsize=9)
     ax.set_ylim(len(models) - 0.5, -0.5)
+    low, high = ax.get_xlim()
+    ax.set_xlim(max(low, -0.02), min(high, 1.02))  # a standard deviation may reach where no figure can be
     _tidy(ax, "x")
 
 
 def confusion_figure(results: dict[str, Any], level: str = "trial", target: str = "joint") -> "Figure":
     """Confusion matrices of teachers and students: shares of each true class, with counts."""
     block = results["levels"][level][target]
-    names = [model["name"] for model in results["models"] if model["kind"] != "trivial"]
+    names = trained(results["models"])
     labels = ["\n".join(_wrapped(part, 12) for part in name.split(", ")) for name in block["class_names"]]
     many = len(labels) > 2
     figure, panels = _panels(names, 2.9 if many else 2.1, 3.2 if many else 2.5, most=3 if many else 5)
@@ -122,7 +136,7 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
 
 def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictions]) -> "Figure":
     """Reliability curves of teachers and students by window; a dot's area grows with its bin's share of windows."""
-    names = [model["name"] for model in results["models"] if model["kind"] != "trivial"]
+    names = trained(results["models"])
     palette, n_bins = colours(results["models"]), results["study"]["n_bins"]
     figure, panels = _panels(names, 2.1, 2.5)
     for ax, name in zip(panels, names, strict=True):
@@ -146,7 +160,7 @@ def time_figure(results: dict[str, Any], predictions: dict[str, Predictions], na
     """Mean confidence and accuracy against the window's place in its trial, for each of ``names``."""
     palette, hop_s = colours(results["models"]), results["study"].get("hop_s")
     figure, panels = _panels(names, 2.1, 2.3)
-    low = 1.0
+    said: list[float] = []
     for ax, name in zip(panels, names, strict=True):
         course = confidence_over_time(predictions[name].labelled())
         time = np.array(course["window"]) * (hop_s or 1)
@@ -155,9 +169,10 @@ def time_figure(results: dict[str, Any], predictions: dict[str, Predictions], na
         ax.plot(time, course["accuracy"], color=INK, lw=1.3, ls="--", label="accuracy")
         ax.set_title(_wrapped(name), fontsize=9.5, color=INK)
         _tidy(ax, "both")
-        low = min(low, *course["confidence"], *course["accuracy"])
-    panels[0].set_ylim(max(low - 0.08, 0), 1.02)
-    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+        said += [*course["confidence"], *course["accuracy"]]
+    panels[0].set_ylim(max(min(said) - 0.08, 0), min(max(said) + 0.08, 1.02))
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     figure.supxlabel("start of the window in its trial (s)" if hop_s else "window in its trial (number)", fontsize=9)
     figure.supylabel("mean over trials", fontsize=9)
     return figure

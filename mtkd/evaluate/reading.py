@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mtkd.evaluate.best import NO_EEG
+
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 SEEDS_FOR_A_CLAIM = 5
 DOUBT = ", though not every one of these differences is shown"
@@ -165,12 +167,12 @@ def _chance(block: dict[str, Any], names: list[str | None]) -> list[str]:
 
 
 def _possible(block: dict[str, Any], student: str) -> list[str]:
-    best = (block["possible"] or {}).get("peripherals")
-    if not best:
+    share = block["models"][student]["share_of_possible"].get(NO_EEG)
+    if not share:
         return []
-    share = block["models"][student]["share_of_possible"]["peripherals"]
+    best = block["models"][NO_EEG]["mean"]
     return [
-        f"The most that any model could reach here without EEG is a balanced accuracy of "
+        f"On these very trials the best possible predictor without EEG reaches a balanced accuracy of "
         f"{number(best['balanced_accuracy'])} and an AUROC of {number(best['auroc'])}; of what lies between chance and "
         f"that, “{student}” reaches {percent(share['balanced_accuracy'])} and {percent(share['auroc'])}."
     ]

@@ -31,7 +31,6 @@ COLUMNS = {
     "kappa": "Cohen's κ",
     "ece": "ECE",
 }
-POSSIBLE = {"all": "with all signals", "peripherals": "without EEG"}
 
 
 def format_table(results: dict[str, Any], level: str, target: str = "joint") -> list[tuple[str, str, str]]:
@@ -50,7 +49,8 @@ def console_table(results: dict[str, Any]) -> "Table":
     protocol = results["protocol"]
     table = Table(
         title=f"{results['study']['name']}: {protocol['n_subjects']} test subjects, {protocol['n_trials']} trials",
-        caption="mean ± standard deviation over subjects",
+        caption="mean ± standard deviation over subjects"
+        + ("; possible: what the best predictor there can be says" if plots.possible(results["models"]) else ""),
     )
     table.add_column("model", overflow="fold")
     for level in results["levels"]:
@@ -99,24 +99,20 @@ def write_report(
 def _context(
     results: dict[str, Any], predictions: dict[str, Predictions], importance: dict[str, Any] | None
 ) -> dict[str, Any]:
-    targets = list(results["levels"]["trial"])
+    targets, trained = list(results["levels"]["trial"]), plots.trained(results["models"])
     return {
         "study": results["study"],
         "protocol": results["protocol"],
         "reading": reading(results),
         "unheard": {name: count for name, count in results["study"].get("unheard", {}).items() if count},
         "targets": [_target(results, target) for target in targets],
-        "confusion": _image(plots.confusion_figure(results)) if _other_than_trivial(results) else None,
-        "calibration": _image(plots.calibration_figure(results, predictions)) if _other_than_trivial(results) else None,
+        "confusion": _image(plots.confusion_figure(results)) if trained else None,
+        "calibration": _image(plots.calibration_figure(results, predictions)) if trained else None,
         "confidence": _confidence(results, predictions),
         "scalp": _scalp(importance),
         "folds": [_fold(fold, results["study"]["class_names"]) for fold in results["folds"]],
         "provenance": [(key, _text(value)) for key, value in results["provenance"].items()],
     }
-
-
-def _other_than_trivial(results: dict[str, Any]) -> bool:
-    return any(model["kind"] != "trivial" for model in results["models"])
 
 
 def _image(figure: "Figure") -> dict[str, Any]:
@@ -144,7 +140,7 @@ def _target(results: dict[str, Any], target: str) -> dict[str, Any]:
         "levels": levels,
         "figure": figure,
         "columns": list(COLUMNS.values()),
-        "possible": [POSSIBLE.get(key, key) for key in results["levels"]["trial"][target]["possible"] or {}],
+        "possible": plots.possible(results["models"]),
         "classes": [f"{name}: {count} trials" for name, count in zip(class_names, counts, strict=True)],
     }
 
@@ -152,23 +148,25 @@ def _target(results: dict[str, Any], target: str) -> dict[str, Any]:
 def _row(model: dict[str, str], block: dict[str, Any]) -> dict[str, Any]:
     entry = block["models"][model["name"]]
     low, high = entry["interval"]
-    shares = entry["share_of_possible"] or {}
     return {
         **model,
         "values": [with_sd(entry, metric) for metric in COLUMNS],
         "pooled": f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
-        "shares": [f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}" for share in shares.values()],
+        "shares": [
+            f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}"
+            for share in entry["share_of_possible"].values()
+        ],
         "n_rows": entry["n_rows"],
     }
 
 
 def _marks(block: dict[str, Any]) -> list[dict[str, str]]:
-    """What the rows are to be held against: chance, and what is possible."""
+    """What the rows are to be held against: chance, and what the best possible models reach on average over studies."""
     chance = block["chance"]
     marks = [{"name": "chance", **{metric: number(chance[metric]) for metric in ("balanced_accuracy", "auroc")}}]
-    for signals, best in (block["possible"] or {}).items():
+    for name, best in block["expected"].items():
         values = {metric: number(best[metric]) for metric in ("balanced_accuracy", "auroc")}
-        marks.append({"name": f"possible {POSSIBLE.get(signals, signals)}", **values})
+        marks.append({"name": f"{name}: on average", **values})
     return marks
 
 
@@ -187,8 +185,7 @@ def _comparison(entry: dict[str, Any], gaps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _confidence(results: dict[str, Any], predictions: dict[str, Predictions]) -> dict[str, Any] | None:
-    kinds = {model["name"]: model["kind"] for model in results["models"]}
-    names = [name for name in kinds if kinds[name] != "trivial" and has_confidence(predictions[name].labelled())]
+    names = [name for name in plots.trained(results["models"]) if has_confidence(predictions[name].labelled())]
     if not names:
         return None
     rows = []

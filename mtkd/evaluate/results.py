@@ -10,7 +10,7 @@ from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.statistics import compare, gap_closed, holm, share_of_possible
 
 SCHEMA = 1
-KINDS = ("trivial", "teacher", "student")
+KINDS = ("trivial", "teacher", "student", "possible")
 COMPARED = ("balanced_accuracy", "auroc")
 ALPHA = 0.05
 
@@ -19,7 +19,7 @@ def build_results(
     study: dict[str, Any],
     predictions: dict[str, Predictions],
     kinds: dict[str, str],
-    possible: dict[str, Any] | None,
+    expected: dict[str, Any],
     folds: list[dict[str, Any]],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
@@ -31,9 +31,10 @@ def build_results(
             (names of the students without teachers), ``unheard`` (model: windows in which it had no signal, answered by
             class shares) and ``hop_s`` (s, for the time axis). More keys are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
-        kinds: model name: ``trivial``, ``teacher`` or ``student``.
-        possible: ``{level: {"all" | "peripherals": {"balanced_accuracy", "auroc"}}}``, the best any model could do with
-            all signals and without EEG, for the joint classes; None where it is not known, as for real data.
+        kinds: model name: ``trivial``, ``teacher``, ``student``, or ``possible`` for the best there can be, which is
+            known where data are simulated.
+        expected: of each model of the last kind, ``{name: {level: {"balanced_accuracy", "auroc"}}}``, what it reaches
+            on average over studies, for the joint classes.
         folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``class_shares``
             ``{"train" | "val" | "test": [share of trials of each class]}``.
         provenance: fingerprints, seeds, versions, commit, date; any JSON. ``seeds`` is the list of training seeds.
@@ -44,9 +45,9 @@ def build_results(
         classes) and, with two or more ratings, each rating's name (its two classes). A block holds
 
         - ``class_names``; ``chance`` {balanced_accuracy, auroc, limit, n_trials_per_class}, ``limit`` that of
-          ``chance_level``, at both levels from the number of trials; ``possible`` as given for the level, or null;
-        - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {"all" |
-          "peripherals": {balanced_accuracy, auroc}} of the means over subjects, or null};
+          ``chance_level``, at both levels from the number of trials; ``expected`` {name: as given for the level};
+        - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {name of the best
+          possible model: {balanced_accuracy, auroc}} of the means over the same subjects};
         - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student
           against its baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
         - ``gap_closed`` {student: {balanced_accuracy, auroc}} and ``best_teacher``, that with the highest mean AUROC.
@@ -60,7 +61,7 @@ def build_results(
     _check_folds(labelled, folds)
     models = [{"name": name, "kind": kinds[name]} for name in predictions]
     labels = _trial_labels(labelled)
-    levels = _levels(study, labelled, models, list(labels.values()), possible or {})
+    levels = _levels(study, labelled, models, list(labels.values()), expected)
     seeds = provenance.get("seeds", [])
     protocol = {
         "n_subjects": len({subject for subject, _ in labels}),
@@ -78,7 +79,7 @@ def _levels(
     predictions: dict[str, Predictions],
     models: list[dict[str, str]],
     trial_labels: list[int],
-    possible: dict[str, Any],
+    expected: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
     levels: dict[str, dict[str, Any]] = {"window": {}, "trial": {}}
     for target, class_names, bit in _targets(study):
@@ -87,8 +88,8 @@ def _levels(
         true = [label if bit is None else label >> bit & 1 for label in trial_labels]
         counts = [true.count(index) for index in range(len(class_names))]
         for level, blocks in levels.items():
-            best = possible.get(level) if bit is None else None
-            blocks[target] = _block(study, rows[level], models, class_names, counts, best)
+            means = {name: best[level] for name, best in expected.items()} if bit is None else {}
+            blocks[target] = _block(study, rows[level], models, class_names, counts, means)
     return levels
 
 
@@ -144,31 +145,31 @@ def _block(
     models: list[dict[str, str]],
     class_names: list[str],
     n_trials_per_class: list[int],
-    possible: dict[str, Any] | None,
+    expected: dict[str, Any],
 ) -> dict[str, Any]:
     chance = {"balanced_accuracy": 1 / len(class_names), "auroc": 0.5}
     table: dict[str, Any] = {}
     for name, answers in rows.items():
         table[name] = summary(answers, study["n_bins"])
         table[name]["confusion"] = confusion(answers.label, answers.probs).tolist()
-        table[name]["share_of_possible"] = _shares(table[name]["mean"], chance, possible)
+    best = {model["name"]: table[model["name"]]["mean"] for model in models if model["kind"] == "possible"}
+    for entry in table.values():
+        entry["share_of_possible"] = _shares(entry["mean"], chance, best)
     limits = {"limit": chance_level(n_trials_per_class, ALPHA), "n_trials_per_class": n_trials_per_class}
     return {
         "class_names": class_names,
         "chance": chance | limits,
-        "possible": possible,
+        "expected": expected,
         "models": table,
         "comparisons": _comparisons(table, _baselines(study, models)),
         **_gaps(table, models, _baselines(study, models)),
     }
 
 
-def _shares(mean: dict[str, float], chance: dict[str, float], possible: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not possible:
-        return None
+def _shares(mean: dict[str, float], chance: dict[str, float], best: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
-        signals: {metric: share_of_possible(mean[metric], chance[metric], best[metric]) for metric in COMPARED}
-        for signals, best in possible.items()
+        name: {metric: share_of_possible(mean[metric], chance[metric], limit[metric]) for metric in COMPARED}
+        for name, limit in best.items()
     }
 
 

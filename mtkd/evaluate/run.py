@@ -14,19 +14,19 @@ from mtkd.console import console, say
 from mtkd.distill.settings import base_settings, is_swept, settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.evaluate.answers import student_answers, teacher_answers
+from mtkd.evaluate.best import best_predictions, expected, is_known
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.metrics import class_share, majority
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import build_results, console_table, write_report
 from mtkd.files import read_json, slug, write_json
 from mtkd.shards.batch import UNLABELLED
-from mtkd.signals.possible import DRIVES, possible
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 1
+VERSION = 2
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -88,11 +88,18 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "baseline": study.evaluate.baseline,
         "baselines": _baselines(study),
         "alone": _alone(study),
-        "unheard": {name: int((rows.confidence == 0).sum()) for name, rows in predictions.items()},
+        "unheard": {
+            name: int((rows.confidence == 0).sum()) for name, rows in predictions.items() if kinds[name] != "possible"
+        },
         "hop_s": study.windows.hop_s,
     }
     results = build_results(
-        facts, predictions, kinds, _possible(study), [_fold_facts(study, f) for f in folds], _provenance(study, unit)
+        facts,
+        predictions,
+        kinds,
+        expected(study) if is_known(study) else {},
+        [_fold_facts(study, fold) for fold in folds],
+        _provenance(study, unit),
     )
     write_json(folder / RESULTS, results)
     write_report(results, predictions, electrode_importance(study, folds), folder)
@@ -127,8 +134,9 @@ def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions
     rows = next(iter(students.values())).labelled()
     labels = {fold.index: np.array(_labels(study, fold, fold.train)) for fold in folds}
     trivial = {"majority": majority(labels, rows), "class share": class_share(labels, rows)}
+    best = best_predictions(study, rows) if is_known(study) else {}
     kinds = dict.fromkeys(trivial, "trivial") | dict.fromkeys(taught, "teacher") | dict.fromkeys(students, "student")
-    return trivial | taught | students, kinds
+    return trivial | taught | students | best, kinds | dict.fromkeys(best, "possible")
 
 
 def _labels(study: Study, fold: Fold, subjects: list[str]) -> list[int]:
@@ -143,19 +151,6 @@ def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
         for side, labels in ((side, _labels(study, fold, subjects)) for side, subjects in sides.items())
     }
     return {"fold": fold.index, **sides, "class_shares": shares}
-
-
-def _possible(study: Study) -> dict[str, Any] | None:
-    """For the simulated study, what the best predictor reaches with all its signals and without EEG."""
-    known = set(study.labels) <= set(DRIVES) and set(study.labels.values()) == {5.0}
-    if study.data.simulated is None or not known:
-        return None
-    groups = {"all": list(study.signals.modalities), "peripherals": list(study.distill.modalities)}
-    best = {
-        group: possible(study.data.simulated, used, list(study.labels), study.windows.window_s, study.windows.hop_s)
-        for group, used in groups.items()
-    }
-    return {level: {group: vars(found[level]) for group, found in best.items()} for level in ("window", "trial")}
 
 
 def _commit() -> str | None:

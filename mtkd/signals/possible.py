@@ -1,19 +1,6 @@
-"""The latent half of the simulated study, and the accuracy no predictor of it can exceed.
+"""The accuracy that no predictor of the simulated study can exceed.
 
-A trial has two latent drives, for the ratings valence (v) and arousal (a), both N(0, 1) and independent. Part of a
-drive belongs to the stimulus and is the same for all subjects, the rest is personal::
-
-    z        = sqrt(STIMULUS_SHARE) z_stimulus + sqrt(1 - STIMULUS_SHARE) z_personal
-    r        = sqrt(1 - label_noise**2) z + label_noise N(0, 1)
-    rating   = 5 + 2 r, clipped to 1 .. 9; the class is high where rating > 5, that is where r > 0
-    theta_jk = gain_vj z_v + gain_aj z_a + N(0, subject_sd) + N(0, trial_sd) + N(0, segment_sd)
-
-``theta_jk`` is physiological parameter j (``PARAMETERS``) in segment k of ``SEGMENT_S``; the three noises are
-independent over parameters and drawn per subject, per trial and per segment. In the baseline before a trial theta is
-N(0, segment_sd), drawn anew: it holds neither the drives nor the offsets of subject and trial, so to see it is no
-advantage.
-
-``mtkd.signals.simulated`` turns theta into waveforms. rating - z - theta - waveform is a Markov chain, so nothing
+With the model and the names of ``mtkd.signals.latent``, rating - z - theta - waveform is a Markov chain, so nothing
 computed from waveforms beats Bayes' rule applied to theta. The mean of theta over the segments seen is sufficient and
 jointly Gaussian with r. With G the gains (n_params, 2), k segments seen, c**2 = 1 - label_noise**2 and
 w = subject_sd**2 + trial_sd**2 + segment_sd**2 / k::
@@ -22,110 +9,27 @@ w = subject_sd**2 + trial_sd**2 + segment_sd**2 / k::
 
 The class probabilities are those of the orthants of that Gaussian.
 
-The bound is for a predictor that sees one trial of a subject it never saw and is not told which stimulus it is. It is
-an expectation over studies, stimuli included, around which one study of finite size scatters. To know which 40 stimuli
-a study holds, though not which of them is on, is worth less than 0.001 (simulated, 150 studies of 2000 trials).
+The bound is for a predictor that sees one trial of a subject it never saw and is not told which stimulus it is.
+``possible`` is its expectation over studies, stimuli included, around which one study of finite size scatters (with
+twelve subjects of 40 trials by some 0.02); ``best_answers`` is what that predictor says of the very trials of a study.
+To know which 40 stimuli a study holds, though not which of them is on, is worth less than 0.001 (simulated, 150 studies
+of 2000 trials).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtr, ndtri, owens_t
 from scipy.stats import qmc, rankdata
 
-from mtkd.config import Modality, Simulation
+from mtkd.config import Simulation
 from mtkd.errors import MtkdError
+from mtkd.signals.latent import DRIVES, N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, draw_trials, gains_of
 
-SEGMENT_S = 6.0
-N_SEGMENTS = 10
-TRIAL_S = SEGMENT_S * N_SEGMENTS
-DRIVES = ("valence", "arousal")
-STIMULUS_SHARE = 0.2  # of a drive's variance
-SQUASH = 4.0  # theta saturates here, in its own unit, so that no waveform leaves what a body can do
 _LOG2_POINTS = 15
 _N_SUBJECTS, _N_TRIALS = 256, 512
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One physiological parameter: what drives it (gains per sd of a drive) and how it looks in nature.
-
-    At theta = 0 it is ``centre`` (in ``unit``); a unit of theta adds ``step`` to it, or to its logarithm if ``is_log``.
-    """
-
-    name: str
-    modality: Modality
-    valence: float
-    arousal: float
-    centre: float
-    unit: str
-    step: float
-    is_log: bool = True
-
-    def natural(self, theta: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """Theta to the natural scale; strictly increasing, so no information is lost."""
-        moved = self.step * SQUASH * np.tanh(theta / SQUASH)
-        return self.centre * np.exp(moved) if self.is_log else self.centre + moved
-
-
-PARAMETERS = (
-    Parameter("frontal_alpha_asymmetry", "eeg", 1.10, 0.00, 6.0, "uV right, left inverse", 0.3),
-    Parameter("temporal_beta", "eeg", 1.05, 0.00, 5.0, "uV", 0.3),
-    Parameter("temporal_gamma", "eeg", 1.00, 0.20, 3.0, "uV", 0.3),
-    Parameter("posterior_alpha", "eeg", 0.00, -1.10, 8.0, "uV", 0.3),
-    Parameter("frontocentral_theta", "eeg", 0.20, 1.05, 6.0, "uV", 0.3),
-    Parameter("frontocentral_beta", "eeg", 0.00, 1.00, 5.0, "uV", 0.3),
-    Parameter("saccades", "eog", 0.00, 0.20, 60.0, "uV", 0.3),
-    Parameter("zygomatic", "emg", 0.60, 0.00, 10.0, "uV", 0.35),
-    Parameter("trapezius", "emg", -0.10, 0.20, 8.0, "uV", 0.3),
-    Parameter("scr_rate", "eda", 0.00, 0.45, 0.4, "1/s", 0.3),
-    Parameter("scr_amplitude", "eda", 0.00, 0.40, 0.25, "uS", 0.3),
-    Parameter("respiration_rate", "resp", 0.00, 0.35, 0.25, "Hz", 0.04, is_log=False),
-    Parameter("respiration_depth", "resp", 0.45, 0.00, 400.0, "a.u.", 0.25),
-    Parameter("heart_rate", "ppg", 0.20, 0.50, 70.0, "1/min", 6.0, is_log=False),
-    Parameter("temperature_slope", "temp", 0.20, -0.15, 0.0, "degC/s", 0.004, is_log=False),
-)
-
-
-@dataclass(frozen=True)
-class Trials:
-    """The latent half of one subject's trials.
-
-    ``drives``: z of valence and arousal. ``theta``: the parameters in each segment, ``rest``: in the baseline.
-    ``ratings``: valence, arousal, dominance and liking, 1 to 9; the last two have to do with nothing else.
-    """
-
-    drives: Float[np.ndarray, "n_trials 2"]
-    theta: Float[np.ndarray, "n_trials n_params n_segments"]
-    rest: Float[np.ndarray, "n_trials n_params"]
-    ratings: Float[np.ndarray, "n_trials 4"]
-
-
-def generator(simulation: Simulation, subject: int, trial: int, stream: int) -> np.random.Generator:
-    """A generator of its own for every (seed, subject, trial, stream), whatever else is drawn.
-
-    ``subject`` 0 stands for all subjects and ``trial`` 0 for the subject itself. Streams 0 and 1 are used here.
-    """
-    return np.random.default_rng([simulation.seed % 2**64, subject, trial, stream])
-
-
-def draw_trials(simulation: Simulation, subject: int) -> Trials:
-    """Draw a subject's trials from the model. ``subject`` counts from 1 and may exceed ``simulation.n_subjects``."""
-    n_params, n_trials = len(PARAMETERS), simulation.n_trials
-    numbers = range(1, n_trials + 1)
-    offset = simulation.subject_sd * generator(simulation, subject, 0, 0).standard_normal(n_params)
-    stimulus = np.stack([generator(simulation, 0, trial, 0).standard_normal(2) for trial in numbers])
-    size = 2 + 4 + n_params * (1 + 1 + N_SEGMENTS)
-    drawn = np.stack([generator(simulation, subject, trial, 0).standard_normal(size) for trial in numbers])
-    personal, noise, rest, trial_noise, segment_noise = np.split(drawn, np.cumsum([2, 4, n_params, n_params]), axis=1)
-    drives = np.sqrt(STIMULUS_SHARE) * stimulus + np.sqrt(1 - STIMULUS_SHARE) * personal
-    level = drives @ _gains(PARAMETERS).T + offset + simulation.trial_sd * trial_noise
-    theta = level[:, :, None] + simulation.segment_sd * segment_noise.reshape(n_trials, n_params, N_SEGMENTS)
-    signal = np.sqrt(1 - simulation.label_noise**2) * drives
-    felt = np.hstack([signal + simulation.label_noise * noise[:, :2], noise[:, 2:]])
-    return Trials(drives, theta, simulation.segment_sd * rest, np.clip(5 + 2 * felt, 1, 9))
 
 
 @dataclass(frozen=True)
@@ -157,8 +61,7 @@ def possible(
         raise MtkdError(f"ratings {list(ratings)}: the simulation knows {' and '.join(DRIVES)}, each at most once")
     if not (0 < window_s <= TRIAL_S and hop_s > 0):
         raise MtkdError(f"windows of {window_s:g} s every {hop_s:g} s do not fit a simulated trial of {TRIAL_S:g} s")
-    stops = window_s + hop_s * np.arange(int((TRIAL_S - window_s) / hop_s + 1e-9) + 1)
-    n_seen = np.ceil(stops / SEGMENT_S - 1e-9).astype(int).tolist()
+    n_seen = _segments_seen(window_s, hop_s)
     points = ndtri(qmc.Sobol(len(ratings), rng=0).random_base2(_LOG2_POINTS))
     # All classes are equally frequent in the model, so the balanced accuracy of the likeliest class is the accuracy.
     right = {
@@ -171,6 +74,34 @@ def possible(
     }
 
 
+def best_answers(
+    simulation: Simulation,
+    modalities: Sequence[str],
+    ratings: Sequence[str],
+    subject: int,
+    window_s: float,
+    hop_s: float,
+) -> tuple[Int[np.ndarray, " n_trials"], Float[np.ndarray, "n_trials n_windows n_classes"]]:
+    """A simulated subject's classes, and what the best possible predictor says of every window of its trials.
+
+    Classes and what is seen at a window are those of ``possible``. The last window that fits has seen the whole trial
+    before its end; it is the best answer for the trial.
+    """
+    trials = draw_trials(simulation, subject)
+    high = trials.ratings[:, [DRIVES.index(rating) for rating in ratings]] > 5
+    answers = [
+        class_probabilities(simulation, modalities, ratings, trials.theta[:, :, :n_seen])
+        for n_seen in _segments_seen(window_s, hop_s)
+    ]
+    return (high << np.arange(len(ratings))).sum(axis=1), np.stack(answers, axis=1)
+
+
+def _segments_seen(window_s: float, hop_s: float) -> list[int]:
+    """How many segments a causal predictor has seen, the last one perhaps in part, as each window of a trial ends."""
+    stops = window_s + hop_s * np.arange(int((TRIAL_S - window_s) / hop_s + 1e-9) + 1)
+    return [int(np.ceil(stop / SEGMENT_S - 1e-9)) for stop in stops]
+
+
 def class_probabilities(
     simulation: Simulation,
     modalities: Sequence[str],
@@ -179,15 +110,11 @@ def class_probabilities(
 ) -> Float[np.ndarray, "n_trials n_classes"]:
     """Bayes' rule: the probability of every class once ``n_seen`` segments of ``modalities`` have been seen."""
     used = [index for index, parameter in enumerate(PARAMETERS) if parameter.modality in modalities]
-    gains = _gains([PARAMETERS[index] for index in used])
+    gains = gains_of([PARAMETERS[index] for index in used])
     posterior = _posterior(simulation, modalities, theta.shape[2])
     mean_z = theta[:, used].mean(axis=2) @ gains @ posterior / _noise(simulation, theta.shape[2])
     mean = np.sqrt(1 - simulation.label_noise**2) * mean_z[:, [DRIVES.index(rating) for rating in ratings]]
     return _orthants(mean, np.eye(len(ratings)) - _explained(simulation, modalities, ratings, theta.shape[2]))
-
-
-def _gains(parameters: Sequence[Parameter]) -> Float[np.ndarray, "n_params 2"]:
-    return np.array([[parameter.valence, parameter.arousal] for parameter in parameters]).reshape(-1, 2)
 
 
 def _noise(simulation: Simulation, n_seen: int) -> float:
@@ -196,7 +123,7 @@ def _noise(simulation: Simulation, n_seen: int) -> float:
 
 
 def _posterior(simulation: Simulation, modalities: Sequence[str], n_seen: int) -> Float[np.ndarray, "2 2"]:
-    gains = _gains([parameter for parameter in PARAMETERS if parameter.modality in modalities])
+    gains = gains_of([parameter for parameter in PARAMETERS if parameter.modality in modalities])
     return np.linalg.inv(np.eye(2) + gains.T @ gains / _noise(simulation, n_seen))
 
 
@@ -251,7 +178,7 @@ def _auroc(simulation: Simulation, modalities: Sequence[str], ratings: Sequence[
     chosen = [DRIVES.index(rating) for rating in ratings]
     reported = np.sqrt(1 - simulation.label_noise**2) * drives + simulation.label_noise * felt
     label = ((reported[..., chosen] > 0) << np.arange(len(chosen))).sum(axis=-1)
-    gains = _gains([parameter for parameter in PARAMETERS if parameter.modality in modalities])
+    gains = gains_of([parameter for parameter in PARAMETERS if parameter.modality in modalities])
     values = []
     for n in n_seen:
         weights = gains @ _posterior(simulation, modalities, n) / _noise(simulation, n)

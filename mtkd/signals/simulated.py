@@ -1,10 +1,10 @@
 """A simulated study with a known best possible predictor, written in DEAP's own file format.
 
-``mtkd.signals.possible`` states the latent half of the model (ratings, drives, physiological parameters theta) and the
-bound that follows. This half turns theta into waveforms at 128 Hz. Each parameter has a natural value c(t)
-(``PARAMETERS``: centre, unit and step), constant over a segment and sliding into the next one *after* the border, so
-that no sample tells of a later segment. With n(t) Gaussian noise of unit variance in the stated band, drawn anew each
-time::
+``mtkd.signals.latent`` states the latent half of the model (ratings, drives, physiological parameters theta),
+``mtkd.signals.possible`` the bound that follows. This half turns theta into waveforms at 128 Hz. Each parameter has a
+natural value c(t) (``PARAMETERS``: centre, unit and step), constant over a segment and sliding into the next one
+*after* the border, so that no sample tells of a later segment. With n(t) Gaussian noise of unit variance in the stated
+band, drawn anew each time::
 
     EEG    5 uV of noise, 4-45 Hz, power as 1/f**1.5, plus c(t) n(t) for each of ``RHYTHMS``, 30 % of the variance of
            each common to its region; then the common average reference, as in DEAP's preprocessed files
@@ -37,7 +37,7 @@ from scipy import fft, signal
 from mtkd.config import Simulation
 from mtkd.files import publish_file
 from mtkd.signals.channels import GENEVA
-from mtkd.signals.possible import N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
+from mtkd.signals.latent import N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
 from mtkd.signals.readers.deap import CHANNELS
 
 SFREQ = 128

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtkd.evaluate.best import NO_EEG, WITH_EEG
 from mtkd.evaluate.metrics import class_share, majority
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.results import build_results
@@ -46,7 +47,7 @@ class Example:
     kinds: dict[str, str]
     study: dict[str, Any]
     folds: list[dict[str, Any]]
-    possible: dict[str, Any] | None
+    expected: dict[str, Any]
     importance: dict[str, Any]
 
     def results(self, **changes: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class Example:
             "study": self.study,
             "predictions": self.predictions,
             "kinds": self.kinds,
-            "possible": self.possible,
+            "expected": self.expected,
             "folds": self.folds,
             "provenance": {
                 "seeds": [0],
@@ -70,12 +71,15 @@ class Example:
 def example(ratings: list[str], n_subjects: int = 12, n_trials: int = 24, n_windows: int = 8) -> Example:
     n_classes = 2 ** len(ratings)
     strengths = {"temporal teacher": 1.3, "spatial teacher": 1.1, "labels alone": 0.5, "distilled": 0.75, "swept": 0.8}
+    best = {WITH_EEG: 1.9, NO_EEG: 1.2}
     size = (n_subjects, n_trials, n_classes, n_windows)
-    models = {name: answers(value, seed, *size) for seed, (name, value) in enumerate(strengths.items())}
+    models = {name: answers(value, seed, *size) for seed, (name, value) in enumerate((strengths | best).items())}
     rows = models["distilled"]
     train = {fold: rows.rows((rows.fold != fold) & (rows.window == 0)).label for fold in range(N_FOLDS)}
     trivial = {"majority": majority(train, rows), "class share": class_share(train, rows)}
-    kinds = {name: "teacher" if "teacher" in name else "student" for name in models}
+    kinds = {name: "teacher" if "teacher" in name else "student" for name in strengths} | dict.fromkeys(
+        best, "possible"
+    )
     names = ["low " + ratings[0], "high " + ratings[0]]
     if len(ratings) == 2:
         names = [f"{half}, {word} {ratings[1]}" for word in ("low", "high") for half in names]
@@ -91,18 +95,15 @@ def example(ratings: list[str], n_subjects: int = 12, n_trials: int = 24, n_wind
             "hop_s": 4.0,
         },
         folds=[_fold(rows, fold) for fold in range(N_FOLDS)],
-        possible={
-            "window": _best(0.72, 0.86, 0.62, 0.79),
-            "trial": _best(0.86, 0.95, 0.75, 0.89),
-        },
+        expected={WITH_EEG: _level(0.72, 0.86, 0.86, 0.95), NO_EEG: _level(0.62, 0.79, 0.75, 0.89)},
         importance=_importance(),
     )
 
 
-def _best(all_accuracy: float, all_auroc: float, accuracy: float, auroc: float) -> dict[str, dict[str, float]]:
+def _level(accuracy: float, auroc: float, accuracy_by_trial: float, auroc_by_trial: float) -> dict[str, Any]:
     return {
-        "all": {"balanced_accuracy": all_accuracy, "auroc": all_auroc},
-        "peripherals": {"balanced_accuracy": accuracy, "auroc": auroc},
+        "window": {"balanced_accuracy": accuracy, "auroc": auroc},
+        "trial": {"balanced_accuracy": accuracy_by_trial, "auroc": auroc_by_trial},
     }
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mtkd.errors import MtkdError
 from mtkd.evaluate import plots
+from mtkd.evaluate.best import NO_EEG, WITH_EEG
 from mtkd.evaluate.scalp import RADIUS_M, STRONGER, WEAKER, positions, scalp_figure
 
 
@@ -32,7 +33,9 @@ def words(figure: Figure) -> str:
 
 def test_models_keep_their_colours(quadrant_results: dict[str, Any]) -> None:
     palette = plots.colours(quadrant_results["models"])
-    assert len(set(palette.values())) == len(palette)
+    trained = plots.trained(quadrant_results["models"])
+    assert len({palette[name] for name in trained}) == len(trained) == 5
+    assert {palette[name] for name in (WITH_EEG, NO_EEG)} == {"black"}
     assert {palette["majority"], palette["class share"]} == set(plots.TRIVIAL)
     assert plots.colours([{"name": f"s{i}", "kind": "student"} for i in range(30)]).keys() == {
         f"s{i}" for i in range(30)
@@ -46,11 +49,12 @@ def test_results_figure(quadrant_results: dict[str, Any]) -> None:
     assert legend == [
         "chance",
         "upper 5 % of guessing (pooled trials)",
-        "possible with all signals",
-        "possible without EEG",
+        WITH_EEG,
+        NO_EEG,
     ]
     axes = figure.axes
     assert [label.get_text() for label in axes[0].get_yticklabels()] == [m["name"] for m in quadrant_results["models"]]
+    assert all(ax.get_xlim()[0] >= -0.02 and ax.get_xlim()[1] <= 1.02 for ax in axes)
     dots = axes[0].collections[0].get_offsets()
     entry = quadrant_results["levels"]["trial"]["joint"]["models"]["majority"]
     assert sorted(dots[:, 0]) == sorted(values["balanced_accuracy"] for values in entry["subjects"].values())

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from mtkd.evaluate.best import NO_EEG
 from mtkd.evaluate.reading import number, p_value, percent, reading
 
 
@@ -78,9 +79,21 @@ def test_guessing_is_told(binary: Any) -> None:
 
 
 def test_without_a_second_student_nothing_is_said(binary: Any) -> None:
-    text = only(binary, {"majority": "majority", "labels alone": "labels alone"}, possible=None)
+    text = only(binary, {"majority": "majority", "labels alone": "labels alone"})
     assert text.startswith("No distilled student was evaluated")
-    assert "The most that any model" not in text
+    assert "best possible" not in text
+
+
+def test_the_distance_from_the_possible_is_told(binary: Any) -> None:
+    names = ["labels alone", "distilled", NO_EEG]
+    found = results(binary, dict(zip(names, names, strict=True)))
+    models = found["levels"]["trial"]["joint"]["models"]
+    best = models[NO_EEG]["mean"]
+    reached = f"a balanced accuracy of {best['balanced_accuracy']:.2f} and an AUROC of {best['auroc']:.2f}"
+    share = models["distilled"]["share_of_possible"][NO_EEG]
+    said = " ".join(reading(found))
+    assert f"the best possible predictor without EEG reaches {reached}" in said
+    assert f"“distilled” reaches {percent(share['balanced_accuracy'])} and {percent(share['auroc'])}." in said
 
 
 @pytest.mark.parametrize(("n", "told"), [(1, "one training seed;"), (2, "2 training seeds;"), (5, None)])

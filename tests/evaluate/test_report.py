@@ -126,7 +126,7 @@ def test_the_page_is_that_of_results_read_back(binary: Any, tmp_path: Path) -> N
 
 def test_names_are_text_and_not_markup(binary: Any, tmp_path: Path) -> None:
     name = "<img src=https://example.org>"
-    results, predictions = small(binary, {"distilled": name}, possible=None)
+    results, predictions = small(binary, {"distilled": name})
     page = Page(write_report(results, predictions, None, tmp_path).read_text(encoding="utf-8"))
     assert all(value.startswith("data:") for value in page.loads)
     assert any(cells[0] == name for cells in page.cells)
@@ -138,7 +138,7 @@ def test_a_bare_study_is_reported(binary: Any, tmp_path: Path) -> None:
     rows = binary.predictions["labels alone"]
     rows = rows.rows((rows.subject == "s01") & (rows.window == 0))
     rows = replace(rows, confidence=np.full(len(rows), 0.5))
-    results = binary.results(predictions={"labels alone": rows}, possible=None, provenance={})
+    results = binary.results(predictions={"labels alone": rows}, provenance={})
     text = write_report(results, {"labels alone": rows}, None, tmp_path).read_text(encoding="utf-8")
     assert "Confidence" not in Page(text).headings
     shown = re.sub(r"<style>.*</style>|base64,[^\"]*", "", text, flags=re.DOTALL)
@@ -169,7 +169,7 @@ def test_rows_have_mean_and_sd(quadrant_results: dict[str, Any]) -> None:
     rows = format_table(quadrant_results, "trial", "valence")
     entry = quadrant_results["levels"]["trial"]["valence"]["models"]["swept"]
     expected = f"{entry['mean']['balanced_accuracy']:.2f} ± {entry['sd']['balanced_accuracy']:.2f}"
-    assert rows[-1][:2] == ("swept", expected)
+    assert dict(row[:2] for row in rows)["swept"] == expected
     with pytest.raises(MtkdError, match="no trial level with target dominance"):
         format_table(quadrant_results, "trial", "dominance")
 

@@ -7,7 +7,12 @@ import pytest
 
 from mtkd.errors import MtkdError
 from mtkd.evaluate import metrics
+from mtkd.evaluate.best import NO_EEG, WITH_EEG
 from mtkd.evaluate.results import build_results
+
+
+def without_best(predictions: dict[str, Any]) -> dict[str, Any]:
+    return {name: rows for name, rows in predictions.items() if name not in (WITH_EEG, NO_EEG)}
 
 
 def test_results_are_json(quadrant_results: dict[str, Any]) -> None:
@@ -60,13 +65,23 @@ def test_students_are_compared_with_the_baseline(quadrant_results: dict[str, Any
     assert gap == pytest.approx(expected)
 
 
-def test_what_is_possible_stands_for_all_classes_only(quadrant_results: dict[str, Any]) -> None:
-    trial = quadrant_results["levels"]["trial"]
-    assert trial["valence"]["possible"] is None
-    assert trial["valence"]["models"]["swept"]["share_of_possible"] is None
-    entry, best = trial["joint"]["models"]["swept"], trial["joint"]["possible"]["peripherals"]["balanced_accuracy"]
-    share = (entry["mean"]["balanced_accuracy"] - 0.25) / (best - 0.25)
-    assert entry["share_of_possible"]["peripherals"]["balanced_accuracy"] == pytest.approx(share)
+@pytest.mark.parametrize(("target", "chance"), [("joint", 0.25), ("valence", 0.5)])
+def test_models_are_held_against_the_best_possible_on_the_same_trials(
+    quadrant_results: dict[str, Any], target: str, chance: float
+) -> None:
+    models = quadrant_results["levels"]["trial"][target]["models"]
+    for name in (WITH_EEG, NO_EEG):
+        best, own = (models[model]["mean"]["balanced_accuracy"] for model in (name, "swept"))
+        share = models["swept"]["share_of_possible"][name]["balanced_accuracy"]
+        assert share == pytest.approx((own - chance) / (best - chance))
+        assert models[name]["share_of_possible"][name]["auroc"] == pytest.approx(1)
+
+
+def test_what_the_best_reach_on_average_stands_for_all_classes_only(quadrants: Any, quadrant_results: Any) -> None:
+    for level, targets in quadrant_results["levels"].items():
+        assert targets["joint"]["expected"] == {name: best[level] for name, best in quadrants.expected.items()}
+        assert targets["valence"]["expected"] == {}
+        assert not {entry["model"] for entry in targets["joint"]["comparisons"]} & {WITH_EEG, NO_EEG}
 
 
 def test_unlabelled_rows_count_for_nothing(binary: Any, binary_results: dict[str, Any]) -> None:
@@ -75,7 +90,7 @@ def test_unlabelled_rows_count_for_nothing(binary: Any, binary_results: dict[str
         nameless = replace(extra, trial=np.full(len(extra), "t99"), label=np.full(len(extra), -1))
         return type(rows).concatenate([rows, nameless])
 
-    more = {name: with_unlabelled(binary.predictions[name]) for name in ("labels alone", "distilled")}
+    more = {name: with_unlabelled(rows) for name, rows in binary.predictions.items()}
     levels = binary.results(predictions=more)["levels"]
     for level in ("window", "trial"):
         entry = levels[level]["joint"]["models"]["distilled"]
@@ -84,10 +99,10 @@ def test_unlabelled_rows_count_for_nothing(binary: Any, binary_results: dict[str
 
 def test_undefined_numbers_are_null(binary: Any) -> None:
     first = {name: rows.rows(rows.subject == "s01") for name, rows in binary.predictions.items()}
-    results = binary.results(predictions=first, possible=None, provenance={"loss": float("nan")})
+    results = binary.results(predictions=without_best(first), expected={}, provenance={"loss": float("nan")})
     entry = results["levels"]["trial"]["joint"]["models"]["swept"]
     assert entry["sd"]["auroc"] is None
-    assert entry["share_of_possible"] is None
+    assert entry["share_of_possible"] == {}
     assert results["provenance"]["loss"] is None
     assert results["protocol"]["n_seeds"] == 1
     assert json.loads(json.dumps(results, allow_nan=False)) == results
@@ -136,7 +151,7 @@ def test_models_without_the_same_subjects_are_refused(binary: Any) -> None:
         ({"baseline": "none"}, {}, "the baseline 'none' is no student"),
         ({"class_names": ["a", "b", "c"]}, {}, "tells 2 classes, the study 3"),
         ({"ratings": ["joint"]}, {}, "no rating can be named joint"),
-        ({}, {"swept": "pupil"}, "model 'swept' has kind 'pupil', expected one of trivial, teacher, student"),
+        ({}, {"swept": "pupil"}, "model 'swept' has kind 'pupil', expected one of trivial, teacher, student, possible"),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused(
@@ -146,4 +161,4 @@ def test_a_study_that_does_not_fit_is_refused(
         binary.results(study=binary.study | study, kinds=binary.kinds | kinds)
     incomplete = {key: value for key, value in binary.study.items() if key != "n_bins"}
     with pytest.raises(MtkdError, match="the study has no n_bins"):
-        build_results(incomplete, binary.predictions, binary.kinds, None, binary.folds, {})
+        build_results(incomplete, binary.predictions, binary.kinds, {}, binary.folds, {})

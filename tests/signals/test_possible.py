@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from mtkd.config import Simulation
 from mtkd.errors import MtkdError
 from mtkd.signals import possible as module
-from mtkd.signals.possible import DRIVES, N_SEGMENTS, PARAMETERS, class_probabilities, draw_trials, possible
+from mtkd.signals.latent import DRIVES, N_SEGMENTS, PARAMETERS, draw_trials
+from mtkd.signals.possible import best_answers, class_probabilities, possible
 
 PERIPHERALS = ["eog", "emg", "eda", "resp", "ppg", "temp"]
 ALL = ["eeg", *PERIPHERALS]
@@ -145,6 +146,26 @@ def test_bayes_rule_on_drawn_theta_reaches_it(names, n_seen):
     assert probabilities.mean(axis=0) == pytest.approx(np.bincount(true) / len(true), abs=0.02)
 
 
+def test_the_best_answers_are_bayes_rule_on_what_each_window_has_seen():
+    trials = draw_trials(Simulation(n_trials=7), 3)
+    label, said = best_answers(Simulation(n_trials=7), PERIPHERALS, DRIVES, 3, 9.0, 6.0)
+    assert label.tolist() == ((trials.ratings[:, :2] > 5) @ [1, 2]).tolist()
+    assert said.shape == (7, 9, 4)  # windows end after 9, 15, ... 57 s
+    for window, n_seen in ((0, 2), (1, 3), (8, 10)):
+        seen = class_probabilities(Simulation(), PERIPHERALS, DRIVES, trials.theta[:, :, :n_seen])
+        np.testing.assert_allclose(said[:, window], seen)
+
+
+def test_the_best_answers_reach_the_expectation_by_window():
+    simulation = Simulation(n_trials=40, label_noise=0.7)
+    every = [
+        best_answers(simulation.model_copy(update={"seed": seed}), ALL, DRIVES, 1, 6.0, 6.0) for seed in range(300)
+    ]
+    hits = [(said.argmax(axis=2) == label[:, None]).mean() for label, said in every]
+    expected = possible(simulation, ALL, DRIVES, 6.0, 6.0)["window"].balanced_accuracy
+    assert np.mean(hits) == pytest.approx(expected, abs=4 * np.std(hits) / np.sqrt(len(hits)))
+
+
 def test_the_order_of_the_ratings_is_the_order_of_the_bits():
     theta = draw_trials(Simulation(), 1).theta
     one, other = (class_probabilities(Simulation(), ALL, order, theta) for order in (DRIVES, DRIVES[::-1]))
@@ -167,50 +188,3 @@ def test_the_order_of_the_ratings_is_the_order_of_the_bits():
 def test_what_the_model_does_not_know_is_refused(ratings, window_s, hop_s):
     with pytest.raises(MtkdError):
         possible(Simulation(), ALL, ratings, window_s, hop_s)
-
-
-def test_a_trial_depends_on_nothing_but_its_own_numbers():
-    few, many = (draw_trials(Simulation(n_subjects=n, n_trials=n), 3) for n in (5, 9))
-    for name in ("drives", "theta", "rest", "ratings"):
-        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:5])
-    other_subject, other_seed = draw_trials(Simulation(n_trials=5), 4), draw_trials(Simulation(n_trials=5, seed=1), 3)
-    assert not np.isclose(few.theta, other_subject.theta).any()
-    assert not np.isclose(few.theta, other_seed.theta).any()
-    draw_trials(Simulation(seed=-1), 1)
-
-
-def test_the_draws_have_the_stated_moments():
-    simulation = Simulation(subject_sd=0.5, trial_sd=0.8, segment_sd=1.2)
-    trials = [draw_trials(simulation.model_copy(update={"seed": seed}), 2) for seed in range(300)]
-    drives, theta, rest = (np.concatenate([getattr(t, name) for t in trials]) for name in ("drives", "theta", "rest"))
-    np.testing.assert_allclose(np.cov(drives.T), np.eye(2), atol=0.05)
-    gains = np.array([[p.valence, p.arousal] for p in PARAMETERS])
-    between = gains @ gains.T + (0.5**2 + 0.8**2) * np.eye(len(gains))
-    np.testing.assert_allclose(np.cov(theta[:, :, 0].T), between + 1.2**2 * np.eye(len(gains)), atol=0.2)
-    first, second = theta[:, :, 0] - theta[:, :, 0].mean(axis=0), theta[:, :, 1] - theta[:, :, 1].mean(axis=0)
-    np.testing.assert_allclose(first.T @ second / len(first), between, atol=0.2)
-    # the baseline knows neither the drives nor the offsets
-    every = np.hstack([rest, drives, theta.mean(axis=2)])
-    correlation = np.corrcoef(every.T)[: len(gains), len(gains) :]
-    assert np.abs(correlation).max() < 4.5 / np.sqrt(len(every))
-
-
-def test_subjects_share_stimuli_and_nothing_else():
-    simulation = Simulation(n_trials=99)
-    one, other = (np.concatenate([draw_trials(simulation, s).drives for s in subjects]) for subjects in ((1,), (2,)))
-    pairs = [
-        np.corrcoef(draw_trials(simulation, s).drives.ravel(), draw_trials(simulation, s + 1).drives.ravel())[0, 1]
-        for s in range(1, 41, 2)
-    ]
-    assert np.mean(pairs) == pytest.approx(module.STIMULUS_SHARE, abs=0.08)
-    assert not np.isclose(one, other).any()
-
-
-@given(st.sampled_from(PARAMETERS), st.lists(st.floats(-8, 8), min_size=2, max_size=2, unique=True))
-def test_the_natural_scale_is_increasing_and_bounded(parameter, theta):
-    low, high = parameter.natural(np.sort(theta))
-    assert low <= high
-    if np.ptp(theta) > 1e-3:
-        assert low < high
-    assert parameter.name == "temperature_slope" or low > 0
-    assert parameter.name != "heart_rate" or 45 < low < high + 1e-9 < 95

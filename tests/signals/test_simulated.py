@@ -15,7 +15,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mtkd.config import Simulation
 from mtkd.signals.channels import GENEVA
-from mtkd.signals.possible import DRIVES, N_SEGMENTS, PARAMETERS, draw_trials, generator, possible
+from mtkd.signals.latent import DRIVES, N_SEGMENTS, PARAMETERS, draw_trials, generator
+from mtkd.signals.possible import possible
 from mtkd.signals.simulated import (
     BASELINE_S,
     BLOCKS_S,
