@@ -13,6 +13,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+# In tests the shapes and types in these modules' signatures are checked, so nothing of theirs is imported before.
+SHAPED = ["signals", "shards", "layers", "training", "teachers", "cache", "deploy", "evaluate.answers"]
+SHAPED += ["distill.student", "distill.losses", "distill.combine"]
+INT_IS_FLOAT = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook([f"mtkd.{name}" for name in SHAPED], INT_IS_FLOAT)
 
 from mtkd.cli import main
 from mtkd.config import Modality, Study

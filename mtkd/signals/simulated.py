@@ -24,8 +24,8 @@ preprocessing: a filter of zero phase lets a window see what comes after it.
 import pickle
 import struct
 from collections.abc import Callable, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -242,7 +242,7 @@ def _write_subject(simulation: Simulation, subject: int, folder: Path) -> str:
     return name
 
 
-def _dump_as_python2(arrays: Mapping[str, ndarray], file: BinaryIO) -> None:
+def _dump_as_python2(arrays: Mapping[str, ndarray], file: BufferedIOBase) -> None:
     """Pickle as Python 2 did, protocol 2, with strings of bytes.
 
     Python 3's own protocol 2 spells bytes as a call of ``_codecs.encode``, in half as much space again.

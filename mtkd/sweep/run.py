@@ -47,7 +47,7 @@ def run(study: Study) -> dict[str, list[Unit]]:
 def _search(study: Study, missing: list[tuple[Unit, Search]]) -> None:
     searches = [search for _, search in missing]
     n_trials = sum(len(search.points) for search in searches)
-    say(STAGE, f"{len(searches)} searches, {n_trials} trials")
+    say(STAGE, f"{n_trials} trials of {len(searches)} searches")
     started = time.perf_counter()
 
     def done(index: int, rows: list[Row]) -> None:

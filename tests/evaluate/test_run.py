@@ -141,7 +141,9 @@ def test_windows_without_signal_are_left_with_the_class_shares(pipeline: Any) ->
     n_trials, n_steps = batch.steps.shape
     mask = torch.ones(n_trials, n_steps, dtype=torch.bool)
     mask[0, 3:5] = False
-    said = TeacherSignal(torch.randn(n_trials, n_steps, 4), torch.zeros(1), torch.full(mask.shape, 0.7), mask)
+    said = TeacherSignal(
+        torch.randn(n_trials, n_steps, 4), torch.zeros(n_trials, n_steps, 1), torch.full(mask.shape, 0.7), mask
+    )
     shares = _class_shares(study, data)
     rows = _rows(said, batch, data, shares)
     assert len(rows) == n_trials * n_steps  # as many as any other model has

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from mtkd.config import Windows
 from mtkd.shards.batch import UNLABELLED, Batch, Cutter, layouts
 from mtkd.shards.index import Sample
+from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import Layout
 
 WINDOWS = Windows(window_s=2.0, hop_s=1.0)
 MODALITIES = ["eeg", "eda"]
+NO_SHARDS = object.__new__(ShardSet)  # neither a trial's class nor its number of windows is read from a shard
 
 
 def cutter(shards, windows=WINDOWS, labels=None, modalities=MODALITIES) -> Cutter:
@@ -38,7 +40,7 @@ def sample(**ratings: float) -> Sample:
     ],
 )
 def test_one_rating_is_high_above_its_threshold_and_a_tie_is_low(ratings, label):
-    assert Cutter(None, {}, WINDOWS, {"v": 5.0}).label(sample(**ratings)) == label
+    assert Cutter(NO_SHARDS, {}, WINDOWS, {"v": 5.0}).label(sample(**ratings)) == label
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_one_rating_is_high_above_its_threshold_and_a_tie_is_low(ratings, label)
     ],
 )
 def test_two_ratings_make_quadrants_whose_bits_are_the_ratings(ratings, label):
-    found = Cutter(None, {}, WINDOWS, {"v": 5.0, "a": 5.0}).label(sample(**ratings))
+    found = Cutter(NO_SHARDS, {}, WINDOWS, {"v": 5.0, "a": 5.0}).label(sample(**ratings))
     assert found == label
     assert type(found) is int
 
@@ -63,7 +65,7 @@ def test_two_ratings_make_quadrants_whose_bits_are_the_ratings(ratings, label):
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(1, 9), min_size=1), st.data())
 def test_any_ratings_give_the_class_of_their_bits(limits, data):
     ratings = {name: data.draw(st.floats(1, 9) | st.just(limit)) for name, limit in limits.items()}
-    found = Cutter(None, {}, WINDOWS, limits).label(sample(**ratings))
+    found = Cutter(NO_SHARDS, {}, WINDOWS, limits).label(sample(**ratings))
     assert [bool(found >> bit & 1) for bit in range(len(limits))] == [ratings[name] > limits[name] for name in limits]
 
 
@@ -176,7 +178,7 @@ def test_a_batch_moves_as_a_whole(tmp_path, make_set, make_trial):
 
 @given(st.integers(4, 40), st.integers(1, 4), st.integers(1, 4))
 def test_as_many_steps_as_windows_fit_the_duration(quarters, window, hop):
-    made = Cutter(None, {}, Windows(window_s=window, hop_s=hop), {})
+    made = Cutter(NO_SHARDS, {}, Windows(window_s=window, hop_s=hop), {})
     trial = sample().model_copy(update={"duration_s": quarters / 4})
     starts = [start for start in range(0, 40, hop) if start + window <= quarters / 4]
     assert made.n_steps(trial) == len(starts)

@@ -33,11 +33,11 @@ def test_a_window_holds_the_samples_from_its_start_on(duration, window, hop, sfr
     n_times = round(Fraction(duration * sfreq, 10))
     if not starts or round(window / 10 * sfreq) < 1:
         return
-    data = np.arange(n_chans * n_times).reshape(n_chans, n_times)
+    data = np.arange(float(n_chans * n_times)).reshape(n_chans, n_times)
     found = cut(data, sfreq, window / 10, hop / 10, len(starts))
     assert found.shape == (len(starts), n_chans, round(window / 10 * sfreq))
     for view, start in zip(found, starts, strict=True):
-        first = view[0, 0]
+        first = int(view[0, 0])
         np.testing.assert_array_equal(view, data[:, first : first + view.shape[1]])
         # the nearest sample to the window's start; at the end of a trial the window stays inside it
         assert abs(first - Fraction(start * sfreq, 10)) <= 1
@@ -48,13 +48,13 @@ def test_a_window_holds_the_samples_from_its_start_on(duration, window, hop, sfr
 def test_windows_whole_in_samples_start_exactly(duration, window, hop, sfreq):
     starts = brute(duration, window, hop)
     if starts:
-        data = np.arange(duration * sfreq // 10)[None]
+        data = np.arange(float(duration * sfreq // 10))[None]
         found = cut(data, sfreq, window / 10, hop / 10, len(starts))
         np.testing.assert_array_equal(found[:, 0, 0], np.array(starts) * sfreq // 10)
 
 
 def test_only_as_many_windows_as_asked_for_are_cut():
-    data = np.arange(100)[None]
+    data = np.arange(100.0)[None]
     np.testing.assert_array_equal(cut(data, 10, 2.0, 1.0, 3)[:, 0, 0], [0, 10, 20])
 
 

@@ -31,10 +31,11 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def study_file(make_study: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards, and a student from labels alone whose settings are to be searched on each of two folds."""
+    """Shards, and a student from labels alone whose settings are to be searched on each of three folds."""
     folder = tmp_path_factory.mktemp("interrupted")
     study = make_study(
         "evaluate.students={labels alone: {teachers: {}}, distilled: {}, swept: {teachers: {}, settings: sweep}}",
+        "splits.n_folds=3",
         f"sweep.n_trials={N_TRIALS}",
         "sweep.search={optim.lr: {low: 1.0e-3, high: 2.0e-3}}",
         workspace=folder / "workspace",
@@ -46,13 +47,13 @@ def study_file(make_study: Callable[..., Any], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def interrupted(study_file: Path) -> Ended:
-    return _sweep(study_file, signal.SIGINT)
+    return _sweep(study_file, signal.SIGINT, after="fold 0: ")
 
 
 @pytest.fixture(scope="module")
 def killed(study_file: Path, interrupted: Ended) -> Ended:
-    """After the interrupted one, and before any trial of what is left has ended."""
-    return _sweep(study_file, signal.SIGKILL, after="searches, ")
+    """After the interrupted one."""
+    return _sweep(study_file, signal.SIGKILL, after="fold 1: ")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def last(study_file: Path, killed: Ended) -> Ended:
     return _sweep(study_file)
 
 
-def _sweep(study_file: Path, sent: signal.Signals | None = None, after: str = "fold 0: ") -> Ended:
+def _sweep(study_file: Path, sent: signal.Signals | None = None, after: str = "") -> Ended:
     """``mtkd sweep``, to which a signal is sent when it has said a line with these words."""
     command = [sys.executable, "-m", "mtkd", "sweep", str(study_file)]
     family: list[psutil.Process] = []
@@ -79,7 +80,7 @@ def _sweep(study_file: Path, sent: signal.Signals | None = None, after: str = "f
                     process.send_signal(sent)
         _, err = process.communicate(timeout=200)
     assert bool(family) == bool(sent)
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=120)  # Ray's agents look for their parent every few seconds
     names = sorted(path.name for path in (study_file.parent / "workspace/sweep").iterdir() if path.is_dir())
     return Ended(
         process.returncode,
@@ -94,7 +95,7 @@ def _sweep(study_file: Path, sent: signal.Signals | None = None, after: str = "f
 def test_an_interrupted_sweep_says_so_in_one_sentence(interrupted: Ended) -> None:
     assert interrupted.code == 2
     last_line = interrupted.err.splitlines()[-1]
-    assert last_line == "mtkd: sweep: interrupted with 1 of 2 searches unfinished; run it again"
+    assert last_line == "mtkd: sweep: interrupted with 2 of 3 searches unfinished; run it again"
     assert "Traceback" not in interrupted.err + interrupted.out
 
 
@@ -106,14 +107,15 @@ def test_an_interrupted_sweep_keeps_the_searches_that_were_finished(interrupted:
 
 def test_a_killed_sweep_leaves_no_process_and_nothing_under_a_final_name(interrupted: Ended, killed: Ended) -> None:
     assert killed.code == -signal.SIGKILL
-    assert killed.units == interrupted.units
+    assert [name.rpartition("-")[0] for name in killed.units] == ["fold-0", "fold-1"]
+    assert set(interrupted.units) < set(killed.units)
     assert killed.alive == []
 
 
 def test_the_next_sweep_searches_what_is_missing_and_sweeps_up(killed: Ended, last: Ended, study_file: Path) -> None:
     assert last.code == 0, last.err
-    assert f"1 searches, {N_TRIALS} trials" in last.out
-    assert "swept, fold 0: reused" in last.out
+    assert f"{N_TRIALS} trials of 1 searches" in last.out
+    assert last.out.count("reused") == 2
     assert len(killed.scratch) == 1
     assert last.scratch == []
     assert set(killed.units) < set(last.units)
