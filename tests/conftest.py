@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 from mtkd.config import Simulation, Study
 from mtkd.signals.simulated import write_study
 from mtkd.study import read_study
+from mtkd.training.fold import quiet_libraries
 
 REPO = Path(__file__).resolve().parent.parent
 _CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
@@ -120,3 +122,23 @@ def make_study(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def small_study(make_study: Callable[..., Study]) -> Study:
     """The small study in a workspace of the whole session; nobody changes what stands there."""
     return make_study()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Llama of three layers, as safetensors."""
+    import transformers
+
+    quiet_libraries()
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=61,
+    )
+    folder = tmp_path_factory.mktemp("llama")
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

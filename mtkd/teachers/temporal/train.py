@@ -1,19 +1,12 @@
 """The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
 
 import functools
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from mtkd.config import Study, Temporal, Windows
 from mtkd.console import say
-from mtkd.errors import ERROR_FILE, MtkdError
-from mtkd.files import write_json
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal import backbone
@@ -33,6 +26,7 @@ from mtkd.training.fold import (
     teacher_objective,
     write_trained,
 )
+from mtkd.training.launch import launch, launched
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
@@ -59,7 +53,7 @@ def run(study: Study) -> list[Unit]:
             STAGE,
             f"starting the ranks of {study.temporal.accelerate} (the first start ever compiles for half a minute)",
         )
-        _launch(study)
+        launch(study, STAGE, study.temporal.accelerate)
     elif launched():
         runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
         # Each rank has looked by itself, and another run may have finished a fold in between.
@@ -78,11 +72,6 @@ def emulates_bfloat16(settings: Temporal) -> bool:
     if settings.dtype != "bfloat16" or torch.cuda.is_available():
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def launched() -> bool:
-    """Whether ``accelerate launch`` started this process."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def unit_of(study: Study, fold: Fold) -> Unit:
@@ -146,28 +135,3 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
     model.fit_statistics(lambda: train, runtime.total)
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
     return model
-
-
-def _launch(study: Study) -> None:
-    """Run ``accelerate launch -m mtkd temporal`` on the resolved study; its first rank speaks for us."""
-    config = Path(study.temporal.accelerate)
-    if not config.is_file():
-        raise MtkdError(f"temporal.accelerate = {config}: no such file")
-    log = Path(study.workspace) / STAGE / "launch.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
-    with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
-        resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
-        write_json(resolved, study.model_dump())
-        code = subprocess.run(
-            [*command, "-m", "mtkd", STAGE, str(resolved)],
-            env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
-            stderr=file,  # what the libraries say; progress comes on standard output
-            check=False,
-        ).returncode
-        if error_file.exists():
-            raise MtkdError(error_file.read_text().strip())
-        if code != 0:
-            raise MtkdError(f"temporal: the launcher ended with exit code {code}, see {log}")

@@ -1,0 +1,54 @@
+"""Starting a stage's ranks with ``accelerate launch``, and waiting for them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from mtkd.config import Study
+from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.files import write_json
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def launched() -> bool:
+    """Whether ``accelerate launch`` started this process."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def launch(study: Study, stage: str, config: str) -> None:
+    """Run ``accelerate launch -m mtkd STAGE`` on the resolved study; its first rank speaks for us.
+
+    Raises:
+        MtkdError: the launcher's ``config`` is not there, a rank met bad input, or the launcher failed.
+    """
+    if not Path(config).is_file():
+        raise MtkdError(f"{stage}.accelerate = {config}: no such file")
+    log = Path(study.workspace) / stage / "launch.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", config]
+    with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
+        resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
+        write_json(resolved, study.model_dump())
+        code = subprocess.run(
+            [*command, "-m", "mtkd", stage, str(resolved)],
+            env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
+            stderr=file,  # what the libraries say; progress comes on standard output
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            check=False,
+        ).returncode
+        if error_file.exists():
+            raise MtkdError(error_file.read_text().strip())
+        if code != 0:
+            raise MtkdError(f"{stage}: the launcher ended with exit code {code}, see {log}")
+
+
+def _end_with_parent() -> None:
+    """Have Linux terminate the launcher, which then ends its ranks, when we are killed and cannot do it ourselves."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
