@@ -82,7 +82,7 @@ def measure(eegmat: Path | None, keep: Path | None) -> list[dict]:
             seconds, more = quickstart(["eegmat", str(eegmat)], f"{folder}/eegmat")
             row("quickstart, eegmat, 6 outer folds", seconds / 60, 40, "min")
             memory = max(memory, more)
-        row("peak memory of all processes", memory, 8, "GB")
+        row("peak memory of all processes", memory * GIB / 1e9, 8, "GB")
     return rows
 
 

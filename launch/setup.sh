@@ -1,6 +1,6 @@
 # Sourced by the other scripts: a virtual environment in .venv with the pinned versions, made or renewed when they change.
 # PYTHON names the interpreter to make it with; pip's own environment variables are respected.
-wanted=$(cat pyproject.toml launch/constraints.txt | sha256sum | cut -d' ' -f1)
+wanted=$(cat pyproject.toml launch/constraints.txt launch/setup.sh | sha256sum | cut -d' ' -f1)
 if [ "$(cat .venv/.mtkd-installed 2>/dev/null)" != "$wanted" ]; then
     echo "setting up .venv"
     "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {

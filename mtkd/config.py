@@ -202,8 +202,9 @@ class Distill(Section):
 class Sweep(Section):
     """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, one search per outer fold.
 
-    A search sees its fold's validation subjects only. ``search`` maps a dotted key of ``distill`` to ``[low, high]``
-    (``log`` draws from the logarithm) or to ``choice``.
+    A search sees its fold's validation subjects only. Which trials ASHA stops depends on which come first, and so on
+    how many run side by side: two sweeps may end with different settings. ``search`` maps a dotted key of ``distill``
+    to ``[low, high]`` (``log`` draws from the logarithm) or to ``choice``.
     """
 
     class Range(Section):
@@ -261,7 +262,7 @@ class Study(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     workspace: str = Field(description="folder for all that the stages write")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     labels: dict[str, float] = Field(min_length=1, max_length=4, description="rating: threshold; above it is high")
     classes: list[str] | None = Field(None, description="names in the order of the class index")
     data: Data

@@ -5,6 +5,11 @@ ERROR_FILE = (
 )
 
 
+def one_line(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    return " ".join(str(error).split())
+
+
 class MtkdError(Exception):
     """Bad input, told in one sentence that names the file or the key.
 

@@ -75,12 +75,22 @@ def _beside(path: Path) -> Path:
     host = f"{platform.node().replace('-', '_')}.{_pid_namespace()}"
     for left in path.parent.glob(f".{glob.escape(path.name)}{PARTIAL}{host}-*"):
         pid = left.name.split("-")[-2]
-        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}{PARTIAL}{host}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # no signal, only the question
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def slug(name: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from yaml import YAMLError
 
 from mtkd.config import Modality, Section, Study
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.files import slug
 
 MIN_SAMPLES = 16  # a window encoder strides by eight
@@ -45,7 +45,7 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     except IsADirectoryError:
         raise MtkdError(f"{path}: is a folder, not a study file") from None
     except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
-        raise MtkdError(f"{path}: not a readable YAML file: {_one_line(error)}") from None
+        raise MtkdError(f"{path}: not a readable YAML file: {one_line(error)}") from None
     study: Study = _validate(Study, raw, str(path))
     _check_sections(study, str(path))
     _check_changes(study, str(path))
@@ -75,8 +75,6 @@ def _check_sections(study: Study, name: str) -> None:
     for key, student in named.items():
         if student not in students:
             raise MtkdError(f"{name}: {key} names {student!r}, which evaluate.students does not")
-    for student in RESERVED & students.keys():
-        raise MtkdError(f"{name}: evaluate.students.{student}: that is the name of another row of the table")
 
 
 def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float, name: str) -> None:
@@ -89,11 +87,12 @@ def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float
 
 def _check_changes(study: Study, name: str) -> None:
     """Refuse now what a student of the table or the sweep would stumble over hours later."""
-    taken: dict[str, str] = {}
+    taken = {slug(row): row for row in RESERVED}
     for student, changes in study.evaluate.students.items():
-        other = taken.setdefault(slug(student), student)
-        if other != student or not slug(student):
-            raise MtkdError(f"{name}: evaluate.students: {student!r} needs a name that files can have for themselves")
+        if slug(student) in {"", *taken}:
+            other = f", as {taken[slug(student)]!r} has it" if slug(student) else ""
+            raise MtkdError(f"{name}: evaluate.students: {student!r} cannot name files of its own{other}")
+        taken[slug(student)] = student
         settings = changed(study.distill, changes, f"{name}: evaluate.students.{student}")
         window_s = study.windows.window_s
         _check_modalities(study, settings.modalities, window_s, f"{name}: evaluate.students.{student}")
@@ -114,7 +113,7 @@ def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
         for key, value in _dotted(changes).items():
             OmegaConf.update(base, key, value, merge=False)
     except OmegaConfBaseException as error:
-        raise MtkdError(f"{name}: {key}: {_one_line(error)}") from None
+        raise MtkdError(f"{name}: {key}: {one_line(error)}") from None
     return _validate(type(section), OmegaConf.to_container(base), name)
 
 
@@ -143,7 +142,3 @@ def _validate(schema: type[Section], raw: Any, name: str) -> Any:
         message = first["msg"].removeprefix("Value error, ")
         found = "" if isinstance(first["input"], dict) else f", found {first['input']!r}"
         raise MtkdError(f"{name}: {key + ': ' if key else ''}{message}{found}{more}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

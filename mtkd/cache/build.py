@@ -85,8 +85,8 @@ class Teacher:
         modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
         windows = temporal.patches(study) if name == "temporal" else study.windows
         self.unit = teacher_unit(study, fold, name)
-        self.cutter: Cutter = make_cutter(study, shards, modalities, windows)
-        self.model: Any = stage.load_model(study, shards, self.unit)
+        self.cutter: Cutter = make_cutter(study, shards, fold, modalities, windows)
+        self.model: Any = stage.load_model(study, shards, fold, self.unit)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
 
@@ -99,7 +99,7 @@ class Teacher:
 def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
     started = time.perf_counter()
     _, shards = open_shards(study)
-    windows = make_cutter(study, shards, [], study.windows)
+    windows = make_cutter(study, shards, fold, [], study.windows)
     teacher, dtype = Teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
     with unit.build() as (folder, measured):
         index = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from mtkd.config import Distill, Modality, Study
 from mtkd.console import say
@@ -26,7 +27,7 @@ from mtkd.signals.recording import Recording, Span
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
 from mtkd.signals.windows import n_windows
-from mtkd.training.fold import folds_of
+from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
@@ -103,20 +104,23 @@ def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
     """
     _, shards = open_shards(study)
     students = _students(study, folds)
-    known = layouts(shards.index.samples, students[0][0].modalities)
-    batches = _windows(study, path, _read(study, path, known), known)
-    models = [load_model(study, shards, settings, unit.folder) for settings, unit in students]
-    answers = [_follow(model, batches) for model in models]
-    probs = np.mean([probs for probs, _ in answers], axis=0)
-    confidence = np.mean([confidence for _, confidence in answers], axis=0)
-    start_s = study.signals.lead_s + np.arange(len(batches)) * study.windows.hop_s
+    signals = _read(study, path, layouts(shards.index.samples, students[0][0].modalities))
+    answers = []
+    for fold, (settings, unit) in zip(folds, students, strict=True):
+        known = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
+        model = load_model(study, shards, fold, settings, unit.folder)
+        answers.append(_follow(model, _windows(study, path, signals, known)))
+    probs, confidence = (_mean(np.stack(part).astype(float)) for part in zip(*answers, strict=True))
+    start_s = study.signals.lead_s + np.arange(len(probs)) * study.windows.hop_s
     return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
 
 
 def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modality, Signal]:
     """The recording's signals of the student's modalities, preprocessed as its training data were."""
     if path.suffix == ".dat":
-        first = next(deap.read(path, study.data))
+        first = next(deap.read(path, study.data), None)
+        if first is None:
+            raise MtkdError(f"{path}: holds no trial")
         raw, typed = first.raw, first.modality
         say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
     else:
@@ -191,6 +195,12 @@ def _follow(model: Student, batches: list[Batch]) -> tuple[np.ndarray, np.ndarra
         probs.append(signal.logits[0, 0].softmax(-1).numpy() if heard else np.full(signal.logits.shape[-1], np.nan))
         confidence.append(float(signal.confidence[0, 0]) if heard else np.nan)
     return np.stack(probs), np.array(confidence)
+
+
+def _mean(answers: Float[np.ndarray, "fold window ..."]) -> Float[np.ndarray, "window ..."]:
+    """Over the students that heard the window, NaN where none did."""
+    heard = (~np.isnan(answers)).sum(axis=0)
+    return np.where(heard, np.nansum(answers, axis=0) / np.maximum(heard, 1), np.nan)
 
 
 def _write_table(path: Path, timeline: Timeline, class_names: list[str]) -> None:

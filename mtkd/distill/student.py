@@ -1,7 +1,6 @@
 """The student: peripheral modalities only, any subset of them, window by window with a state."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -90,10 +89,3 @@ class Student(nn.Module):
         kept = torch.rand(len(present), 1, present.shape[-1], device=present.device) >= self.modality_dropout
         left = present & kept
         return torch.where(left.any(-1, keepdim=True), left, present)
-
-
-def without(batch: Batch, modalities: Iterable[Modality]) -> Batch:
-    """The batch with some modalities masked."""
-    gone = set(modalities)
-    valid = {name: torch.zeros_like(mask) if name in gone else mask for name, mask in batch.valid.items()}
-    return replace(batch, valid=valid)

@@ -77,7 +77,7 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     source = CachedSource(study, fold, list(settings.teachers))
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
-    model = build_model(study, data.cutter.shards, settings)
+    model = build_model(study, data.cutter.shards, fold, settings)
     train_loader = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
@@ -86,9 +86,9 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     return model, history, train_loader.subjects | val_loader.subjects
 
 
-def build_model(study: Study, shards: ShardSet, settings: Distill) -> Student:
+def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:
     """A student before any training."""
-    layouts = make_cutter(study, shards, settings.modalities, study.windows).layouts
+    layouts = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
     sizes = teacher_features(study) if settings.teachers and settings.hint else {}
     return Student(
         settings,
@@ -106,9 +106,9 @@ def teacher_features(study: Study) -> dict[TeacherName, int]:
     return {"temporal": hidden_size(study), "spatial": 2 * study.spatial.width}
 
 
-def load_model(study: Study, shards: ShardSet, settings: Distill, folder: Path) -> Student:
+def load_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill, folder: Path) -> Student:
     """A trained student, in evaluation mode."""
-    model = build_model(study, shards, settings)
+    model = build_model(study, shards, fold, settings)
     load_weights(model, folder / WEIGHTS)
     return model.eval()
 

@@ -30,7 +30,7 @@ def student_answers(study: Study, fold: Fold, settings: Distill, unit: Unit) -> 
     """A student's answers, computed now: no training ever read its fold's test subjects."""
     refuse_leak(unit, fold)
     data = fold_data(study, fold, settings.modalities, study.windows)
-    model = load_model(study, data.cutter.shards, settings, unit.folder)
+    model = load_model(study, data.cutter.shards, fold, settings, unit.folder)
     shares = _class_shares(study, data)
     return Predictions.concatenate([_rows(model(batch), batch, data, shares) for batch in _batches(data)])
 

@@ -48,7 +48,8 @@ def best_predictions(study: Study, rows: Predictions) -> dict[str, Predictions]:
 
 
 def _seen(study: Study) -> dict[str, list[Modality]]:
-    return {WITH_EEG: list(study.signals.modalities), NO_EEG: list(study.distill.modalities)}
+    every = list(study.signals.modalities)
+    return {WITH_EEG: every, NO_EEG: [modality for modality in every if modality != "eeg"]}
 
 
 def _answers(study: Study, modalities: list[Modality], rows: Predictions) -> Predictions:

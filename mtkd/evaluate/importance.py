@@ -17,18 +17,21 @@ _BATCH = 16  # trials
 
 def electrode_importance(study: Study, folds: list[Fold]) -> dict[str, Any]:
     """Mean size of gradient times input at each electrode, over the test windows of all folds, and what training added
-    to the weight of each edge, mean over folds (None where edges were not learned).
+    to the weight of each edge, mean over folds (None where edges were not learned). Electrodes are those of all folds.
 
     The gradient is that of the chosen class's logit with regard to the node's differential entropies.
     """
     _, shards = open_shards(study)
+    teachers = [Teacher(study, shards, fold, "spatial") for fold in folds]
+    names = [teacher.cutter.layouts["eeg"].ch_names for teacher in teachers]
+    common = [name for name in names[0] if all(name in own for own in names)]
     values, learned = [], []
-    for fold in folds:
-        teacher = Teacher(study, shards, fold, "spatial")
-        values.append(_fold(study, fold, teacher))
-        learned.append((teacher.model.adjacency - teacher.model.near).detach().cpu().numpy())
+    for fold, teacher, own in zip(folds, teachers, names, strict=True):
+        place = [own.index(name) for name in common]
+        values.append(_fold(study, fold, teacher)[place])
+        learned.append((teacher.model.adjacency - teacher.model.near).detach().cpu().numpy()[np.ix_(place, place)])
     return {
-        "ch_names": teacher.cutter.layouts["eeg"].ch_names,
+        "ch_names": common,
         "values": np.mean(values, axis=0).tolist(),
         "learned": np.mean(learned, axis=0).tolist() if study.spatial.learned_adjacency else None,
         "title": "spatial teacher, mean over folds",

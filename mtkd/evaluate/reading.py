@@ -69,11 +69,14 @@ def _levels(block: dict[str, Any], students: list[str], teacher: str | None) -> 
 
 
 def outcome(comparison: dict[str, Any], alpha: float) -> str:
-    """``higher``, ``lower`` or ``not shown to differ``, by the corrected two-sided p."""
+    """``higher``, ``lower`` or ``not shown to differ``, by the corrected two-sided p and the sign of the effect.
+
+    Not by that of the mean difference: it is ranks that are tested, and one subject can turn a mean around.
+    """
     p = comparison["p_holm"]
     if p is None or p >= alpha:
         return "not shown to differ"
-    return "higher" if comparison["mean_difference"] > 0 else "lower"
+    return "higher" if comparison["effect"] > 0 else "lower"
 
 
 def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> str:
@@ -90,7 +93,9 @@ def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, basel
 def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
     alpha, n_tests = results["protocol"]["alpha"], len(block["comparisons"])
     mine = [entry for entry in block["comparisons"] if entry["model"] == student]
-    parts = [f"{NAMES[entry['metric']]} is {outcome(entry, alpha)} ({_test(entry)})" for entry in mine]
+    parts = [
+        f"{NAMES[entry['metric']]} is {outcome(entry, alpha)}{_but(entry, alpha)} ({_test(entry)})" for entry in mine
+    ]
     sentences = [f"Against “{baseline}”, for “{student}” {' and '.join(parts)}."]
     smallest = min((entry["p_smallest"] for entry in mine if entry["p_smallest"] is not None), default=None)
     if smallest is not None and smallest * n_tests >= alpha:
@@ -99,6 +104,13 @@ def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baselin
             f"{n_tests} comparisons takes to {alpha} or above: this study is too small to show a difference."
         )
     return sentences
+
+
+def _but(entry: dict[str, Any], alpha: float) -> str:
+    """Said where most subjects go one way and the mean over them goes the other."""
+    if outcome(entry, alpha) == "not shown to differ" or entry["effect"] * entry["mean_difference"] >= 0:
+        return ""
+    return " by the ranks of the subjects, though not by their mean"
 
 
 def _test(entry: dict[str, Any]) -> str:

@@ -11,15 +11,12 @@ from mtkd.evaluate import plots
 from mtkd.evaluate.metrics import has_confidence
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.reading import number, p_value, percent, reading, with_sd
-from mtkd.evaluate.results import build_results
 from mtkd.evaluate.scalp import scalp_figure
 from mtkd.files import publish_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-
-__all__ = ["build_results", "console_table", "format_table", "write_report"]
 
 TEMPLATE = "report.html.j2"
 LINE = 90

@@ -18,7 +18,8 @@ from mtkd.evaluate.best import best_predictions, expected, is_known
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.metrics import class_share, majority
 from mtkd.evaluate.predictions import Predictions
-from mtkd.evaluate.report import build_results, console_table, write_report
+from mtkd.evaluate.report import console_table, write_report
+from mtkd.evaluate.results import build_results
 from mtkd.files import read_json, slug, write_json
 from mtkd.shards.batch import UNLABELLED
 from mtkd.signals.splits import Fold
@@ -61,6 +62,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "classes": study.class_names,
         "settings": study.evaluate.model_dump(),
         "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
+        "modalities": list(study.signals.modalities),
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)

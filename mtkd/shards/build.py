@@ -25,7 +25,7 @@ from mtkd.signals.recording import Span
 from mtkd.signals.simulated import write_study
 from mtkd.workspace import Unit, make_unit
 
-VERSION = 1  # of the arrays this code makes of a recording
+VERSION = 2  # of the arrays this code makes of a recording
 _READERS: dict[str, ModuleType] = {"deap": deap, "edf": edf}
 
 

@@ -1,6 +1,5 @@
 """Reading members of a shard set by key, straight from the mapped tars."""
 
-import json
 import mmap
 import zlib
 from pathlib import Path
@@ -37,10 +36,6 @@ class ShardSet:
             return decode_array(content)
         except ValueError as error:
             raise MtkdError(f"{self.path(key)}: {key}.{member} is no array ({error})") from None
-
-    def meta(self, key: str) -> dict:
-        """The trial's own ``meta.json``."""
-        return json.loads(self._bytes(key, "meta.json"))
 
     def path(self, key: str) -> Path:
         """The tar that holds a trial."""

@@ -179,7 +179,7 @@ def _auroc(simulation: Simulation, modalities: Sequence[str], ratings: Sequence[
     reported = np.sqrt(1 - simulation.label_noise**2) * drives + simulation.label_noise * felt
     label = ((reported[..., chosen] > 0) << np.arange(len(chosen))).sum(axis=-1)
     gains = gains_of([parameter for parameter in PARAMETERS if parameter.modality in modalities])
-    values = []
+    scores = []
     for n in n_seen:
         weights = gains @ _posterior(simulation, modalities, n) / _noise(simulation, n)
         eigenvalues, vectors = np.linalg.eigh(weights.T @ weights)
@@ -187,9 +187,9 @@ def _auroc(simulation: Simulation, modalities: Sequence[str], ratings: Sequence[
         noise = simulation.subject_sd * offset + simulation.trial_sd * level + simulation.segment_sd / n**0.5 * segments
         mean = np.sqrt(1 - simulation.label_noise**2) * (drives @ gains.T @ weights + noise @ root)[..., chosen]
         left = np.eye(len(ratings)) - _explained(simulation, modalities, ratings, n)
-        score = _orthants(mean.reshape(-1, len(chosen)), left).reshape(*label.shape, -1)
-        values.append(np.mean([_within(score[..., index], label == index) for index in range(score.shape[-1])]))
-    return float(np.mean(values))
+        scores.append(_orthants(mean.reshape(-1, len(chosen)), left).reshape(*label.shape, -1))
+    score, label = np.concatenate(scores, axis=1), np.tile(label, len(n_seen))  # all windows of a subject together
+    return float(np.mean([_within(score[..., index], label == index) for index in range(score.shape[-1])]))
 
 
 def _within(score: Float[np.ndarray, "subject trial"], member: np.ndarray) -> float:

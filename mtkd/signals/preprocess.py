@@ -11,6 +11,10 @@ from mtkd.errors import MtkdError
 from mtkd.signals.recording import Recording, Span
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
+STILL_S = 5.0
+"""A sensor whose value does not move for so long, in seconds, is off."""
+STILL_SLOW_S: dict[Modality, float] = {"eda": 30.0, "temp": 60.0}
+"""The same for slow signals on coarse scales, which may stand still."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def _process(recording: Recording, span: Span, modality: Modality, signals: Sign
     settings, sfreq = signals.modalities[modality], recording.raw.info["sfreq"]
     ch_names = [name for name, kind in recording.modality.items() if kind == modality]
     start, stop = (round(edge * sfreq) for edge in (span.start_s - signals.lead_s, span.stop_s))
-    data, valid = _fill(recording.raw.get_data(ch_names, start, stop), sfreq)
+    data, valid = _fill(recording.raw.get_data(ch_names, start, stop), sfreq, STILL_SLOW_S.get(modality, STILL_S))
     if modality == "eeg" and signals.reference == "average":
         data = _rereference(data, valid, sfreq)
     try:
@@ -85,18 +89,28 @@ def _rereference(data: np.ndarray, valid: np.ndarray, sfreq: float) -> np.ndarra
     return referenced
 
 
-def _fill(data: np.ndarray, sfreq: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bridge NaN linearly, so that a filter survives, and say which seconds were whole (of a flat channel none)."""
+def _fill(data: np.ndarray, sfreq: float, still_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
     finite = np.isfinite(data)
     n_secs = int(np.ceil(data.shape[1] / sfreq - 1e-9))
     starts = np.round(np.arange(n_secs) * sfreq).astype(int)
-    valid = np.logical_and.reduceat(finite, starts, axis=1)
+    valid = np.logical_and.reduceat(finite & ~_still(data, round(still_s * sfreq)), starts, axis=1)
     filled = np.where(finite, data, 0.0)
     for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
         times = np.arange(data.shape[1])
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
     valid[np.ptp(filled, axis=1) == 0] = False
     return filled, valid
+
+
+def _still(data: np.ndarray, n_times: int) -> np.ndarray:
+    """Where a channel (n_chans, total) keeps one value for ``n_times`` samples or more."""
+    still = np.zeros(data.shape, bool)
+    for row, values in enumerate(data):
+        edges = np.flatnonzero(np.r_[True, values[1:] != values[:-1], True])
+        lengths = np.diff(edges)
+        still[row] = np.repeat(lengths >= n_times, lengths)
+    return still
 
 
 def _filter(data: np.ndarray, sfreq: float, settings: ModalitySignals, source: str, modality: str) -> np.ndarray:

@@ -15,12 +15,12 @@ from ray.tune.schedulers import ASHAScheduler
 
 from mtkd.config import Distill, Study, Sweep
 from mtkd.distill.train import train
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.signals.splits import Fold
 from mtkd.study import changed
 from mtkd.sweep.scheduler import ASHAPerSearch
 
-METRIC = "val_class"  # cross-entropy of the validation subjects' labelled windows, nats
+METRIC = "val_class"  # cross-entropy of the validation subjects' labelled windows, classes weighted as in training
 Row = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ class Search:
 
 
 def run_searches(study: Study, searches: list[Search], folder: Path, done: Callable[[int, list[Row]], None]) -> None:
-    """Run the trials of all searches, those of one after those of another; Ray keeps its files in ``folder``.
+    """Run the trials of all searches, those of one after those of another; Tune keeps its files in ``folder``.
 
     ``done`` is told a search's index and its rows, in the order of its points, as soon as the last of them has ended.
 
@@ -59,16 +59,24 @@ def _start_ray(settings: Sweep) -> None:
         local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise MtkdError(f"sweep.ray_address = {settings.ray_address}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # Ray raises plain ones, too
+        where = "on this machine" if settings.ray_address is None else f"at sweep.ray_address = {settings.ray_address}"
+        raise MtkdError(f"sweep: no Ray cluster {where}: {one_line(error)}") from None
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of trials that fail we tell ourselves, in a line each
-    there = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for key, kind, wanted in (
         ("cpus_per_trial", "CPU", settings.cpus_per_trial),
         ("gpus_per_trial", "GPU", settings.gpus_per_trial),
     ):
-        if wanted > there.get(kind, 0):  # Tune would wait for ever
-            raise MtkdError(f"sweep.{key} = {wanted:g}, but the cluster has {there.get(kind, 0):g} {kind}s")
+        most = max(node.get(kind, 0) for node in nodes)
+        if wanted > most:  # a trial runs on one node, and Tune would wait for such a one for ever
+            raise MtkdError(f"sweep.{key} = {wanted:g}, but no node of the cluster has more than {most:g} {kind}s")
+
+
+def cluster() -> dict[str, float]:
+    """CPUs and GPUs of the running cluster, on which it depends which trials ASHA stops."""
+    there = ray.cluster_resources()
+    return {kind: there.get(kind, 0.0) for kind in ("CPU", "GPU")}
 
 
 def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int, list[Row]], None]) -> None:
@@ -79,7 +87,7 @@ def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int
         {"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
     )
     scheduler = ASHAPerSearch(
-        lambda index: _asha(settings, searches[index].base.optim.epochs), search_of=lambda config: config["slot"][0]
+        lambda index: _asha(settings, _epochs(searches[index])), search_of=lambda config: config["slot"][0]
     )
     tune.Tuner(
         trainable,
@@ -89,6 +97,16 @@ def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int
     ).fit()
     if collector.error is not None:
         raise collector.error
+
+
+def _epochs(search: Search) -> int:
+    """Of its longest trial."""
+    return max(_settings(search, point).optim.epochs for point in range(len(search.points)))
+
+
+def _settings(search: Search, point: int) -> Distill:
+    settings: Distill = changed(search.base, {"settings": None} | search.points[point], "sweep.search")
+    return settings
 
 
 def _asha(settings: Sweep, n_epochs: int) -> ASHAScheduler:
@@ -155,8 +173,6 @@ def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]
 
     torch.set_num_threads(1)
     index, point = config["slot"]
-    search = searches[index]
-    settings = changed(search.base, {"settings": None} | search.points[point], "sweep.search")
     best = math.inf
 
     def report(epoch: int, means: dict[str, float]) -> None:
@@ -164,4 +180,4 @@ def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]
         best = min(best, means["val/class"])
         tune.report({"epoch": epoch + 1, METRIC: means["val/class"], "best": best})
 
-    train(Study.model_validate(study), search.fold, settings, report)
+    train(Study.model_validate(study), searches[index].fold, _settings(searches[index], point), report)

@@ -11,7 +11,7 @@ from mtkd.console import say
 from mtkd.distill.settings import BEST, base_settings, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file, scratch_folder, slug, write_json
-from mtkd.sweep.experiment import Row, Search, run_searches
+from mtkd.sweep.experiment import Row, Search, cluster, run_searches
 from mtkd.sweep.space import draw
 from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit
@@ -70,7 +70,7 @@ def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> 
             folder / BEST, search.name, search.base, {fold.index: best["config"]}, {fold.index: fold.fingerprint}
         )
         measured.update(n_trials=len(rows), n_failed=len(failed), best=best["best"])
-        measured["seconds"] = round(sum(row["seconds"] for row in rows), 2)
+        measured.update(seconds=round(sum(row["seconds"] for row in rows), 2), cluster=cluster())
     label = f"{search.name}, fold {fold.index}"
     say(
         STAGE,
@@ -82,7 +82,7 @@ def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> 
 
 
 def _best(rows: list[Row]) -> Row:
-    """The trial of the lowest validation loss.
+    """The trial of the lowest validation loss among those that did not fail.
 
     Raises:
         MtkdError: bad input ended a trial, or all of them failed.
@@ -91,7 +91,8 @@ def _best(rows: list[Row]) -> Row:
     for row in rows:
         if row["error"] and ours in row["error"]:  # a damaged file: nothing is chosen from what is left
             raise MtkdError(row["error"].partition(ours)[2])
-    finished = [row for row in rows if row["best"] is not None]
+    # one that failed late has a best epoch, too, but trained again it would fail again
+    finished = [row for row in rows if row["best"] is not None and not row["error"]]
     if not finished:
         raise MtkdError(f"sweep: every trial failed, the first with: {rows[0]['error']}")
     return min(finished, key=lambda row: row["best"])

@@ -28,8 +28,13 @@ def search_space(study: Study, base: Distill) -> dict[str, Any]:
 
 
 def draw(study: Study, base: Distill) -> list[dict[str, Any]]:
-    """The settings of the trials of one search: as many as the study asks for, the same whatever else is searched."""
-    space, random = search_space(study, base), np.random.RandomState(study.seed)
-    return [
-        {key: domain.sample(random_state=random) for key, domain in space.items()} for _ in range(study.sweep.n_trials)
-    ]
+    """The settings of the trials of one search, as many as the study asks for.
+
+    Each key is drawn by a generator of its own: its values are the same whatever else is searched, so that students
+    with and without teachers try the same learning rates and widths.
+    """
+    values = {}
+    for key, domain in search_space(study, base).items():
+        random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([study.seed, *key.encode()])))
+        values[key] = [domain.sample(random_state=random) for _ in range(study.sweep.n_trials)]
+    return [{key: drawn[trial] for key, drawn in values.items()} for trial in range(study.sweep.n_trials)]

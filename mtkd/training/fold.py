@@ -23,7 +23,7 @@ from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 3  # of what training makes of its inputs: models, losses, the loop
+VERSION = 4  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 
@@ -74,12 +74,21 @@ def folds_of(study: Study) -> list[Fold]:
 def fold_data(study: Study, fold: Fold, modalities: list[Modality], windows: Windows) -> FoldData:
     """A fold's trials from the study's shards."""
     unit, shards = open_shards(study)
-    return FoldData(unit, fold, make_cutter(study, shards, modalities, windows))
+    return FoldData(unit, fold, make_cutter(study, shards, fold, modalities, windows))
 
 
-def make_cutter(study: Study, shards: ShardSet, modalities: list[Modality], windows: Windows) -> Cutter:
-    """The cutter of a stage: channels as found over all of the study's trials."""
-    return Cutter(shards, layouts(shards.index.samples, modalities), windows, study.labels)
+def make_cutter(study: Study, shards: ShardSet, fold: Fold, modalities: list[Modality], windows: Windows) -> Cutter:
+    """The cutter of a stage on one fold: channels as found over its training subjects.
+
+    A channel that only others have would reach a model that was never trained on it, so it is left out.
+
+    Raises:
+        MtkdError: none of the training subjects has any of the modalities.
+    """
+    known = layouts([sample for sample in shards.index.samples if sample.subject in fold.train], modalities)
+    if modalities and not known:
+        raise MtkdError(f"fold {fold.index}: no training subject has {' or '.join(modalities)}")
+    return Cutter(shards, known, windows, study.labels)
 
 
 def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PATIENCE_S = 60
+"""How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child had better not
 
 
 def launched() -> bool:
@@ -36,19 +39,36 @@ def launch(study: Study, stage: str, config: str) -> None:
     with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
         resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
-        code = subprocess.run(
+        launcher = subprocess.Popen(
             [*command, "-m", "mtkd", stage, str(resolved)],
             env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
             stderr=file,  # what the libraries say; progress comes on standard output
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            check=False,
-        ).returncode
+            preexec_fn=end_with_parent,
+        )
+        code = _wait(launcher)
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
             raise MtkdError(f"{stage}: the launcher ended with exit code {code}, see {log}")
 
 
-def _end_with_parent() -> None:
-    """Have Linux terminate the launcher, which then ends its ranks, when we are killed and cannot do it ourselves."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> None:
+    """Have Linux terminate this process when the one that started it is gone, however it went.
+
+    The launcher follows the stage and the ranks follow the launcher, so that none trains on for nobody.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(launcher: subprocess.Popen) -> int:
+    """The launcher's exit code; where we are interrupted, it is let to end its ranks first."""
+    try:
+        return launcher.wait()
+    except BaseException:
+        launcher.terminate()
+        try:
+            launcher.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+        raise

@@ -194,6 +194,19 @@ def test_a_sensor_that_gives_nothing_is_masked(
     assert rows == pytest.approx(without, abs=1e-6)
 
 
+def test_a_sensor_that_falls_off_is_masked_from_then_on(
+    follow: Callable[..., Any], whole: np.ndarray, sensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    off = {name: values.copy() for name, values in sensors.items()}
+    for values in off.values():
+        values[63 * 128 :] = values[63 * 128]
+    ended, rows = follow(write(tmp_path / "off.edf", off, PERIPHERALS))
+    assert ended.code == 0, ended.err
+    n_on = (63 - 3) // 6
+    assert rows[:n_on] == pytest.approx(whole[:n_on], abs=2e-5)
+    assert np.isnan(rows[n_on:, 2:]).all()
+
+
 def test_where_no_sensor_gives_anything_there_is_no_answer(
     follow: Callable[..., Any], sensors: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -225,9 +238,9 @@ def test_its_windows_are_those_of_training(pipeline: Any, tmp_path: Path) -> Non
     ((span, signals),) = preprocess(whole, study.signals)
     samples = write_shard(tmp_path / "w.tar", [encode("w", span, signals)])
     write_index(tmp_path, {"w.tar": samples})
-    trained_on = make_cutter(study, data, settings.modalities, study.windows)
+    trained_on = make_cutter(study, data, fold, settings.modalities, study.windows)
     batch = replace(trained_on, shards=ShardSet(tmp_path)).batch(["w_whole"])
-    model = load_model(study, data, settings, unit_of(study, fold, settings).folder)
+    model = load_model(study, data, fold, settings, unit_of(study, fold, settings).folder)
     with torch.inference_mode():
         expected = model(batch)
     said = predict.predict_recording(study, path, [fold])

@@ -1,6 +1,6 @@
 """The student: any subset of its modalities, window by window."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtkd.config import Distill, Modality
-from mtkd.distill.student import Student, without
+from mtkd.distill.student import Student
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.study import read_study
@@ -42,6 +42,11 @@ def windows(batch: Batch, steps: slice) -> Batch:
         valid={name: valid[:, steps] for name, valid in batch.valid.items()},
         steps=batch.steps[:, steps],
     )
+
+
+def without(batch: Batch, gone: Iterable[Modality]) -> Batch:
+    valid = {name: torch.zeros_like(mask) if name in set(gone) else mask for name, mask in batch.valid.items()}
+    return replace(batch, valid=valid)
 
 
 @given(

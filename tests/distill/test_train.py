@@ -43,7 +43,7 @@ def prepared(study: Study, fold: Fold, settings: Distill) -> tuple[FoldData, Stu
     """A student before training and a batch of an unrated and two rated trials."""
     data = fold_data(study, fold, settings.modalities, study.windows)
     torch.manual_seed(0)
-    model = build_model(study, data.cutter.shards, settings).eval()
+    model = build_model(study, data.cutter.shards, data.fold, settings).eval()
     return data, model, data.cutter.batch([UNRATED, "s03_t02", "s03_t03"])
 
 
@@ -126,7 +126,7 @@ def test_a_trained_student_reads_back_in_evaluation_mode(pipeline: Any) -> None:
     fold = folds_of(pipeline.study)[0]
     data = fold_data(pipeline.study, fold, pipeline.study.distill.modalities, pipeline.study.windows)
     unit = unit_of(pipeline.study, fold, pipeline.study.distill)
-    model = load_model(pipeline.study, data.cutter.shards, pipeline.study.distill, unit.folder)
+    model = load_model(pipeline.study, data.cutter.shards, data.fold, pipeline.study.distill, unit.folder)
     assert not model.training
     batch = data.cutter.batch(data.keys(fold.val))
     with torch.inference_mode():

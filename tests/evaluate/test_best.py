@@ -45,7 +45,7 @@ def test_every_row_is_answered_from_its_own_trial_and_what_was_seen_of_it(study:
     assert study.data.simulate
     found = best_predictions(study, rows)
     assert list(found) == [WITH_EEG, NO_EEG]
-    used = {WITH_EEG: list(study.signals.modalities), NO_EEG: list(study.distill.modalities)}
+    used = {WITH_EEG: list(study.signals.modalities), NO_EEG: ["emg", "eda", "resp", "ppg"]}
     for name, answers in found.items():
         assert np.array_equal(answers.label, rows.label)
         for row in range(0, len(rows), 97):

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from mtkd.evaluate.best import NO_EEG
 from mtkd.evaluate.reading import number, p_value, percent, reading
+from mtkd.evaluate.statistics import compare
 
 
 def results(binary: Any, changes: dict[str, str], keep: Callable[[Any], Any] = lambda rows: rows, **more: Any) -> Any:
@@ -43,6 +45,19 @@ def test_harm_is_told(binary: Any) -> None:
     text = only(binary, worse)
     assert text.startswith("“distilled” is worse than “labels alone”.")
     assert "lower" in text
+
+
+def test_the_direction_is_that_of_the_ranks_which_are_tested(binary_results: dict[str, Any]) -> None:
+    """Nearly all subjects a little higher and one far lower: higher, and the mean is not kept quiet."""
+    results = copy.deepcopy(binary_results)
+    for entry in results["levels"]["trial"]["joint"]["comparisons"]:
+        values = {f"s{index}": 0.5 + 0.001 * index for index in range(24)}
+        better = {name: value + 0.02 + value / 100 for name, value in values.items()} | {"s0": -0.2}
+        entry.update(compare(better, values), p_holm=0.001)
+        assert entry["mean_difference"] < 0 < entry["effect"]
+    text = " ".join(reading(results))
+    assert text.startswith("“distilled” is better than “labels alone”.")
+    assert "AUROC is higher by the ranks of the subjects, though not by their mean (-0.00" in text
 
 
 def test_a_teacher_below_the_baseline_leaves_no_gap(binary: Any) -> None:

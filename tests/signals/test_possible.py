@@ -16,6 +16,7 @@ from mtkd.signals.possible import best_answers, class_probabilities, possible
 PERIPHERALS = ["eog", "emg", "eda", "resp", "ppg", "temp"]
 ALL = ["eeg", *PERIPHERALS]
 QMC_ERROR = 3e-4
+AREA_ERROR = 1e-3  # between areas from the same draws
 
 noises = st.floats(0.05, 2.0)
 simulations = st.builds(
@@ -76,11 +77,11 @@ def test_more_modalities_never_lower_it_and_a_trial_beats_its_windows(simulation
     small, large = (possible(simulation, names, ratings, 6.0, 6.0) for names in (some, [*some, *more]))
     for key in ("window", "trial"):
         assert small[key].balanced_accuracy <= large[key].balanced_accuracy + QMC_ERROR
-        assert small[key].auroc <= large[key].auroc + QMC_ERROR
+        assert small[key].auroc <= large[key].auroc + AREA_ERROR
         assert 2.0**-n_ratings - 1e-9 <= small[key].balanced_accuracy <= 1
-        assert 0.5 - QMC_ERROR <= small[key].auroc <= 1
+        assert 0.5 - AREA_ERROR <= small[key].auroc <= 1
     assert large["window"].balanced_accuracy <= large["trial"].balanced_accuracy + QMC_ERROR
-    assert large["window"].auroc <= large["trial"].auroc + QMC_ERROR
+    assert large["window"].auroc <= large["trial"].auroc + AREA_ERROR
 
 
 @settings(max_examples=5, deadline=None)
@@ -90,7 +91,7 @@ def test_more_noise_never_raises_it(simulation, noise, step):
     for names in (ALL, PERIPHERALS):
         quiet, loud = (possible(each, names, ["arousal"], 6.0, 6.0)["window"] for each in (simulation, noisier))
         assert loud.balanced_accuracy <= quiet.balanced_accuracy + QMC_ERROR
-        assert loud.auroc <= quiet.auroc + QMC_ERROR
+        assert loud.auroc <= quiet.auroc + AREA_ERROR
 
 
 def test_limits():
@@ -162,8 +163,26 @@ def test_the_best_answers_reach_the_expectation_by_window():
         best_answers(simulation.model_copy(update={"seed": seed}), ALL, DRIVES, 1, 6.0, 6.0) for seed in range(300)
     ]
     hits = [(said.argmax(axis=2) == label[:, None]).mean() for label, said in every]
-    expected = possible(simulation, ALL, DRIVES, 6.0, 6.0)["window"].balanced_accuracy
-    assert np.mean(hits) == pytest.approx(expected, abs=4 * np.std(hits) / np.sqrt(len(hits)))
+    expected = possible(simulation, ALL, DRIVES, 6.0, 6.0)["window"]
+    assert np.mean(hits) == pytest.approx(expected.balanced_accuracy, abs=4 * np.std(hits) / np.sqrt(len(hits)))
+    # all windows of a subject together, as the tables have it
+    areas = [
+        np.mean([roc_auc_score(np.tile(label == index, 10), said[..., index].T.ravel()) for index in np.unique(label)])
+        for label, said in every
+    ]
+    assert np.mean(areas) == pytest.approx(expected.auroc, abs=4 * np.std(areas) / np.sqrt(len(areas)))
+
+
+def test_the_windows_of_a_subject_are_ranked_together():
+    """Where only segments differ, later windows know more, and to pool them costs more than the mean of each place."""
+    simulation = Simulation(subject_sd=0.0, trial_sd=0.0, segment_sd=2.0, label_noise=0.0, n_trials=99)
+    every = [best_answers(simulation, ALL, DRIVES, subject, 6.0, 6.0) for subject in range(1, 60)]
+    areas = [
+        np.mean([roc_auc_score(np.tile(label == index, 10), said[..., index].T.ravel()) for index in range(4)])
+        for label, said in every
+    ]
+    found = possible(simulation, ALL, DRIVES, 6.0, 6.0)["window"].auroc
+    assert np.mean(areas) == pytest.approx(found, abs=0.003)
 
 
 def test_the_order_of_the_ratings_is_the_order_of_the_bits():

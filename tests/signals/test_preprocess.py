@@ -176,6 +176,17 @@ def test_a_flat_channel_is_masked_throughout(value, phase):
     assert (found.data[1] == 0).all()
 
 
+@pytest.mark.parametrize(("kind", "still_s"), [("emg", 5), ("ppg", 5), ("eda", 30), ("temp", 60)])
+def test_a_sensor_that_stands_still_for_long_is_off_meanwhile(kind, still_s):
+    rows = noise(2, seconds=80)
+    rows[0, 1000 : 1000 + still_s * 128] = rows[0, 1000]
+    rows[1, 1000 : 1000 + still_s * 128 - 1] = rows[1, 1000]
+    valid = one(rows, kind)[0].valid
+    expected = np.ones((2, 80), bool)
+    expected[0, 1000 // 128 : -(-(1000 + still_s * 128) // 128)] = False
+    np.testing.assert_array_equal(valid, expected)
+
+
 def test_a_modality_of_which_every_channel_is_flat_is_masked_not_refused():
     found = one(np.zeros((4, 1024)), "eeg", reference="average", band=(1.0, 30.0))[0]
     assert not found.valid.any()

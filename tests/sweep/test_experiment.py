@@ -25,6 +25,11 @@ def test_a_trial_that_failed_is_not_chosen() -> None:
     assert _best([row(3.0), row(None, "ray.exceptions.OutOfMemoryError: ..."), row(2.0)]) == row(2.0)
 
 
+def test_a_trial_that_failed_after_its_best_epoch_is_not_chosen_either() -> None:
+    """Trained again with the same seed it would fail again, and the study could not be finished."""
+    assert _best([row(3.0), row(1.0, "mtkd.errors.Diverged: in epoch 7"), row(2.0)]) == row(2.0)
+
+
 def test_where_all_failed_the_first_reason_is_told() -> None:
     with pytest.raises(MtkdError, match=r"^sweep: every trial failed, the first with: mtkd\.errors\.Diverged: x$"):
         _best([row(None, "mtkd.errors.Diverged: x"), row(None, "y")])
@@ -40,7 +45,7 @@ def test_a_search_in_which_some_trials_diverge(pipeline: Any, mtkd: Callable[...
     changes = [
         ONE_STUDENT,
         "sweep.n_trials=2",
-        "sweep.search={optim.lr: {choice: [1.0e-3, 1.0e+30]}}",  # the study's seed draws them in this order
+        "sweep.search={optim.lr: {choice: [1.0e+30, 1.0e-3]}}",  # the study's seed draws the second first
     ]
     done = mtkd("sweep", pipeline.file, f"workspace={study.workspace}", *changes)
     assert done.code == 0, done.err
@@ -61,8 +66,8 @@ def test_a_search_in_which_some_trials_diverge(pipeline: Any, mtkd: Callable[...
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("sweep.cpus_per_trial=999", "sweep.cpus_per_trial = 999, but the cluster has "),
-        ("sweep.ray_address=nonsense", "sweep.ray_address = nonsense: "),
+        ("sweep.cpus_per_trial=999", "sweep.cpus_per_trial = 999, but no node of the cluster has more than "),
+        ("sweep.ray_address=nonsense", "sweep: no Ray cluster at sweep.ray_address = nonsense: "),
     ],
 )
 def test_a_cluster_that_is_too_small_or_not_there(pipeline: Any, tmp_path: Path, override: str, said: str) -> None:

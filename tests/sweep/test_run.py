@@ -95,7 +95,7 @@ def test_the_unit_holds_no_test_subject(searches: list[tuple[Fold, Unit]]) -> No
         assert not set(fold.test) & {*known["train"], *known["val"]}
 
 
-def test_where_it_ran_does_not_change_what_it_is(pipeline: Any, searches: list[tuple[Fold, Unit]]) -> None:
+def test_where_it_shall_run_does_not_change_which_unit_it_is(pipeline: Any, searches: list[tuple[Fold, Unit]]) -> None:
     elsewhere = {"ray_address": "auto", "cpus_per_trial": 4.0, "gpus_per_trial": 1.0}
     study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update=elsewhere)})
     fold, unit = searches[0]

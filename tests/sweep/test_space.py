@@ -8,7 +8,7 @@ import pytest
 from mtkd.config import Study
 from mtkd.distill.settings import base_settings
 from mtkd.errors import MtkdError
-from mtkd.sweep.space import search_space
+from mtkd.sweep.space import draw, search_space
 
 SEARCH = (
     "{optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}, temperature: {low: 1.0, high: 5.0}, width: {choice: [16, 64]}}"
@@ -34,6 +34,18 @@ def test_every_kind_of_range_becomes_its_domain(make_study: Callable[..., Study]
 def test_without_teachers_theirs_are_not_searched(make_study: Callable[..., Study]) -> None:
     study = make_study(f"sweep.search={SEARCH}")
     assert list(space(study, "labels alone, swept")) == ["optim.lr", "width"]
+
+
+def test_a_keys_values_are_the_same_whatever_else_is_searched(make_study: Callable[..., Study]) -> None:
+    study = make_study(f"sweep.search={SEARCH}", "sweep.n_trials=7")
+    both, alone = (draw(study, base_settings(study, name)) for name in ("distilled, swept", "labels alone, swept"))
+    assert len(both) == len(alone) == 7
+    for point, other in zip(both, alone, strict=True):
+        assert list(point) == ["optim.lr", "temperature", "width"]
+        assert other == {key: value for key, value in point.items() if key != "temperature"}
+    assert len({point["optim.lr"] for point in both}) == 7
+    again = make_study(f"sweep.search={SEARCH}", "sweep.n_trials=7", "seed=1")
+    assert draw(again, base_settings(again, "distilled, swept")) != both
 
 
 @pytest.mark.parametrize("search", ["{}", "{temperature: {low: 1.0, high: 2.0}}"])

@@ -1,5 +1,6 @@
 """Ranks that somebody else started: what becomes of them, and of what they were writing, when that one is killed."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,24 +15,37 @@ from mtkd.files import write_json
 from mtkd.training.launch import launch
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
-def test_ranks_do_not_outlive_a_stage_that_is_killed(
-    make_study: Callable[..., Any], tiny_llama: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def study_file(make_study: Callable[..., Any], tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards and a teacher that would train for long."""
+    tmp_path = tmp_path_factory.mktemp("launch")
     study = make_study(f"temporal.backbone={tiny_llama}", "temporal.optim.epochs=500", workspace=tmp_path / "ws")
     write_json(tmp_path / "study.yaml", study.model_dump())
     subprocess.run([sys.executable, "-m", "mtkd", "shards", str(tmp_path / "study.yaml")], check=True, timeout=300)
-    command = [sys.executable, "-m", "mtkd", "temporal", str(tmp_path / "study.yaml")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    return tmp_path / "study.yaml"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.parametrize(
+    ("whom", "sent", "code"),
+    [("stage", signal.SIGKILL, -9), ("stage", signal.SIGINT, 130), ("launcher", signal.SIGKILL, 2)],
+)
+def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "mtkd", "temporal", str(study_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stdout or [] if "epoch 1:" in line)
-        family = psutil.Process(process.pid).children(recursive=True)
+        stage = psutil.Process(process.pid)
+        (launcher,), family = stage.children(), stage.children(recursive=True)
         ranks = [child for child in family if "RANK" in child.environ()]
-        process.kill()
+        {"stage": stage, "launcher": launcher}[whom].send_signal(sent)
+        _, err = process.communicate(timeout=100)
     assert "fold 0" in line
     assert len(ranks) == 2
+    assert process.returncode == code
+    assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    assert [path.name for path in (tmp_path / "ws/temporal").iterdir()] == ["launch.log"]
+    assert [path.name for path in (study_file.parent / "ws/temporal").iterdir()] == ["launch.log"]
 
 
 def test_a_launcher_without_its_configuration(make_study: Callable[..., Any]) -> None:

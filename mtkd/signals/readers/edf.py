@@ -11,7 +11,7 @@ from pathlib import Path
 import mne
 
 from mtkd.config import Condition, Data, Kind, Modality
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import MNE_TYPE, UNIT, VOLTS, plain_name, to_siemens, type_channels
 from mtkd.signals.recording import Recording, Span
 
@@ -51,9 +51,7 @@ def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, 
     try:
         raw = mne.io.read_raw(path, preload=True, verbose="error")
     except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
-        raise MtkdError(
-            f"{path}: not readable by MNE ({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from None
+        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
     if not all(name.isprintable() for name in raw.ch_names):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     typed = type_channels(raw.ch_names, channels, str(path))

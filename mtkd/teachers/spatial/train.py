@@ -51,16 +51,16 @@ def unit_of(study: Study, fold: Fold) -> Unit:
     return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
 
 
-def build_model(study: Study, shards: ShardSet) -> SpatialTeacher:
+def build_model(study: Study, shards: ShardSet, fold: Fold) -> SpatialTeacher:
     """The teacher before any training."""
-    cutter = make_cutter(study, shards, MODALITIES, study.windows)
+    cutter = make_cutter(study, shards, fold, MODALITIES, study.windows)
     return SpatialTeacher(study.spatial, cutter.layouts["eeg"], study.n_classes)
 
 
-def load_model(study: Study, shards: ShardSet, unit: Unit) -> nn.Module:
+def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
     """A trained teacher, in evaluation mode."""
     unit.manifest()
-    model = build_model(study, shards)
+    model = build_model(study, shards, fold)
     load_weights(model, unit.folder / WEIGHTS)
     return model.eval()
 
@@ -70,7 +70,7 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
     data = fold_data(study, fold, MODALITIES, study.windows)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
-    model = build_model(study, data.cutter.shards)
+    model = build_model(study, data.cutter.shards, data.fold)
     train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
     val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(functools.partial(iter, train), runtime.total)

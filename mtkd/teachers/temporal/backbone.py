@@ -10,7 +10,7 @@ from torch import nn
 
 from mtkd.config import Study, Temporal
 from mtkd.console import say
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.files import fingerprint, sha256_once
 from mtkd.workspace import Unit, make_unit
 
@@ -158,7 +158,7 @@ def load(unit: Unit, settings: Temporal) -> Any:
     try:
         return peft.get_peft_model(model, lora)
     except ValueError as error:
-        raise MtkdError(f"temporal.lora.target_modules: {error}") from None
+        raise MtkdError(f"temporal.lora.target_modules: {one_line(error)}") from None
 
 
 def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options: Any) -> Any:
@@ -168,5 +168,5 @@ def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options:
         return transformers.AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
     except Exception as error:  # whatever a foreign folder makes transformers raise
         raise MtkdError(
-            f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {error})"
+            f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {one_line(error)})"
         ) from None

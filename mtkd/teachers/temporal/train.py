@@ -26,7 +26,7 @@ from mtkd.training.fold import (
     teacher_objective,
     write_trained,
 )
-from mtkd.training.launch import launch, launched
+from mtkd.training.launch import end_with_parent, launch, launched
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
@@ -55,6 +55,7 @@ def run(study: Study) -> list[Unit]:
         )
         launch(study, STAGE, study.temporal.accelerate)
     elif launched():
+        end_with_parent()
         runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
         # Each rank has looked by itself, and another run may have finished a fold in between.
         runtime.agree([unit.fingerprint for unit in units], "the folds, the data or the backbone")
@@ -90,18 +91,18 @@ def patches(study: Study) -> Windows:
     return Windows(window_s=study.temporal.patch_s, hop_s=study.temporal.patch_s)
 
 
-def build_model(study: Study, shards: ShardSet) -> TemporalTeacher:
+def build_model(study: Study, shards: ShardSet, fold: Fold) -> TemporalTeacher:
     """The teacher before any training, the backbone's own weights aside."""
     quiet_libraries()
     settings = study.temporal
-    cutter = make_cutter(study, shards, settings.modalities, patches(study))
+    cutter = make_cutter(study, shards, fold, settings.modalities, patches(study))
     return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, backbone.unpack(study))
 
 
-def load_model(study: Study, shards: ShardSet, unit: Unit) -> nn.Module:
+def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
     """A trained teacher, in evaluation mode."""
     unit.manifest()
-    model = build_model(study, shards)
+    model = build_model(study, shards, fold)
     load_weights(model, unit.folder / WEIGHTS)
     return model.eval()
 
@@ -130,7 +131,7 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
 
 def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:
     seed_all(study.seed, data.fold)
-    model = build_model(study, data.cutter.shards)
+    model = build_model(study, data.cutter.shards, data.fold)
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
