@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtkd.config import Simulation
+from mtkd.config import Simulation, Study
 from mtkd.errors import MtkdError
+from mtkd.files import fingerprint
 from mtkd.study import changed, read_study
 
 
