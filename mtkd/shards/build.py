@@ -114,7 +114,7 @@ def raw_folder(study: Study) -> Path:
         if not unit.stands():
             say("shards", f"simulating {data.simulate.n_subjects} subjects in DEAP's file format")
             with unit.build() as (aside, _):
-                write_study(data.simulate, aside, functools.partial(say, "shards"))
+                write_study(data.simulate, aside, lambda name: say("shards", f"wrote {name}"))
         return unit.folder
     return fetch(Path(study.workspace) / "raw" / "eegmat")
 
