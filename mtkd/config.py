@@ -250,9 +250,13 @@ class Evaluate(Section):
 
 
 class Predict(Section):
-    """Any file MNE can read, without EEG. ``student`` is a name of ``evaluate.students``."""
+    """Any file MNE can read, without EEG. ``student`` is a name of ``evaluate.students``.
+
+    ``channels`` names the recording's channels as the study does (``EDA: GSR``). ``output`` is a folder for copies.
+    """
 
     recording: str | None = None
+    channels: dict[str, str] = {}
     student: str = "distilled"
     output: str | None = None
 

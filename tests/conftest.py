@@ -16,7 +16,7 @@ from mtkd.study import read_study
 from mtkd.training.fold import quiet_libraries
 
 REPO = Path(__file__).resolve().parent.parent
-_CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
+_CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", "torch_extensions"}
 
 # Without a database of examples nothing is written; without a deadline a busy machine fails nothing.
 settings.register_profile("mtkd", deadline=None, database=None)

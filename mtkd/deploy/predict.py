@@ -31,7 +31,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 2
+VERSION = 3
 
 
 def run(study: Study) -> Path:
@@ -47,7 +47,8 @@ def run(study: Study) -> Path:
     if not path.is_file():
         raise MtkdError(f"predict.recording = {path}: no such file")
     unit = _unit(study, path, [unit for _, unit in _students(study, folds)])
-    table, picture = unit.folder / f"{path.stem}.csv", unit.folder / f"{path.stem}.png"
+    # not the recording's own name: a table of the truth may stand beside it
+    table, picture = (unit.folder / f"{path.stem}-prediction.{kind}" for kind in ("csv", "png"))
     if unit.stands():
         say(STAGE, f"reused {table} and {picture.name}")
     else:
@@ -60,18 +61,29 @@ def run(study: Study) -> Path:
         for file in (table, picture):
             with publish_file(Path(study.predict.output) / file.name) as aside:
                 shutil.copyfile(file, aside)
+        say(STAGE, f"copied both to the folder {study.predict.output}")
     return table
 
 
 def _chosen(study: Study) -> tuple[Path, list[Fold]]:
     folds = folds_of(study)
     if study.predict.recording is not None:
-        return Path(study.predict.recording), folds
+        path = Path(study.predict.recording)
+        return path, _not_trained_on(study, path, folds)
     if study.data.simulated is not None:
         return raw_folder(study) / WEARABLE, folds
     path = next(path for path, subject in recordings(study).items() if subject == folds[0].test[0])
     say(STAGE, f"predict.recording is not set: taking {path.name}, a test subject of fold 0, without its EEG")
     return path, folds[:1]
+
+
+def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
+    """All folds, or of a recording of the study's own those that test its subject."""
+    subject = {own.resolve(): subject for own, subject in recordings(study).items()}.get(path.resolve())
+    if subject is None:
+        return folds
+    say(STAGE, f"{path.name} is one of the study's own: taking the student of the fold that tests {subject}")
+    return [fold for fold in folds if subject in fold.test]
 
 
 def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
@@ -81,7 +93,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
         "recording": sha256_once(path),
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),
-        "channels": study.data.channels,
+        "channels": [study.data.channels, study.predict.channels],
         "windows": study.windows.model_dump(),
         "classes": study.class_names,
     }
@@ -124,7 +136,8 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
         raw, typed = first.raw, first.modality
         say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
     else:
-        raw, typed = read_raw(path, study.data.channels or {**deap.CHANNELS, "*": "ignore"})
+        patterns = study.data.channels or {**deap.CHANNELS, "*": "ignore"}
+        raw, typed = read_raw(path, patterns, study.predict.channels)
     matched = _matched(typed, known)
     if not matched:
         wanted = "; ".join(f"{name}: {', '.join(layout.ch_names)}" for name, layout in known.items())

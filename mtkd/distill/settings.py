@@ -1,5 +1,7 @@
 """Which settings a student is trained with on a fold: the study's, or those a sweep found for it."""
 
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -104,4 +106,7 @@ def sweep_unit(study: Study, fold: Fold, base: Distill) -> Unit:
     search = {key: found.model_dump() for key, found in searched(dict(study.sweep.search), base).items()}
     settings = study.sweep.model_dump(exclude={"search", "cpus_per_trial", "gpus_per_trial", "ray_address"})
     inputs = student_inputs(study, "sweep", fold, base) | {"sweep": settings | {"search": search}}
+    for key in search:  # what is searched replaces what the study says of it
+        *sections, last = key.split(".")
+        functools.reduce(operator.getitem, sections, inputs["settings"]).pop(last)
     return make_unit(study, "sweep", f"fold-{fold.index}", inputs)

@@ -55,6 +55,12 @@ class Student(nn.Module):
             {name: nn.Linear(2 * width, n_features) for name, n_features in teacher_features.items()}
         )
 
+    @property
+    def n_parameters(self) -> int:
+        """Of what is used after training, which the projections are not."""
+        own = (value for name, value in self.named_parameters() if not name.startswith("projections."))
+        return sum(value.numel() for value in own)
+
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the encoders' scales on training trials."""
         fit_scales(cast(dict[Modality, WindowEncoder], dict(self.encoders.items())), batches, total)

@@ -63,6 +63,7 @@ def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) ->
     with unit.build() as (folder, measured):
         model, history, heard = train(study, fold, settings)
         write_trained(folder, measured, model, history, "torch", heard)
+        measured["n_parameters"] = model.n_parameters
     report_trained(STAGE, fold, unit, name)
 
 

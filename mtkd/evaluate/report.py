@@ -148,7 +148,10 @@ def _row(model: dict[str, str], block: dict[str, Any]) -> dict[str, Any]:
     return {
         **model,
         "values": [with_sd(entry, metric) for metric in COLUMNS],
-        "pooled": f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
+        "pooled": [
+            f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
+            number(entry["pooled"]["auroc"]),
+        ],
         "shares": [
             f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}"
             for share in entry["share_of_possible"].values()

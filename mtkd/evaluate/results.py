@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mtkd.errors import MtkdError
 from mtkd.evaluate.metrics import chance_level, confusion, summary
 from mtkd.evaluate.predictions import Predictions
@@ -44,8 +46,9 @@ def build_results(
         alpha}; ``models`` [{name, kind}]; ``levels`` {"window" | "trial": {target: block}}. Targets are ``joint`` (all
         classes) and, with two or more ratings, each rating's name (its two classes). A block holds
 
-        - ``class_names``; ``chance`` {balanced_accuracy, auroc, limit, n_trials_per_class}, ``limit`` that of
-          ``chance_level``, at both levels from the number of trials; ``expected`` {name: as given for the level};
+        - ``class_names``; ``chance`` {balanced_accuracy, auroc, limit, n_trials_per_class}, the first as subjects have
+          the classes, ``limit`` of ``chance_level``, at both levels from the number of trials; ``expected`` {name: as
+          given for the level};
         - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {name of the best
           possible model: {balanced_accuracy, auroc}} of the means over the same subjects};
         - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student
@@ -147,7 +150,7 @@ def _block(
     n_trials_per_class: list[int],
     expected: dict[str, Any],
 ) -> dict[str, Any]:
-    chance = {"balanced_accuracy": 1 / len(class_names), "auroc": 0.5}
+    chance = {"balanced_accuracy": _chance(next(iter(rows.values()))), "auroc": 0.5}
     table: dict[str, Any] = {}
     for name, answers in rows.items():
         table[name] = summary(answers, study["n_bins"])
@@ -164,6 +167,15 @@ def _block(
         "comparisons": _comparisons(table, _baselines(study, models)),
         **_gaps(table, models, _baselines(study, models)),
     }
+
+
+def _chance(rows: Predictions) -> float:
+    """What a constant answer is expected to reach: one over a subject's number of classes, mean over subjects.
+
+    A subject who lacks a class is scored over the others. Subjects with one class have no balanced accuracy.
+    """
+    present = [len(np.unique(rows.label[rows.subject == subject])) for subject in np.unique(rows.subject)]
+    return float(np.mean([1 / n for n in present if n > 1] or [1 / rows.n_classes]))
 
 
 def _shares(mean: dict[str, float], chance: dict[str, float], best: dict[str, dict[str, float]]) -> dict[str, Any]:

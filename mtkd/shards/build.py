@@ -26,11 +26,13 @@ from mtkd.signals.simulated import write_study
 from mtkd.workspace import Unit, make_unit
 
 VERSION = 2  # of the arrays this code makes of a recording
+RAW_VERSION = 1  # of the simulated recordings
 _READERS: dict[str, ModuleType] = {"deap": deap, "edf": edf}
 
 
 def run(study: Study) -> Unit:
     """Build the study's shards unless they stand; return their unit."""
+    make_raw(study)
     unit, files = _plan(study)
     if unit.stands():
         say("shards", f"reused {unit.folder}")
@@ -95,11 +97,24 @@ def _plan(study: Study) -> tuple[Unit, dict[Path, str]]:
     return make_unit(study, "shards", "all", inputs), files
 
 
+def make_raw(study: Study) -> None:
+    """Simulate the recordings or fetch public ones where the study says so and they are not there yet."""
+    simulated = study.data.simulated
+    if simulated is not None:
+        unit = _simulated_unit(study)
+        if not unit.stands():
+            say("shards", f"simulating {simulated.n_subjects} subjects in DEAP's file format")
+            with unit.build() as (aside, _):
+                write_study(simulated, aside, lambda name: say("shards", f"wrote {name}"))
+    elif study.data.folder is None:
+        fetch(_fetched(study))
+
+
 def raw_folder(study: Study) -> Path:
-    """Where the recordings lie; simulated ones are written there and public ones fetched, if they are not there yet.
+    """Where the recordings lie.
 
     Raises:
-        MtkdError: the folder of the study file does not exist.
+        MtkdError: the folder of the study file does not exist, or the stage ``shards`` has not yet made its own.
     """
     data = study.data
     if data.folder is not None:
@@ -107,16 +122,20 @@ def raw_folder(study: Study) -> Path:
         if not folder.is_dir():
             raise MtkdError(f"data.folder = {folder}: no such folder")
         return folder
-    if data.simulate is not None:
-        unit = make_unit(
-            study, "raw", "simulated", {"stage": "raw", "version": VERSION, "simulate": data.simulate.model_dump()}
-        )
-        if not unit.stands():
-            say("shards", f"simulating {data.simulate.n_subjects} subjects in DEAP's file format")
-            with unit.build() as (aside, _):
-                write_study(data.simulate, aside, lambda name: say("shards", f"wrote {name}"))
-        return unit.folder
-    return fetch(Path(study.workspace) / "raw" / "eegmat")
+    folder = _simulated_unit(study).folder if data.simulated is not None else _fetched(study)
+    if not folder.is_dir():
+        raise MtkdError(f"{folder}: not there yet; run `mtkd shards` first")
+    return folder
+
+
+def _simulated_unit(study: Study) -> Unit:
+    assert study.data.simulated is not None
+    inputs = {"stage": "raw", "version": RAW_VERSION, "simulate": study.data.simulated.model_dump()}
+    return make_unit(study, "raw", "simulated", inputs)
+
+
+def _fetched(study: Study) -> Path:
+    return Path(study.workspace) / "raw" / "eegmat"
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,6 +1,7 @@
 """Ranks, devices and engines: the only place that knows accelerate and DeepSpeed."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from mtkd.files import read_json
 # it, a machine without GPU is guessed at, with a warning.
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# And torch, before it compiles: what belongs to an environment stays in it, or several would build over each other.
+if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix, "torch_extensions")))
 
 
 _ENGINE_KEYS = {
@@ -123,7 +127,7 @@ class Runtime:
 def compile_operators() -> None:
     """Build now what DeepSpeed builds when ranks first start without a GPU: a minute on two cores, once a machine.
 
-    It stays in torch's folder of extensions, by default below ``~/.cache``.
+    It stays in torch's folder of extensions, that of the virtual environment where there is one.
     """
     if not torch.cuda.is_available():
         from deepspeed.accelerator import get_accelerator

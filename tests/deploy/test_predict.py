@@ -38,14 +38,20 @@ def sensors(uneven_raw: Path) -> dict[str, np.ndarray]:
     return {signal.label: signal.data.copy() for signal in raw.signals}
 
 
-def write(path: Path, sensors: dict[str, np.ndarray], names: list[str], n_secs: int | None = None) -> Path:
+def write(
+    path: Path,
+    sensors: dict[str, np.ndarray],
+    names: list[str],
+    n_secs: int | None = None,
+    labels: dict[str, str] | None = None,
+) -> Path:
     """An EDF of some channels; ranges stay those of the whole recording, so that cutting it rounds nothing anew."""
     stop = None if n_secs is None else n_secs * SFREQ
     signals = [
         edfio.EdfSignal(
             sensors[name][:stop],
             SFREQ,
-            label=name,
+            label=(labels or {}).get(name, name),
             physical_dimension=UNITS[name],
             physical_range=(float(np.floor(sensors[name].min())) - 1, float(np.ceil(sensors[name].max())) + 1),
         )
@@ -67,7 +73,7 @@ def follow(pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path) -> Callable[
     def call(path: Path, *overrides: str) -> tuple[Any, np.ndarray | None]:
         given = (f"predict.recording={path}", f"predict.output={tmp_path / 'out'}")
         ended = mtkd("predict", pipeline.file, *given, *overrides)
-        table = tmp_path / "out" / f"{path.stem}.csv"
+        table = tmp_path / "out" / f"{path.stem}-prediction.csv"
         return ended, rows_of(table) if table.exists() else None
 
     return call
@@ -82,7 +88,7 @@ def whole(follow: Callable[..., Any], sensors: dict[str, np.ndarray], tmp_path: 
 
 
 def test_the_picture_is_one(pipeline: Any) -> None:
-    (path,) = (Path(pipeline.study.workspace) / "predict").glob("wearable-*/wearable.png")
+    (path,) = (Path(pipeline.study.workspace) / "predict").glob("wearable-*/wearable-prediction.png")
     with Image.open(path) as picture:
         picture.load()
         assert picture.format == "PNG"
@@ -103,6 +109,34 @@ def test_the_order_of_channels_does_not_matter(
 ) -> None:
     _, rows = follow(write(tmp_path / "turned.edf", sensors, PERIPHERALS[::-1]))
     assert rows == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_recording_may_call_its_channels_otherwise(
+    follow: Callable[..., Any], whole: np.ndarray, sensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    names = {"zEMG": "EMG 1", "tEMG": "EMG 2", "GSR": "EDA", "Resp": "Belt", "Plet": "BVP"}
+    path = write(tmp_path / "other.edf", sensors, PERIPHERALS, labels=names)
+    refused, _ = follow(path)
+    assert refused.code == 2
+    assert "other.edf: no channel is left that the study asks for; it has EMG 1, EMG 2, EDA, Belt, BVP" in refused.err
+    mapping = ", ".join(f"{theirs}: {ours}" for ours, theirs in names.items())
+    ended, rows = follow(path, f"predict.channels={{{mapping}}}")
+    assert ended.code == 0, ended.err
+    assert rows == pytest.approx(whole, abs=1e-6)
+    refused, _ = follow(path, "predict.channels={ECG: GSR}")
+    assert refused.code == 2
+    assert "other.edf: cannot call its channel 'ECG' 'GSR'; it has EMG 1" in refused.err
+
+
+def test_a_recording_of_the_study_is_left_to_the_fold_that_tests_its_subject(
+    pipeline: Any, follow: Callable[..., Any], uneven_raw: Path
+) -> None:
+    (fold,) = [fold for fold in folds_of(pipeline.study) if "s04" in fold.test]
+    ended, rows = follow(uneven_raw / "s04.dat")
+    assert ended.code == 0, ended.err
+    assert "s04.dat is one of the study's own: taking the student of the fold that tests s04" in ended.out
+    said = predict.predict_recording(pipeline.study, uneven_raw / "s04.dat", [fold])
+    assert rows[:, 2:-1] == pytest.approx(said.probs, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +248,7 @@ def test_where_no_sensor_gives_anything_there_is_no_answer(
     ended, rows = follow(write(tmp_path / "flat.edf", flat, PERIPHERALS))
     assert ended.code == 0, ended.err
     assert np.isnan(rows[:, 2:]).all()
-    with Image.open(tmp_path / "out/flat.png") as picture:
+    with Image.open(tmp_path / "out/flat-prediction.png") as picture:
         picture.verify()
 
 

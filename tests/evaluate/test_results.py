@@ -44,6 +44,17 @@ def test_numbers_are_those_of_the_predictions(quadrants: Any, quadrant_results: 
     assert block["chance"]["limit"] == metrics.chance_level(block["chance"]["n_trials_per_class"])
 
 
+def test_chance_is_that_of_the_classes_a_subject_has(quadrants: Any, quadrant_results: dict[str, Any]) -> None:
+    """Who lacks a class is scored over the others, and a constant answer reaches more there."""
+    block = quadrant_results["levels"]["trial"]["joint"]
+    assert block["chance"]["balanced_accuracy"] == pytest.approx(0.25)
+    lacking = {
+        name: rows.rows((rows.subject != "s01") | (rows.label < 2)) for name, rows in quadrants.predictions.items()
+    }
+    chance = quadrants.results(predictions=lacking)["levels"]["trial"]["joint"]["chance"]["balanced_accuracy"]
+    assert chance == pytest.approx((6 * 0.25 + 0.5) / 7)
+
+
 def test_chance_counts_trials_at_both_levels(quadrant_results: dict[str, Any]) -> None:
     window, trial = (quadrant_results["levels"][level]["joint"] for level in ("window", "trial"))
     assert window["chance"] == trial["chance"]

@@ -100,6 +100,10 @@ def test_where_it_shall_run_does_not_change_which_unit_it_is(pipeline: Any, sear
     study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update=elsewhere)})
     fold, unit = searches[0]
     assert sweep_unit(study, fold, base_settings(study, NAME)).folder == unit.folder
+    key = next(iter(pipeline.study.sweep.search))  # what is searched replaces what the study says of it
+    base = base_settings(study, NAME)
+    assert sweep_unit(study, fold, changed(base, {key: 0.003}, "")).folder == unit.folder
+    assert sweep_unit(study, fold, changed(base, {"dropout": 0.3}, "")).folder != unit.folder
     more = {"n_trials": 99}
     study = pipeline.study.model_copy(update={"sweep": pipeline.study.sweep.model_copy(update=more)})
     assert sweep_unit(study, fold, base_settings(study, NAME)).folder != unit.folder

@@ -39,11 +39,14 @@ def read(path: Path, data: Data) -> Iterator[Recording]:
     yield Recording(raw, found["subject"], str(path), modality, [span])
 
 
-def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, dict[str, Modality]]:
-    """Any file MNE reads, in SI units, with the modality of every channel kept.
+def read_raw(
+    path: Path, channels: Mapping[str, Kind], names: Mapping[str, str] | None = None
+) -> tuple[mne.io.BaseRaw, dict[str, Modality]]:
+    """Any file MNE reads, in SI units, with the modality of every channel kept; ``names`` renames some of the file's.
 
     Raises:
-        MtkdError: the file is missing, damaged, truncated, or has a channel that no pattern of ``channels`` names.
+        MtkdError: the file is missing, damaged, truncated, has no channel to rename, or one that no pattern of
+            ``channels`` names.
     """
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
@@ -54,10 +57,16 @@ def read_raw(path: Path, channels: Mapping[str, Kind]) -> tuple[mne.io.BaseRaw, 
         raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
     if not all(name.isprintable() for name in raw.ch_names):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
+    has = ", ".join(raw.ch_names)
+    for theirs, ours in (names or {}).items():
+        if theirs not in raw.ch_names or ours in raw.ch_names:
+            raise MtkdError(f"{path}: cannot call its channel {theirs!r} {ours!r}; it has {has}")
+        raw.rename_channels({theirs: ours}, verbose="error")
+        units = {ours if name == theirs else name: unit for name, unit in units.items()}
     typed = type_channels(raw.ch_names, channels, str(path))
     kept = {name: kind for name, kind in typed.items() if kind != "ignore"}
     if not kept:
-        raise MtkdError(f"{path}: no channel is left that the study asks for")
+        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}")
     raw.pick(list(kept))
     for name, kind in kept.items():
         if kind == "eda":

@@ -22,6 +22,7 @@ from mtkd.training.fold import (
     make_cutter,
     quiet_libraries,
     report_epoch,
+    report_trained,
     seed_all,
     teacher_objective,
     write_trained,
@@ -127,6 +128,7 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
     if runtime.rank == 0:
         with unit_of(study, fold).build() as (folder, measured):
             write_trained(folder, measured, model, history, runtime.engine, train.subjects | val.subjects)
+        report_trained(STAGE, fold, unit_of(study, fold))
 
 
 def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:
