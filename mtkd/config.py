@@ -81,7 +81,7 @@ class Data(Section):
 class ModalitySignals(Section):
     """Filter and rate of one modality. ``band`` in Hz, either edge may be null; ``causal`` filters never look ahead."""
 
-    sfreq: float = Field(gt=0)
+    sfreq: float = Field(gt=0, le=1e6)
     band: OpenBand = (None, None)
     phase: Literal["causal", "zero"] = "causal"
 
@@ -108,7 +108,7 @@ class Windows(Section):
 class Splits(Section):
     """Outer folds and, inside each, validation subjects. Always by subject."""
 
-    n_folds: int = Field(4, ge=2)
+    n_folds: int = Field(4, ge=2, le=10_000)
     val_share: float = Field(0.25, gt=0, lt=1)
     seed: int = Field(0, ge=0)
 
@@ -128,7 +128,7 @@ class Optim(Section):
 class Lora(Section):
     """peft's LoRA."""
 
-    r: int = Field(8, ge=1)
+    r: int = Field(8, ge=1, le=4096)
     alpha: int = Field(16, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
     target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -153,9 +153,9 @@ class Temporal(Section):
 class Spatial(Section):
     """The spatial teacher: a graph network over the electrodes, nodes carrying band-wise differential entropy."""
 
-    bands: list[Band] = [(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)]
+    bands: list[Band] = Field([(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)], min_length=1)
     conv: str = "DenseGraphConv"
-    width: int = Field(32, ge=1)
+    width: int = Field(32, ge=1, le=8192)
     layers: int = Field(2, ge=1)
     sigma_m: float = Field(0.05, gt=0, description="width of the Gaussian over electrode distance, metre")
     learned_adjacency: bool = True
@@ -180,12 +180,12 @@ class Distill(Section):
 
     settings: str | None = None
     modalities: list[Modality] = Field(min_length=1)
-    width: int = Field(32, ge=4)
+    width: int = Field(32, ge=4, le=8192)
     dropout: float = Field(0.2, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1)
-    teachers: dict[TeacherName, float] = {"temporal": 1.0, "spatial": 1.0}
+    teachers: dict[TeacherName, Annotated[float, Field(ge=0)]] = {"temporal": 1.0, "spatial": 1.0}
     weighting: Literal["equal", "confidence", "camkd"] = "confidence"
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(2.0, gt=0, le=1000)
     ce: float = Field(0.3, ge=0)
     kd: float = Field(1.0, ge=0)
     hint: float = Field(0.1, ge=0)
@@ -246,7 +246,7 @@ class Evaluate(Section):
         "distilled, swept": {"settings": "sweep"},
     }
     baseline: str = "labels alone"
-    n_bins: int = Field(10, ge=2, description="bins of the calibration error")
+    n_bins: int = Field(10, ge=2, le=1000, description="bins of the calibration error")
 
 
 class Predict(Section):
@@ -264,7 +264,7 @@ class Predict(Section):
 class Study(Section):
     """One study: a data set with its protocol."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     workspace: str = Field(description="folder for all that the stages write")
     seed: int = Field(0, ge=0, lt=2**32)
     labels: dict[str, float] = Field(min_length=1, max_length=4, description="rating: threshold; above it is high")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 
 PARTIAL = ".partial-"
 
@@ -24,9 +24,10 @@ def publish_file(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success it is synced and renamed to ``path``."""
     aside = _beside(path)
     try:
-        yield aside
-        _sync(aside)
-        aside.replace(path)
+        with _naming(path):
+            yield aside
+            _sync(aside)
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -56,9 +57,21 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     aside = _beside(path)
     aside.mkdir()
     try:
-        yield aside
+        with _naming(path):
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put ``path`` into errors of the system that name no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise MtkdError(f"{path}: {error.strerror or one_line(error)}") from None
 
 
 def _sync(path: Path) -> None:
@@ -122,7 +135,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise MtkdError(f"{path}: not a JSON file ({error})") from None
 
 

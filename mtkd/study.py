@@ -7,12 +7,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from yaml import YAMLError
 
 from mtkd.config import Modality, Section, Study
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import slug
 
+ANOTHER_STUDENT = ("settings", "modalities", "teachers")
+"""Keys of ``distill`` that no search may change."""
 MIN_SAMPLES = 16  # a window encoder strides by eight
 RESERVED = {
     "majority",
@@ -44,7 +45,9 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         raise MtkdError(f"{path}: no such study file") from None
     except IsADirectoryError:
         raise MtkdError(f"{path}: is a folder, not a study file") from None
-    except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
+    except MtkdError:
+        raise
+    except Exception as error:  # whatever foreign text makes the parsers raise, a RecursionError too
         raise MtkdError(f"{path}: not a readable YAML file: {one_line(error)}") from None
     study: Study = _validate(Study, raw, str(path))
     _check_sections(study, str(path))
@@ -99,7 +102,7 @@ def _check_changes(study: Study, name: str) -> None:
         if student == study.evaluate.baseline and settings.teachers:
             raise MtkdError(f"{name}: evaluate.baseline names {student!r}, which has teachers itself")
     for key, found in study.sweep.search.items():
-        if key in ("settings", "modalities", "teachers"):
+        if key.split(".")[0] in ANOTHER_STUDENT:
             raise MtkdError(f"{name}: sweep.search: {key} makes another student, not other settings of one")
         tried: list[Any] = found.choice or [found.low, found.high]
         for value in tried:
@@ -112,7 +115,7 @@ def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
     try:
         for key, value in _dotted(changes).items():
             OmegaConf.update(base, key, value, merge=False)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, LookupError, TypeError, ValueError) as error:
         raise MtkdError(f"{name}: {key}: {one_line(error)}") from None
     return _validate(type(section), OmegaConf.to_container(base), name)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtkd.config import Study
 from mtkd.errors import MtkdError
@@ -54,7 +54,7 @@ class Manifest(BaseModel):
     inputs: dict[str, Any]
     versions: dict[str, str]
     measured: dict[str, Any]
-    files: dict[str, File]
+    files: dict[str, File] = Field(min_length=1)
 
     @property
     def digest(self) -> str:
@@ -140,7 +140,11 @@ def read_manifest(folder: Path) -> Manifest:
 @functools.lru_cache(maxsize=1024)
 def _check(folder: Path, stage: str, expected: str) -> None:
     manifest = read_manifest(folder)
-    if manifest.stage != stage or fingerprint(manifest.inputs) != expected or manifest.fingerprint != expected:
+    try:
+        found = fingerprint(manifest.inputs)
+    except ValueError:  # NaN, which JSON does not have
+        found = ""
+    if manifest.stage != stage or found != expected or manifest.fingerprint != expected:
         raise MtkdError(
             f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it"
         )

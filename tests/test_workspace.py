@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -174,7 +175,15 @@ def test_a_manifest_whose_inputs_were_edited_is_refused(unit):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: '{"stage": "shards"}'],
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: '{"stage": "shards"}',
+        lambda text: "[" * 5000,
+        lambda text: text[:-2] + ', "n": ' + "9" * 5000 + "}",
+        lambda text: re.sub(r'"files": \{.*', '"files": {}}', text, flags=re.DOTALL),
+    ],
 )
 def test_a_damaged_manifest_is_refused_by_its_name(unit, damage):
     path = unit.folder / MANIFEST

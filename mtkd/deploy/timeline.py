@@ -20,6 +20,8 @@ class Timeline:
 def plot_predictions(timeline: Timeline, class_names: list[str], title: str, path: Path) -> None:
     """Write a PNG: class probabilities stacked over time in seconds, the confidence below; gaps are NaN."""
     import matplotlib
+
+    matplotlib.rcParams["text.parse_math"] = False  # names may hold a $
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.6), layout="constrained")

@@ -12,7 +12,7 @@ from mtkd.config import Distill, Study
 from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
-from mtkd.study import changed
+from mtkd.study import ANOTHER_STUDENT, changed
 from mtkd.training.fold import common_inputs
 from mtkd.workspace import Unit, make_unit
 
@@ -71,6 +71,9 @@ def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
         split = content["splits"][fold.index]
     except (ValueError, KeyError, TypeError):
         raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
+    for key in changes:
+        if str(key).split(".")[0] in ANOTHER_STUDENT:
+            raise MtkdError(f"{path}: {key} makes another student, not other settings of one")
     if split != fold.fingerprint:
         raise MtkdError(f"{path}: chosen on another split of the subjects than fold {fold.index} of this study")
     return changed(base, {"settings": None} | searched(changes, base), str(path))
@@ -81,9 +84,13 @@ def _read_best(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
         raise MtkdError(f"distill.settings = {path}: no such file") from None
-    except (yaml.YAMLError, ValueError):
+    except Exception:  # whatever foreign bytes make yaml raise, a RecursionError too
         content = None
-    if not isinstance(content, dict) or not {"teachers", "folds", "splits"} <= content.keys():
+    if (
+        not isinstance(content, dict)
+        or not {"teachers", "folds", "splits"} <= content.keys()
+        or not all(isinstance(content[key], dict) for key in ("teachers", "folds", "splits"))
+    ):
         raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and splits")
     return content
 

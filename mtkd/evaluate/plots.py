@@ -55,6 +55,9 @@ def png(figure: "Figure") -> str:
 
 def new_figure(width: float, height: float) -> "Figure":
     """An empty figure, width and height in inches, drawn by Agg."""
+    import matplotlib
+
+    matplotlib.rcParams["text.parse_math"] = False  # names may hold a $
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

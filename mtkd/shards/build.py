@@ -80,6 +80,9 @@ def recordings(study: Study) -> dict[Path, str]:
             if subject not in files.values():
                 raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names")
         files = {path: subject for path, subject in files.items() if subject in wanted}
+    for path in files:
+        if not path.is_file():
+            raise MtkdError(f"{path}: is no file")
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {study.data.reader!r} takes")
     return files

@@ -11,6 +11,8 @@ from mtkd.errors import MtkdError
 from mtkd.signals.recording import Recording, Span
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
+BEYOND = 1e15
+"""No sensor says that, in any unit of ours; filtered it would leave what single precision holds."""
 STILL_S = 5.0
 """A sensor whose value does not move for so long, in seconds, is off."""
 STILL_SLOW_S: dict[Modality, float] = {"eda": 30.0, "temp": 60.0}
@@ -91,7 +93,7 @@ def _rereference(data: np.ndarray, valid: np.ndarray, sfreq: float) -> np.ndarra
 
 def _fill(data: np.ndarray, sfreq: float, still_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
-    finite = np.isfinite(data)
+    finite = np.abs(data) < BEYOND  # false for NaN, too
     n_secs = int(np.ceil(data.shape[1] / sfreq - 1e-9))
     starts = np.round(np.arange(n_secs) * sfreq).astype(int)
     valid = np.logical_and.reduceat(finite & ~_still(data, round(still_s * sfreq)), starts, axis=1)
@@ -153,7 +155,7 @@ def _cut(signal: Signal, start_s: float, stop_s: float) -> Signal:
     data = signal.data[:, start:stop]
     n_secs = int(np.ceil(data.shape[1] / signal.sfreq - 1e-9))
     # It may start inside a second of the signal: its own seconds are whole where all they touch are.
-    first = np.floor(start_s + np.arange(n_secs) + 1e-9).astype(int)
+    first = np.minimum(np.floor(start_s + np.arange(n_secs) + 1e-9).astype(int), signal.valid.shape[1] - 1)
     last = np.minimum(np.ceil(start_s + np.arange(n_secs) + 1 - 1e-9).astype(int) - 1, signal.valid.shape[1] - 1)
     valid = signal.valid[:, first] & signal.valid[:, last]
     return Signal(np.ascontiguousarray(data), valid, signal.sfreq, signal.ch_names)

@@ -12,9 +12,16 @@ from mtkd.training.fit import trained_state
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the trained parameters and buffers, whole or not at all."""
+    """Write the trained parameters and buffers, whole or not at all.
+
+    Raises:
+        MtkdError: they cannot be written, as where the disk is full.
+    """
     with publish_file(path) as aside:
-        safetensors.torch.save_file({k: v.contiguous() for k, v in trained_state(model).items()}, aside)
+        try:
+            safetensors.torch.save_file({k: v.contiguous() for k, v in trained_state(model).items()}, aside)
+        except safetensors.SafetensorError as error:
+            raise MtkdError(f"{path}: cannot be written ({error})") from None
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

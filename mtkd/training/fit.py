@@ -50,7 +50,7 @@ def fit(
 
     Raises:
         Diverged: the loss became NaN or infinite.
-        MtkdError: no validation trial carries a label.
+        MtkdError: no validation window has a label and a signal.
     """
     started = time.perf_counter()
     model.to(runtime.device)
@@ -140,4 +140,4 @@ def _refuse_nan(means: dict[str, float], epoch: int) -> None:
         if not math.isfinite(value):
             raise Diverged(f"{name} became {value} in epoch {epoch + 1}; lower the learning rate or look at the data")
     if "val/class" not in means:
-        raise MtkdError("no validation trial carries a label, so no epoch can be chosen")
+        raise MtkdError("no validation window has both a label and a signal, so no epoch can be chosen")

@@ -172,8 +172,11 @@ def refuse_leak(unit: Unit, fold: Fold) -> None:
     Raises:
         MtkdError: it does.
     """
+    heard = unit.manifest().measured.get("subjects")
+    if not isinstance(heard, list):
+        raise MtkdError(f"{unit.folder}: its manifest does not say whom it was trained with; delete it")
     for subject in fold.test:
-        if subject in unit.manifest().measured["subjects"]:
+        if subject in heard:
             raise MtkdError(f"{unit.folder}: was trained with {subject}, a test subject of fold {fold.index}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mtkd.config import Study
 from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
+from mtkd.training.runtime import clear_locks
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE_S = 60
@@ -31,6 +32,7 @@ def launch(study: Study, stage: str, config: str) -> None:
     """
     if not Path(config).is_file():
         raise MtkdError(f"{stage}.accelerate = {config}: no such file")
+    clear_locks()
     log = Path(study.workspace) / stage / "launch.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment

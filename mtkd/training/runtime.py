@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,23 @@ def compile_operators() -> None:
     if not torch.cuda.is_available():
         from deepspeed.accelerator import get_accelerator
 
+        clear_locks()
+
         get_accelerator().create_op_builder("ShareMemCommBuilder").load()
+
+
+def clear_locks(limit_s: float = 300.0) -> None:
+    """Take away what a killed compilation left locked, once it is too old to be somebody's at work, in seconds.
+
+    torch waits for such a lock for ever, and says nothing.
+    """
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", get_default_build_root()))
+    for lock in root.glob("**/lock"):
+        while lock.exists() and time.time() - lock.stat().st_mtime < limit_s:
+            time.sleep(1)
+        lock.unlink(missing_ok=True)
 
 
 def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:

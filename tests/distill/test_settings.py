@@ -97,6 +97,9 @@ def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) ->
         "folds: 3",
         "folds: {0: {}}",
         "teachers: {}\nfolds: {}",
+        "teachers: x\nfolds: {0: {}}\nsplits: {0: a}",
+        "teachers: " + "[" * 5000,
+        "teachers: !!timestamp x",
         "a: [1",
         "\x00",
         "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nsplits: 7",
@@ -107,6 +110,15 @@ def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: P
     with pytest.raises(MtkdError, match=f"{path}: ") as refused:
         settings_of(with_settings(pipeline.study, path), "distilled", fold)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("changes", [{"teachers": {}}, {"settings": "sweep"}, {"modalities": ["temp"]}])
+def test_a_file_cannot_make_another_student(pipeline: Any, tmp_path: Path, changes: Any) -> None:
+    fold = folds_of(pipeline.study)[0]
+    content = {"teachers": pipeline.study.distill.teachers, "folds": {0: changes}, "splits": {0: fold.fingerprint}}
+    path = write(tmp_path / "best.yaml", content)
+    with pytest.raises(MtkdError, match=f"{path}: {next(iter(changes))} makes another student"):
+        settings_of(with_settings(pipeline.study, path), "distilled", fold)
 
 
 @pytest.mark.parametrize(

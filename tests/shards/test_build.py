@@ -277,6 +277,13 @@ def test_a_modality_that_no_recording_has_is_refused(edf_study, tmp_path):
     assert sentence == f"{tmp_path / 'edf'}: no recording has eda, which signals.modalities asks for"
 
 
+def test_a_pipe_in_a_files_place_is_refused(study, tmp_path):
+    made = study()
+    (tmp_path / "raw/s02.dat").unlink()
+    os.mkfifo(tmp_path / "raw/s02.dat")
+    assert refused(made) == f"{tmp_path / 'raw/s02.dat'}: is no file"
+
+
 def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, capsys):
     made = make_study("data.folder=null", "data.simulate={n_subjects: 2, n_trials: 2}", workspace=tmp_path)
     with pytest.raises(MtkdError, match=r"raw/simulated-\w+: not there yet; run `mtkd shards` first$"):

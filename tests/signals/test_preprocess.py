@@ -187,6 +187,14 @@ def test_a_sensor_that_stands_still_for_long_is_off_meanwhile(kind, still_s):
     np.testing.assert_array_equal(valid, expected)
 
 
+def test_a_number_that_no_sensor_says_is_masked_like_none():
+    rows = noise(2)
+    rows[1, 200] = 1e45
+    found = one(rows, band=(1.0, 30.0))[0]
+    np.testing.assert_array_equal(found.valid, [[True] * 8, [True, False] + [True] * 6])
+    assert np.abs(found.data).max() < 1e3
+
+
 def test_a_modality_of_which_every_channel_is_flat_is_masked_not_refused():
     found = one(np.zeros((4, 1024)), "eeg", reference="average", band=(1.0, 30.0))[0]
     assert not found.valid.any()

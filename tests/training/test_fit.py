@@ -143,7 +143,7 @@ def test_unrated_trials_do_not_count(level: nn.Module, make_cutter: Make) -> Non
 
 def test_without_a_rated_validation_trial_no_epoch_can_be_chosen(level: nn.Module, make_cutter: Make) -> None:
     unrated = tuple(f"s3_t{index:02d}" for index in range(7))
-    with pytest.raises(MtkdError, match="no validation trial carries a label"):
+    with pytest.raises(MtkdError, match="no validation window has both a label and a signal"):
         train(level, make_cutter(unrated=unrated))
 
 

@@ -1,6 +1,8 @@
 """One process's view of ranks and engines; two ranks are in ``test_two_ranks``."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError
-from mtkd.training.runtime import Runtime, compile_operators
+from mtkd.training.runtime import Runtime, clear_locks, compile_operators
 
 
 def test_one_process_without_deepspeed() -> None:
@@ -68,3 +70,19 @@ def test_what_ranks_would_compile_is_compiled_before(tmp_path: Path) -> None:
     compile_operators()
     extensions = Path(torch.utils.cpp_extension._get_build_directory("deepspeed_shm_comm", verbose=False))
     assert (extensions / "deepspeed_shm_comm.so").is_file()
+
+
+def test_the_lock_of_a_killed_compilation_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    (tmp_path / "operator").mkdir()
+    lock = tmp_path / "operator/lock"
+    lock.touch()
+    os.utime(lock, (time.time() - 301,) * 2)
+    started = time.monotonic()
+    clear_locks()
+    assert not lock.exists()
+    assert time.monotonic() - started < 1
+    lock.touch()  # a young one is waited for, but not for ever
+    clear_locks(limit_s=2)
+    assert not lock.exists()
+    assert 1 < time.monotonic() - started < 10

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mne
+import numpy as np
 
 from mtkd.config import Condition, Data, Kind, Modality
 from mtkd.errors import MtkdError, one_line
@@ -111,17 +112,25 @@ def _physical_dimensions(path: Path) -> dict[str, str]:
         MtkdError: the header makes no sense, or the file is shorter than it promises (MNE would read what is there).
     """
     fixed = _head(path, 256)
-    sample_bytes = 3 if fixed[:1] == b"\xff" else 2
+    kind = "BDF" if fixed[:1] == b"\xff" else "EDF"
+    if path.suffix.lower() != f".{kind.lower()}":  # MNE goes by the name
+        raise MtkdError(f"{path}: {kind} by its content, so its name must end with .{kind.lower()}")
+    if fixed[192:197] in (b"EDF+D", b"BDF+D"):
+        raise MtkdError(f"{path}: a discontinuous recording ({kind}+D), whose gaps would be closed")
+    sample_bytes = 3 if kind == "BDF" else 2
     try:
         header_bytes, n_records, n_signals = int(fixed[184:192]), int(fixed[236:244]), int(fixed[252:256])
         if not 0 < n_signals <= 4096 or header_bytes != 256 * (1 + n_signals):
             raise ValueError("its sizes do not agree")
+        if n_records < 1 or not 0 < float(fixed[244:252]) < 1e6:
+            raise ValueError("it promises no data")
         header = _head(path, header_bytes)
+        _check_ranges(header[256:], n_signals)
         n_samples = [int(header[start : start + 8]) for start in range(256 + n_signals * 216, 256 + n_signals * 224, 8)]
     except ValueError:
         raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
     expected = header_bytes + n_records * sum(n_samples) * sample_bytes
-    if n_records >= 0 and path.stat().st_size < expected:
+    if path.stat().st_size < expected:
         raise MtkdError(f"{path}: truncated, {path.stat().st_size} bytes of the {expected} its header promises")
     fields = (
         header[256:].decode("latin1")[first : first + n_signals * size]
@@ -132,6 +141,22 @@ def _physical_dimensions(path: Path) -> dict[str, str]:
         for text in fields
     )
     return dict(zip(names, units, strict=True))
+
+
+def _check_ranges(header: bytes, n_signals: int) -> None:
+    """Refuse ranges from which no physical value follows, whatever the samples are.
+
+    Raises:
+        ValueError: they are empty, turned around, not finite or beyond what single precision holds.
+    """
+
+    def column(first: int) -> np.ndarray:
+        start = first * n_signals
+        return np.array([float(header[at : at + 8]) for at in range(start, start + 8 * n_signals, 8)])
+
+    low, high, digital_low, digital_high = (column(first) for first in (104, 112, 120, 128))
+    if not (np.abs([low, high]) < 1e30).all() or (low == high).any() or not (digital_low < digital_high).all():
+        raise ValueError("its ranges make no sense")
 
 
 def _head(path: Path, n_bytes: int) -> bytes:

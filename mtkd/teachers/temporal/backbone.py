@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import nn
 
@@ -100,8 +101,15 @@ def unpack(study: Study) -> Unit:
             model = _pretrained(source.folder, settings, torch.float32, gguf_file=source.gguf)
             _cut(model, settings)
             measured["hidden_size"] = int(model.config.hidden_size)
-            model.save_pretrained(folder)
+            _save(model, folder, unit)
     return unit
+
+
+def _save(model: Any, folder: Path, unit: Unit) -> None:
+    try:
+        model.save_pretrained(folder)
+    except safetensors.SafetensorError as error:
+        raise MtkdError(f"{unit.folder}: cannot be written ({error})") from None
 
 
 def hidden_size(study: Study) -> int:
