@@ -1,0 +1,59 @@
+"""What the header of an EDF file must not say."""
+
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+
+from mtkd.errors import MtkdError
+from mtkd.signals.readers.edf import read_raw
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(MtkdError) as caught:
+        read_raw(path, {"*": "eeg"})
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def patched(tmp_path: Path, at: int, field: str, name: str = "a_rest.edf") -> Path:
+    """A good file of one channel with one header field written anew."""
+    values = np.random.default_rng(0).uniform(10, 90, 640)
+    edfio.Edf([edfio.EdfSignal(values, 64, label="EEG Fz", physical_dimension="uV", physical_range=(0, 100))]).write(
+        tmp_path / "good.edf"
+    )
+    content = bytearray((tmp_path / "good.edf").read_bytes())
+    content[at : at + len(field)] = field.encode()
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def test_what_a_header_must_not_say(tmp_path):
+    # after the first 256 bytes, of one signal: label 16, transducer 80, dimension 8, then the ranges of 8 each
+    fields = {
+        "duration of a record": (244, "0       "),
+        "number of records": (236, "0       "),
+        "never closed": (236, "-1      "),
+        "physical minimum": (256 + 104, "100     "),  # that of the maximum
+        "physical maximum": (256 + 112, "inf     "),
+        "beyond single precision": (256 + 112, "1e44    "),
+        "digital minimum": (256 + 120, "32767   "),
+        "no number": (256 + 128, "nan     "),
+    }
+    for what, (at, field) in fields.items():
+        said = refused(patched(tmp_path, at, field))
+        assert said.endswith("not an EDF or BDF file, its header makes no sense"), what
+
+
+def test_gaps_are_not_closed(tmp_path):
+    said = refused(patched(tmp_path, 192, "EDF+D"))
+    assert "a discontinuous recording (EDF+D), whose gaps would be closed" in said
+
+
+def test_a_name_that_tells_another_format_is_refused(tmp_path):
+    """MNE would take three bytes for a sample that has two, and find numbers in it."""
+    said = refused(patched(tmp_path, 0, "", "a_rest.bdf"))
+    assert said.endswith("EDF by its content, so its name must end with .edf")
