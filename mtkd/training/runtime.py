@@ -1,5 +1,6 @@
 """Ranks, devices and engines: the only place that knows accelerate and DeepSpeed."""
 
+import contextlib
 import os
 import sys
 import time
@@ -147,9 +148,10 @@ def clear_locks(limit_s: float = 300.0) -> None:
 
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", get_default_build_root()))
     for lock in root.glob("**/lock"):
-        while lock.exists() and time.time() - lock.stat().st_mtime < limit_s:
-            time.sleep(1)
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whoever compiled is done
+            while time.time() - lock.stat().st_mtime < limit_s:
+                time.sleep(1)
+            lock.unlink()
 
 
 def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
