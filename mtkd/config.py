@@ -1,13 +1,12 @@
 """The schema of a study file.
 
-A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused with the key's
-name.
+A study is one YAML file. Every stage reads its section of it; unknown keys and wrong types are refused by name.
 """
 
 from math import inf
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 Modality = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp"]
 Kind = Modality | Literal["ignore"]
@@ -22,6 +21,13 @@ class Section(BaseModel):
 
     # defaults are validated too: a fingerprint must not depend on whether 1 or 1.0 was written
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:  # which no path can hold
+            raise ValueError("holds a NUL character")
+        return value
 
 
 class Condition(Section):
@@ -89,8 +95,7 @@ class ModalitySignals(Section):
 class Signals(Section):
     """Preprocessing. Only modalities named here are kept.
 
-    ``lead_s``: how much of a recording before each trial its filters hear to settle, the same for all trials; one with
-    less before it is refused.
+    ``lead_s``: how much before each trial its filters hear to settle; a trial with less before it is refused.
     """
 
     modalities: dict[Modality, ModalitySignals] = Field(min_length=1)
@@ -171,8 +176,7 @@ class Cache(Section):
 
 
 class Distill(Section):
-    """The student and its loss. Teachers' numbers are their weights; an empty dictionary is the student from labels
-    alone.
+    """The student and its loss. Teachers' numbers are their weights; with none it learns from labels alone.
 
     ``settings`` is a file that ``mtkd sweep`` wrote, whose changes are applied fold by fold, or ``sweep`` for a search
     of the student's own.
@@ -289,10 +293,7 @@ class Study(Section):
     @property
     def class_names(self) -> list[str]:
         """Names in the order of the class index, whose bit i is the i-th rating (0 low, 1 high)."""
-        if self.classes is not None:
-            return self.classes
-        ratings = list(self.labels)
-        return [
-            ", ".join(f"{'high' if index >> bit & 1 else 'low'} {rating}" for bit, rating in enumerate(ratings))
+        return self.classes or [
+            ", ".join(f"{'high' if index >> bit & 1 else 'low'} {rating}" for bit, rating in enumerate(self.labels))
             for index in range(self.n_classes)
         ]

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mtkd.errors import MtkdError, one_line
 
 PARTIAL = ".partial-"
+MAX_DEPTH = 100  # of YAML that somebody wrote
 
 
 @contextlib.contextmanager
@@ -137,6 +140,19 @@ def read_json(path: Path) -> Any:
         raise MtkdError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         raise MtkdError(f"{path}: not a JSON file ({error})") from None
+
+
+def refuse_deep(text: str) -> None:
+    """Refuse YAML that is nested deeper than its loaders bear: libyaml's overflows the stack, which ends the process.
+
+    Raises:
+        ValueError: it is; or it is no YAML, of which ``yaml`` has an error of its own.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):  # which is told piece by piece, without recursion
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mtkd.config import Modality, Section, Study
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import slug
+from mtkd.files import refuse_deep, slug
 
 ANOTHER_STUDENT = ("settings", "modalities", "teachers")
 """Keys of ``distill`` that no search may change."""
@@ -33,11 +33,14 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     """
     path = Path(path)
     try:
-        content = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        refuse_deep(text)
+        content = OmegaConf.create(text)
         for override in overrides or []:
             if "=" not in override:
                 raise MtkdError(f"override {override!r}: expected key.sub=value")
             key, _, value = override.partition("=")  # what is given replaces what was there, an empty dictionary too
+            refuse_deep(value)
             given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
             OmegaConf.update(content, key, given["value"], merge=False)
         raw = OmegaConf.to_container(content, resolve=True)

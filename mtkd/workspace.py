@@ -10,7 +10,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -45,16 +45,24 @@ class File(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What stands in a unit's folder, what it was made of and what was measured while making it."""
+    """What stands in a unit's folder, what it was made of and what was measured while making it.
 
-    model_config = ConfigDict(frozen=True)
-    format: Literal["mtkd-unit-1"] = "mtkd-unit-1"
+    ``seal`` is a fingerprint of all the rest: a manifest that was changed by hand or by a bad disk is not believed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: Literal["mtkd-unit-2"] = "mtkd-unit-2"
     stage: str
     fingerprint: str
     inputs: dict[str, Any]
     versions: dict[str, str]
     measured: dict[str, Any]
     files: dict[str, File] = Field(min_length=1)
+    seal: str = ""
+
+    def sealed(self) -> Self:
+        """A copy with its seal."""
+        return self.model_copy(update={"seal": fingerprint(self.model_dump(mode="json", exclude={"seal"}))})
 
     @property
     def digest(self) -> str:
@@ -82,7 +90,7 @@ class Unit:
             MtkdError: the folder holds a unit made of something else, or its files are not those of its manifest.
         """
         if not (self.folder / MANIFEST).is_file():
-            if self.folder.exists():
+            if self.folder.exists() or self.folder.is_symlink():  # also one that leads nowhere
                 raise MtkdError(f"{self.folder}: has no {MANIFEST}, so it is none of mtkd's; move it away")
             return False
         _check(self.folder, self.stage, self.fingerprint)
@@ -113,7 +121,7 @@ class Unit:
                 measured=measured,
                 files={name: File(n_bytes=path.stat().st_size, sha256=sha256(path)) for name, path in found.items()},
             )
-            write_json(aside / MANIFEST, manifest.model_dump())
+            write_json(aside / MANIFEST, manifest.sealed().model_dump(mode="json"))
 
 
 def make_unit(study: Study, stage: str, label: str, inputs: dict[str, Any]) -> Unit:
@@ -130,21 +138,25 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate(read_json(path))
+        manifest = Manifest.model_validate(read_json(path))
+        sealed = manifest.sealed()
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise MtkdError(f"{path}: damaged manifest, {key}: {first['msg']}") from None
+        raise MtkdError(f"{path}: damaged manifest, {key}: {first['msg']}; delete {folder} to make it again") from None
+    except ValueError:  # NaN, which JSON does not have
+        sealed = None
+    if sealed != manifest:
+        raise MtkdError(
+            f"{path}: damaged manifest, its seal is not that of its content; delete {folder} to make it again"
+        )
+    return manifest
 
 
 @functools.lru_cache(maxsize=1024)
 def _check(folder: Path, stage: str, expected: str) -> None:
     manifest = read_manifest(folder)
-    try:
-        found = fingerprint(manifest.inputs)
-    except ValueError:  # NaN, which JSON does not have
-        found = ""
-    if manifest.stage != stage or found != expected or manifest.fingerprint != expected:
+    if (manifest.stage, manifest.fingerprint) != (stage, expected):
         raise MtkdError(
             f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it"
         )

@@ -232,3 +232,18 @@ def test_no_content_of_a_section_makes_anything_but_a_section_or_an_error(conten
         return
     assert isinstance(made, Simulation)
     fingerprint(made.model_dump())
+
+
+def test_a_file_or_a_change_nested_without_end_is_refused(simulated, tmp_path):
+    """The loader of libyaml would end the process."""
+    deep = tmp_path / "deep.yaml"
+    deep.write_text("name: " + "[" * 100_000 + "]" * 100_000)
+    for path, changes in ((deep, []), (simulated, ["name=" + "[" * 50_000 + "]" * 50_000])):
+        with pytest.raises(MtkdError, match=f"^{path}: not a readable YAML file: nested deeper than 100 levels$"):
+            read_study(path, changes)
+
+
+@pytest.mark.parametrize("key", ["workspace", "data.folder", "temporal.backbone", "predict.output"])
+def test_a_nul_character_is_refused_by_its_key(simulated, key):
+    with pytest.raises(MtkdError, match=rf"{key}: holds a NUL character"):
+        read_study(simulated, [f'{key}="a\\0b"'])

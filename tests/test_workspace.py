@@ -1,6 +1,7 @@
 """Units: found again by what they are made of, refused when they are not what their manifest says."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -165,11 +166,30 @@ def test_a_unit_of_another_stage_under_the_name_is_refused(unit):
         again(Unit("cache", unit.folder, INPUTS))
 
 
-def test_a_manifest_whose_inputs_were_edited_is_refused(unit):
+def test_a_link_that_leads_nowhere_is_found_before_anything_is_built(tmp_path):
+    unit = at(tmp_path)
+    unit.folder.parent.mkdir()
+    unit.folder.symlink_to(tmp_path / "gone")
+    with pytest.raises(MtkdError, match=r"all-.*: has no manifest\.json"):
+        again(unit)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": {"a": 2}},
+        {"measured": {}},
+        {"measured": {"n": 4}},
+        {"measured": {"n": math.nan}},
+        {"versions": {}},
+        {"seal": ""},
+        {"more": 1},
+    ],
+)
+def test_a_manifest_that_was_edited_is_refused(unit, changes):
     path = unit.folder / MANIFEST
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"inputs": {"a": 2}}))
-    with pytest.raises(MtkdError, match=str(unit.folder)):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(MtkdError, match=f"{path}: damaged manifest, .*; delete {unit.folder} to make it again"):
         again(unit)
 
 

@@ -10,6 +10,7 @@ import yaml
 from mtkd.cache.build import unit_of as cache_unit
 from mtkd.config import Distill, Study
 from mtkd.errors import MtkdError
+from mtkd.files import refuse_deep
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
 from mtkd.study import ANOTHER_STUDENT, changed
@@ -81,7 +82,9 @@ def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
 
 def _read_best(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        refuse_deep(text)
+        content = yaml.safe_load(text)
     except OSError:
         raise MtkdError(f"distill.settings = {path}: no such file") from None
     except Exception:  # whatever foreign bytes make yaml raise, a RecursionError too

@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import joblib
 import ray
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler
 
 from mtkd.config import Distill, Study, Sweep
@@ -40,29 +44,57 @@ def run_searches(study: Study, searches: list[Search], folder: Path, done: Calla
     ``done`` is told a search's index and its rows, in the order of its points, as soon as the last of them has ended.
 
     Raises:
-        MtkdError: the cluster is not there or too small, or what ``done`` raised.
+        MtkdError: the cluster is not there, too small or breaks down, or what ``done`` raised.
     """
-    try:
-        _start_ray(study.sweep)
-        _run(study, searches, folder, done)
-    finally:
-        if ray.is_initialized():
-            ray.shutdown()
+    # Ray's own files; what its agents still write there while they end is not waited for
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_tmp(), ignore_cleanup_errors=True) as session:
+        try:
+            _start_ray(study.sweep, session)
+            _run(study, searches, folder, done)
+        except (RayError, TuneError) as error:
+            raise MtkdError(
+                f"sweep: Ray broke down ({type(error).__name__}: {one_line(error)}); run it again"
+            ) from None
+        finally:
+            if ray.is_initialized():
+                ray.shutdown()
 
 
-def _start_ray(settings: Sweep) -> None:
+def _short_tmp() -> str:
+    """The folder for temporary files; ``/tmp`` where its name leaves too little of a socket's 107 bytes to Ray."""
+    found = tempfile.gettempdir()
+    return found if len(found.encode()) <= 30 else "/tmp"
+
+
+def _start_ray(settings: Sweep, session: str) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     address, local = settings.ray_address, {}
     if address is None:  # a cluster of this machine alone, which nobody else can reach, whatever else runs here
         address = "local"
         local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        local["_temp_dir"] = session
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
     except Exception as error:  # Ray raises plain ones, too
         where = "on this machine" if settings.ray_address is None else f"at sweep.ray_address = {settings.ray_address}"
         raise MtkdError(f"sweep: no Ray cluster {where}: {one_line(error)}") from None
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of trials that fail we tell ourselves, in a line each
+    _check_size(settings)
+
+
+def _knock(address: str) -> None:
+    """Where nobody listens at ``HOST:PORT``, Ray would try for more than a minute.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _check_size(settings: Sweep) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for key, kind, wanted in (
         ("cpus_per_trial", "CPU", settings.cpus_per_trial),
@@ -80,6 +112,7 @@ def cluster() -> dict[str, float]:
 
 
 def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int, list[Row]], None]) -> None:
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of trials that fail we tell ourselves, in a line each
     settings, collector = study.sweep, _Collector(searches, done)
     slots = [(index, point) for index, search in enumerate(searches) for point in range(len(search.points))]
     trainable = tune.with_resources(

@@ -8,8 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from yaml import YAMLError
+
 from mtkd.config import Study
-from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.errors import ERROR_FILE, MtkdError, one_line
 from mtkd.files import write_json
 from mtkd.training.runtime import clear_locks
 
@@ -30,8 +32,7 @@ def launch(study: Study, stage: str, config: str) -> None:
     Raises:
         MtkdError: the launcher's ``config`` is not there, a rank met bad input, or the launcher failed.
     """
-    if not Path(config).is_file():
-        raise MtkdError(f"{stage}.accelerate = {config}: no such file")
+    _check(config, f"{stage}.accelerate = {config}")
     clear_locks()
     log = Path(study.workspace) / stage / "launch.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,19 @@ def launch(study: Study, stage: str, config: str) -> None:
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
-            raise MtkdError(f"{stage}: the launcher ended with exit code {code}, see {log}")
+            raise MtkdError(f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}")
+
+
+def _check(config: str, key: str) -> None:
+    from accelerate.commands.config import load_config_from_file
+
+    if not Path(config).is_file():
+        raise MtkdError(f"{key}: no such file")
+    try:
+        load_config_from_file(config)
+    except Exception as error:  # whatever foreign text makes it raise
+        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
+        raise MtkdError(f"{key}: {reason}") from None
 
 
 def end_with_parent() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mtkd.config import Optim
@@ -50,7 +51,7 @@ class Runtime:
         launched = int(os.environ.get("WORLD_SIZE", "1"))
         if deepspeed is None and launched > 1:
             raise MtkdError(f"temporal.deepspeed is null, but accelerate started {launched} ranks")
-        self._deepspeed, self._optim = deepspeed is not None, optim
+        self._deepspeed, self._optim = deepspeed, optim
         plugin, handlers = None, []
         if deepspeed is not None:
             plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim, launched))
@@ -81,7 +82,12 @@ class Runtime:
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Wrap model and optimizer in the engine, and make sure that it is the one asked for."""
-        prepared, wrapped = self.accelerator.prepare(model, optimizer)
+        try:
+            prepared, wrapped = self.accelerator.prepare(model, optimizer)
+        except ValidationError as error:  # DeepSpeed reads its configuration no earlier
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise MtkdError(f"temporal.deepspeed = {self._deepspeed}: {key}: {first['msg']}") from None
         if self._deepspeed and type(prepared).__name__ != "DeepSpeedEngine":
             raise MtkdError(f"DeepSpeed was asked for, but the engine is {type(prepared).__name__}")
         return prepared, wrapped
@@ -162,6 +168,8 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
             f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks"
         )
     config = read_json(Path(path))
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+        raise MtkdError(f"temporal.deepspeed = {path}: not a configuration of DeepSpeed")
     # What changes the numbers is the study's to say, or a fingerprint would not tell two trainings apart.
     for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
         if config.get(key, "auto") != "auto":

@@ -1,6 +1,8 @@
 """Searches that go wrong, on a Ray cluster of this machine."""
 
 import re
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from mtkd.distill.settings import base_settings, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
 from mtkd.study import read_study
+from mtkd.sweep.experiment import _short_tmp
 from mtkd.sweep.run import _best, run
 from mtkd.training.fold import folds_of
 
@@ -67,11 +70,13 @@ def test_a_search_in_which_some_trials_diverge(pipeline: Any, mtkd: Callable[...
     ("override", "said"),
     [
         ("sweep.cpus_per_trial=999", "sweep.cpus_per_trial = 999, but no node of the cluster has more than "),
+        ("sweep.ray_address=127.0.0.1:9", "sweep: no Ray cluster at sweep.ray_address = 127.0.0.1:9: [Errno 111] "),
         ("sweep.ray_address=nonsense", "sweep: no Ray cluster at sweep.ray_address = nonsense: "),
     ],
 )
 def test_a_cluster_that_is_too_small_or_not_there(pipeline: Any, tmp_path: Path, override: str, said: str) -> None:
     pipeline.copy(tmp_path / "ws")
+    started = time.monotonic()
     changes = [f"workspace={tmp_path / 'ws'}", ONE_STUDENT, "sweep.n_trials=1", override]
     before = sorted((tmp_path / "ws/sweep").iterdir())
     with pytest.raises(MtkdError) as refused:
@@ -79,3 +84,17 @@ def test_a_cluster_that_is_too_small_or_not_there(pipeline: Any, tmp_path: Path,
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
     assert sorted((tmp_path / "ws/sweep").iterdir()) == before
+    assert time.monotonic() - started < 60  # Ray itself would knock for longer where nobody listens
+
+
+def test_ray_leaves_nothing_behind(pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.copy(tmp_path / "ws")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        run(read_study(pipeline.file, [f"workspace={tmp_path / 'ws'}", ONE_STUDENT, "sweep.n_trials=1"]))
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_folder_too_long_for_sockets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/of-a-user-with-a-long-name")
+    assert _short_tmp() == "/tmp"

@@ -51,3 +51,16 @@ def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent
 def test_a_launcher_without_its_configuration(make_study: Callable[..., Any]) -> None:
     with pytest.raises(MtkdError, match=r"^temporal\.accelerate = none\.yaml: no such file$"):
         launch(make_study(), "temporal", "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", "a: [1", "no_such_key: 1", "\x01", "distributed_type: NO\nno_such_key: 1"]
+)
+def test_a_configuration_that_is_none_of_accelerates(
+    make_study: Callable[..., Any], tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "launch.yaml"
+    path.write_text(content)
+    with pytest.raises(MtkdError, match=rf"^temporal\.accelerate = {path}: .") as refused:
+        launch(make_study(), "temporal", str(path))
+    assert "\n" not in str(refused.value)

@@ -65,6 +65,14 @@ def test_what_the_study_sets_must_not_stand_in_the_engines_configuration(repo: P
         Runtime(Optim(), str(path))
 
 
+@pytest.mark.parametrize("content", ["[1]", "3", '{"zero_optimization": 3}'])
+def test_an_engine_configuration_that_is_none_of_deepspeeds(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text(content)
+    with pytest.raises(MtkdError, match=f"^temporal.deepspeed = {path}: not a configuration of DeepSpeed$"):
+        Runtime(Optim(), str(path))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU there is nothing to compile")
 def test_what_ranks_would_compile_is_compiled_before(tmp_path: Path) -> None:
     compile_operators()
