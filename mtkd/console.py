@@ -13,3 +13,8 @@ def say(stage: str, message: str) -> None:
     """Print one line of progress; in a distributed run only the first rank speaks."""
     if os.environ.get("RANK", "0") == "0":
         console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {escape(message)}")
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """ "1 trial", "3 trials"; ``many`` is the plural where that is not ``one`` with an s."""
+    return f"{n} {one if n == 1 else many or one + 's'}"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from mtkd.config import Distill, Modality, Study
-from mtkd.console import say
+from mtkd.console import counted, say
 from mtkd.deploy.timeline import Timeline, plot_predictions
 from mtkd.distill.settings import settings_of
 from mtkd.distill.student import Student
@@ -56,7 +56,7 @@ def run(study: Study) -> Path:
         with unit.build() as (folder, _):
             _write_table(folder / table.name, timeline, study.class_names)
             plot_predictions(timeline, study.class_names, path.name, folder / picture.name)
-        say(STAGE, f"{len(timeline.start_s)} windows of {path.name}: {table} and {picture.name}")
+        say(STAGE, f"{counted(len(timeline.start_s), 'window')} of {path.name}: {table} and {picture.name}")
     if study.predict.output is not None:
         for file in (table, picture):
             with publish_file(Path(study.predict.output) / file.name) as aside:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtkd.evaluate.metrics import calibration_curve, confidence_over_time, ece
 from mtkd.evaluate.predictions import Predictions
+from mtkd.evaluate.reading import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         image = ax.imshow(shares, vmin=0, vmax=1, cmap="Blues")
         for (row, column), share in np.ndenumerate(shares):
-            text = f"{share:.0%}\n({counts[row, column]})"
+            text = f"{percent(share)}\n({counts[row, column]})"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)
         ax.set_title(_wrapped(name), fontsize=9.5, color=INK)
         turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
@@ -147,7 +148,7 @@ def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictio
         curve = calibration_curve(rows.label, rows.probs, n_bins)
         area = 12 + 240 * np.array(curve["n"]) / len(rows)
         ax.plot([0, 1], [0, 1], color="#777777", lw=1, ls="--")
-        ax.plot(curve["probability"], curve["accuracy"], color=palette[name], lw=1.5)
+        ax.plot(curve["probability"], curve["accuracy"], color=palette[name], lw=1.2, alpha=0.5)
         ax.scatter(curve["probability"], curve["accuracy"], s=area, color=palette[name], edgecolors=INK, lw=0.5)
         error = ece(rows.label, rows.probs, n_bins)
         ax.set_title(f"{_wrapped(name)}\nECE {error:.3f}", fontsize=9.5, color=INK)

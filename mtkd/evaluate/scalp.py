@@ -115,7 +115,7 @@ def _electrodes(ax: "Axes", where: NDArray, names: list[str], disc: bool) -> Non
     from matplotlib.patheffects import withStroke
 
     named = len(names) <= MOST_NAMED
-    halo = [withStroke(linewidth=2.2, foreground="white")]
+    halo = [] if disc else [withStroke(linewidth=2.2, foreground="white")]
     if disc or not named:
         edge: dict[str, Any] = {"color": "white", "edgecolors": INK} if disc else {"color": INK}
         ax.scatter(where[:, 0], where[:, 1], s=230 if named else 14, linewidths=0.8, zorder=2, **edge)

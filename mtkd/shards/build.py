@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 
 from mtkd.config import Modality, Study
-from mtkd.console import say
+from mtkd.console import counted, say
 from mtkd.errors import MtkdError
 from mtkd.files import sha256_once
 from mtkd.shards.index import Sample, write_index
@@ -46,7 +46,7 @@ def run(study: Study) -> Unit:
         shards: dict[str, list[Sample]] = {}
         for subject, samples in zip(per_subject, built, strict=True):
             shards[f"{subject}.tar"] = samples
-            say("shards", f"subject {subject}: {len(samples)} trials ({len(shards)} of {len(per_subject)})")
+            say("shards", f"subject {subject}: {counted(len(samples), 'trial')} ({len(shards)} of {len(per_subject)})")
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(_summary(study, shards), seconds=round(time.perf_counter() - started, 2))

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from mtkd.config import Distill, Study
-from mtkd.console import say
+from mtkd.console import counted, say
 from mtkd.distill.settings import BEST, base_settings, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file, scratch_folder, slug, write_json
@@ -47,7 +47,7 @@ def run(study: Study) -> dict[str, list[Unit]]:
 def _search(study: Study, missing: list[tuple[Unit, Search]]) -> None:
     searches = [search for _, search in missing]
     n_trials = sum(len(search.points) for search in searches)
-    say(STAGE, f"{n_trials} trials of {len(searches)} searches")
+    say(STAGE, f"{counted(n_trials, 'trial')} of {counted(len(searches), 'search', 'searches')}")
     started = time.perf_counter()
 
     def done(index: int, rows: list[Row]) -> None:
@@ -71,12 +71,9 @@ def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> 
         )
         measured.update(n_trials=len(rows), n_failed=len(failed), best=best["best"])
         measured.update(seconds=round(sum(row["seconds"] for row in rows), 2), cluster=cluster())
-    label = f"{search.name}, fold {fold.index}"
-    say(
-        STAGE,
-        f"{label}: {len(rows)} trials, {sum(row['epochs'] for row in rows)} epochs, loss {best['best']:.3f}, "
-        f"{since_start_s:.0f} s after the start",
-    )
+    label, n_epochs = f"{search.name}, fold {fold.index}", sum(row["epochs"] for row in rows)
+    done = f"{counted(len(rows), 'trial')}, {counted(n_epochs, 'epoch')}"
+    say(STAGE, f"{label}: {done}, loss {best['best']:.3f}, {since_start_s:.0f} s after the start")
     if failed:
         say(STAGE, f"{label}: {len(failed)} of {len(rows)} trials failed, the first with: {failed[0]['error']}")
 

@@ -114,7 +114,7 @@ def test_a_killed_sweep_leaves_no_process_and_nothing_under_a_final_name(interru
 
 def test_the_next_sweep_searches_what_is_missing_and_sweeps_up(killed: Ended, last: Ended, study_file: Path) -> None:
     assert last.code == 0, last.err
-    assert f"{N_TRIALS} trials of 1 searches" in last.out
+    assert f"{N_TRIALS} trials of 1 search\n" in last.out
     assert last.out.count("reused") == 2
     assert len(killed.scratch) == 1
     assert last.scratch == []
