@@ -29,7 +29,7 @@ def test_a_killed_rank_ends_the_run_with_one_sentence(pipeline: Any) -> None:
     assert pipeline.killed.err.count("mtkd: ") == 1
     line = pipeline.killed.err.splitlines()[-1]
     log = Path(pipeline.study.workspace) / "temporal/launch.log"
-    assert re.fullmatch(rf"mtkd: temporal: the launcher ended with exit code \d+, see {log}", line)
+    assert re.fullmatch(rf"mtkd: temporal: accelerate launch with \S+ ended with exit code \d+, see {log}", line)
 
 
 def test_a_killed_rank_leaves_nothing_under_a_final_name(pipeline: Any) -> None:

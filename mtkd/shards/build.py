@@ -25,7 +25,7 @@ from mtkd.signals.recording import Span
 from mtkd.signals.simulated import write_study
 from mtkd.workspace import Unit, make_unit
 
-VERSION = 2  # of the arrays this code makes of a recording
+VERSION = 3  # of the arrays this code makes of a recording
 RAW_VERSION = 1  # of the simulated recordings
 _READERS: dict[str, ModuleType] = {"deap": deap, "edf": edf}
 

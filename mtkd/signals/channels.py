@@ -32,6 +32,7 @@ UNIT: dict[Modality, str] = {
 # What MNE leaves untouched when it reads a file, because it only knows volts.
 _TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
 VOLTS = {"V", "mV", "uV", "µV"}  # the units MNE does know; numbers in any other it takes for volts
+CELSIUS = {"degC", "deg C", "oC", "°C", "C", "Celsius", ""}  # files often name none
 _TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
 
 GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
@@ -40,20 +41,30 @@ GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
 """DEAP's electrodes in the order of its preprocessed files."""
 
 
+MOST_S = 1e-4
+"""Skin conducts 1 to 40 microsiemens (Boucsein, Electrodermal Activity, 2012); beyond 100 its electrodes touch."""
+
+
 def conductance(resistance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Ohm to siemens; NaN where the resistance is not positive, which no skin has."""
-    valid = resistance > 0
+    """Ohm to siemens; NaN where no skin has such a resistance: one that is not positive, or below 1 / ``MOST_S``."""
+    valid = resistance >= 1 / MOST_S
     return np.divide(1.0, resistance, out=np.full_like(resistance, np.nan), where=valid)
 
 
 def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Float[np.ndarray, "..."]:
     """Skin conductance in siemens from a file's physical dimension, be it conductance or resistance.
 
+    NaN beyond ``MOST_S``.
+
     Raises:
-        MtkdError: the unit is neither.
+        MtkdError: the unit is neither, or cannot be what the file says.
     """
     if unit in _TO_SIEMENS:
-        return values * _TO_SIEMENS[unit]
+        found = values * _TO_SIEMENS[unit]
+        middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else 0.0
+        if middle > 100 * MOST_S:
+            raise MtkdError(f"{source}: its skin conductance is {middle:g} S, so not in the unit {unit!r}")
+        return np.where(found <= MOST_S, found, np.nan)
     if unit in _TO_OHM:
         return conductance(values * _TO_OHM[unit])
     raise MtkdError(f"{source}: skin conductance in the unit {unit!r}; known are {', '.join([*_TO_SIEMENS, *_TO_OHM])}")

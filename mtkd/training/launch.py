@@ -8,12 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from yaml import YAMLError
-
 from mtkd.config import Study
-from mtkd.errors import ERROR_FILE, MtkdError, one_line
+from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
-from mtkd.training.runtime import clear_locks
+from mtkd.training.runtime import check_launch, clear_locks
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE_S = 60
@@ -30,9 +28,9 @@ def launch(study: Study, stage: str, config: str) -> None:
     """Run ``accelerate launch -m mtkd STAGE`` on the resolved study; its first rank speaks for us.
 
     Raises:
-        MtkdError: the launcher's ``config`` is not there, a rank met bad input, or the launcher failed.
+        MtkdError: ``config`` is none of accelerate's, a rank met bad input, or the launcher failed.
     """
-    _check(config, f"{stage}.accelerate = {config}")
+    check_launch(config, f"{stage}.accelerate = {config}")
     clear_locks()
     log = Path(study.workspace) / stage / "launch.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,18 +51,6 @@ def launch(study: Study, stage: str, config: str) -> None:
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
             raise MtkdError(f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}")
-
-
-def _check(config: str, key: str) -> None:
-    from accelerate.commands.config import load_config_from_file
-
-    if not Path(config).is_file():
-        raise MtkdError(f"{key}: no such file")
-    try:
-        load_config_from_file(config)
-    except Exception as error:  # whatever foreign text makes it raise
-        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
-        raise MtkdError(f"{key}: {reason}") from None
 
 
 def end_with_parent() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from yaml import YAMLError
 
 from mtkd.config import Optim
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.files import read_json
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
@@ -158,6 +159,23 @@ def clear_locks(limit_s: float = 300.0) -> None:
             while time.time() - lock.stat().st_mtime < limit_s:
                 time.sleep(1)
             lock.unlink()
+
+
+def check_launch(config: str, key: str) -> None:
+    """Make sure that ``accelerate launch`` will take a configuration; ``key`` is told in errors.
+
+    Raises:
+        MtkdError: it is not there, or none of accelerate's.
+    """
+    from accelerate.commands.config import load_config_from_file
+
+    if not Path(config).is_file():
+        raise MtkdError(f"{key}: no such file")
+    try:
+        load_config_from_file(config)
+    except Exception as error:  # whatever foreign text makes it raise
+        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
+        raise MtkdError(f"{key}: {reason}") from None
 
 
 def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:

@@ -17,12 +17,18 @@ floats = arrays.arrays(float, st.integers(0, 20), elements=st.floats(-1e9, 1e9, 
 
 
 @given(floats)
-def test_conductance_is_the_inverse_where_a_resistance_is_positive_and_nan_elsewhere(resistance):
+def test_conductance_is_the_inverse_where_skin_has_such_a_resistance_and_nan_elsewhere(resistance):
     with np.errstate(all="raise", over="ignore"):
         found = conductance(resistance)
-    positive = resistance > 0
-    np.testing.assert_array_equal(np.isnan(found), ~positive)
-    np.testing.assert_allclose(found[positive] * resistance[positive], 1, rtol=1e-12)
+    skin = resistance >= 1e4
+    np.testing.assert_array_equal(np.isnan(found), ~skin)
+    np.testing.assert_allclose(found[skin] * resistance[skin], 1, rtol=1e-12)
+
+
+@given(arrays.arrays(float, st.integers(1, 20), elements=st.floats(0, 5e-3)))
+def test_a_conductance_that_no_skin_has_is_none(siemens):
+    found = to_siemens(siemens * 1e6, "uS", "x")
+    np.testing.assert_allclose(found, np.where(siemens * 1e6 * 1e-6 <= 1e-4, siemens, np.nan), rtol=1e-12)
 
 
 def test_conductance_of_no_number_is_none():

@@ -23,11 +23,13 @@ def wave(seed: int = 0, seconds: int = 10) -> np.ndarray:
     return np.random.default_rng(seed).uniform(10, 90, seconds * SFREQ)
 
 
-def write(path: Path, channels: dict[str, str], seconds: int = 10, values: np.ndarray | None = None) -> np.ndarray:
-    """Write channels with their units; return what each holds, up to the steps of sixteen bits between 0 and 100."""
-    values = wave(seconds=seconds) if values is None else values
+def write(
+    path: Path, channels: dict[str, str], seconds: int = 10, values: np.ndarray | None = None, top: float = 100
+) -> np.ndarray:
+    """Write channels with their units; return what each holds, up to steps of sixteen bits from 0 to ``top``."""
+    values = wave(seconds=seconds) * top / 100 if values is None else values
     signals = [
-        edfio.EdfSignal(values, SFREQ, label=name, physical_dimension=unit, physical_range=(0, 100))
+        edfio.EdfSignal(values, SFREQ, label=name, physical_dimension=unit, physical_range=(0, top))
         for name, unit in channels.items()
     ]
     edfio.Edf(signals).write(path)
@@ -49,26 +51,27 @@ def refused(call, path: Path, *arguments) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "unit", "to_si"),
+    ("kind", "unit", "top", "to_si"),
     [
-        ("eeg", "uV", lambda x: x * 1e-6),
-        ("eeg", "mV", lambda x: x * 1e-3),
-        ("emg", "V", lambda x: x),
-        ("ecg", "uV", lambda x: x * 1e-6),
-        ("eda", "S", lambda x: x),
-        ("eda", "mS", lambda x: x * 1e-3),
-        ("eda", "uS", lambda x: x * 1e-6),
-        ("eda", "nS", lambda x: x * 1e-9),
-        ("eda", "Ohm", lambda x: 1 / x),
-        ("eda", "kOhm", lambda x: 1 / (x * 1e3)),
-        ("resp", "", lambda x: x),
-        ("ppg", "", lambda x: x),
-        ("temp", "degC", lambda x: x),
+        ("eeg", "uV", 100, lambda x: x * 1e-6),
+        ("eeg", "mV", 100, lambda x: x * 1e-3),
+        ("emg", "V", 100, lambda x: x),
+        ("ecg", "uV", 100, lambda x: x * 1e-6),
+        ("eda", "S", 0.0001, lambda x: x),
+        ("eda", "mS", 0.1, lambda x: x * 1e-3),
+        ("eda", "uS", 100, lambda x: x * 1e-6),
+        ("eda", "nS", 100_000, lambda x: x * 1e-9),
+        ("eda", "Ohm", 1_000_000, lambda x: 1 / x),
+        ("eda", "kOhm", 1000, lambda x: 1 / (x * 1e3)),
+        ("resp", "", 100, lambda x: x),
+        ("ppg", "", 100, lambda x: x),
+        ("temp", "degC", 100, lambda x: x),
+        ("temp", "", 100, lambda x: x),
     ],
 )
-def test_every_unit_becomes_si(tmp_path, kind, unit, to_si):
+def test_every_unit_becomes_si(tmp_path, kind, unit, top, to_si):
     path = tmp_path / "x.edf"
-    values = write(path, {"X": unit})
+    values = write(path, {"X": unit}, top=top)
     raw, modality = read_raw(path, {"X": kind})
     assert modality == {"X": kind}
     np.testing.assert_allclose(raw.get_data()[0], to_si(values), rtol=2e-4)
@@ -88,12 +91,23 @@ def test_a_voltage_in_another_unit_is_refused_by_it(tmp_path, kind, unit):
 
 
 def test_a_resistance_of_zero_is_no_conductance(tmp_path):
-    values = wave()
+    values = wave() * 10
     values[:3] = 0
-    write(tmp_path / "x.edf", {"GSR": "kOhm"}, values=values)
+    write(tmp_path / "x.edf", {"GSR": "kOhm"}, values=values, top=1000)
     conductance = read_raw(tmp_path / "x.edf", {"*": "eda"})[0].get_data()[0]
     assert np.isfinite(conductance[3:]).all()
-    assert not (conductance[:3] <= 1).any()  # neither taken for a good conductor nor for an insulator
+    assert np.isnan(conductance[:3]).all()  # neither taken for a good conductor nor for an insulator
+
+
+def test_a_unit_that_cannot_be_that_of_skin_is_refused(tmp_path):
+    write(tmp_path / "x.edf", {"GSR": "S"})
+    assert "so not in the unit 'S'" in refused(read_raw, tmp_path / "x.edf", {"*": "eda"})
+
+
+@pytest.mark.parametrize("unit", ["degF", "K", "mV", "uV"])
+def test_a_temperature_in_another_unit_is_refused_by_it(tmp_path, unit):
+    write(tmp_path / "x.edf", {"Temp": unit})
+    assert repr(unit) in refused(read_raw, tmp_path / "x.edf", {"*": "temp"})
 
 
 def test_channels_of_one_name_are_refused_not_read_in_a_wrong_unit(tmp_path):

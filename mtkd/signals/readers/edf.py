@@ -13,8 +13,14 @@ import numpy as np
 
 from mtkd.config import Condition, Data, Kind, Modality
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import MNE_TYPE, UNIT, VOLTS, plain_name, to_siemens, type_channels
+from mtkd.signals.channels import CELSIUS, MNE_TYPE, UNIT, VOLTS, plain_name, to_siemens, type_channels
 from mtkd.signals.recording import Recording, Span
+
+KNOWN: dict[Modality, set[str]] = {
+    "temp": CELSIUS,
+    **{kind: VOLTS for kind, unit in UNIT.items() if unit == "V"},
+}
+"""Units of the modalities that come as they are; skin conductance is converted, belts and pulses have none."""
 
 
 def sources(folder: Path, data: Data) -> dict[Path, str]:
@@ -75,8 +81,9 @@ def read_raw(
                 raise MtkdError(f"{path}: two channels share a name")
             unit = units.get(name, "S")
             raw.apply_function(to_siemens, picks=[name], unit=unit, source=str(path), verbose="error")
-        elif units and UNIT[kind] == "V" and units.get(name) not in VOLTS:
-            raise MtkdError(f"{path}: {name} is in the unit {units.get(name)!r}; known are {', '.join(sorted(VOLTS))}")
+        elif units and kind in KNOWN and units.get(name) not in KNOWN[kind]:
+            known = ", ".join(sorted(KNOWN[kind] - {""}))
+            raise MtkdError(f"{path}: {name} is in the unit {units.get(name)!r}; known are {known}")
     raw.set_channel_types(
         {name: MNE_TYPE[kind] for name, kind in kept.items()}, on_unit_change="ignore", verbose="error"
     )

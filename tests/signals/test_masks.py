@@ -1,0 +1,115 @@
+"""Sensors that fail: which seconds are masked, what is left in their place, and what their neighbours see of it."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def noise(n_chans: int = 2, seconds: float = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n_chans, round(seconds * 128)))
+
+
+@pytest.mark.parametrize("kind", ["eeg", "eda"])
+@settings(max_examples=25)
+@given(st.data())
+def test_neither_masks_nor_the_reference_know_what_comes_next(one, kind, data):
+    """Channels that stand still, drop out and come back after some time: nothing that was said before may change."""
+    rows, n_times = noise(3, seconds=40), 40 * 128
+    rows[0, : data.draw(st.integers(0, n_times))] = 1.0  # on later, or never
+    start = data.draw(st.integers(0, n_times))
+    rows[1, start : start + data.draw(st.integers(0, n_times))] = data.draw(st.sampled_from([0.5, np.nan]))
+    second = data.draw(st.integers(1, 39))
+    changed = rows.copy()
+    changed[:, second * 128 :] = data.draw(st.sampled_from([0.0, np.nan])) + 9 * noise(3, seconds=40 - second, seed=1)
+    changed[2, second * 128 :] = 2.0
+    before, after = (one(each, kind, reference="average", band=(None, 5.0), to=16.0)[0] for each in (rows, changed))
+    np.testing.assert_array_equal(before.valid[:, :second], after.valid[:, :second])
+    np.testing.assert_array_equal(before.data[:, : second * 16], after.data[:, : second * 16])
+
+
+def test_nan_is_bridged_and_its_seconds_masked(one):
+    rows = noise(3)
+    clean = one(rows, band=(1.0, 30.0))[0]
+    rows[0, 300:301] = np.nan  # inside second 2
+    rows[1, 250:390] = np.nan  # from second 1 into second 3
+    with warnings.catch_warnings(action="error"):
+        found = one(rows, band=(1.0, 30.0))[0]
+    expected = np.ones((3, 8), bool)
+    expected[0, 2] = expected[1, 1:4] = False
+    np.testing.assert_array_equal(found.valid, expected)
+    assert np.isfinite(found.data).all()
+    whole = np.repeat(expected, 128, axis=1)
+    assert (found.data[~whole] == 0).all()
+    assert (found.data[:, 1:][whole[:, 1:]] != 0).all()  # a filter starts from rest
+    np.testing.assert_array_equal(found.data[2], clean.data[2])
+    np.testing.assert_array_equal(found.data[:, :128], clean.data[:, :128])  # a causal filter: before is untouched
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+def test_a_flat_channel_is_masked_throughout(one, value, phase):
+    rows = noise(3)
+    rows[1] = value
+    found = one(rows, band=(1.0, 30.0), phase=phase)[0]
+    np.testing.assert_array_equal(found.valid.any(axis=1), [True, False, True])
+    assert (found.data[1] == 0).all()
+
+
+@pytest.mark.parametrize(("kind", "still_s"), [("emg", 5), ("ppg", 5), ("eda", 30), ("temp", 60)])
+def test_a_sensor_that_stands_still_is_off_from_when_that_is_known_until_it_moves(one, kind, still_s):
+    rows = noise(2, seconds=80)
+    rows[0, 896 : 896 + (still_s + 1) * 128] = 3.0  # moves last where it comes to rest, in second 7
+    rows[1, 896 : 896 + still_s * 128] = 3.0
+    valid = one(rows, kind)[0].valid
+    assert np.argwhere(~valid).tolist() == [[0, 7 + still_s]]
+
+
+def test_a_sensor_that_has_not_moved_yet_is_off(one):
+    rows = noise(2, seconds=8)
+    rows[0, : 2 * 128 + 1] = 0.0
+    assert np.argwhere(~one(rows)[0].valid).tolist() == [[0, 0], [0, 1]]
+
+
+def test_a_number_that_no_sensor_says_is_masked_like_none(one):
+    rows = noise(2)
+    rows[1, 200] = 1e45
+    (found,) = one(rows, band=(1.0, 30.0))
+    assert np.argwhere(~found.valid).tolist() == [[1, 1]]
+    assert np.abs(found.data).max() < 1e3
+
+
+def test_a_modality_of_which_every_channel_is_flat_is_masked_not_refused(one):
+    found = one(np.zeros((4, 1024)), "eeg", reference="average", band=(1.0, 30.0))[0]
+    assert not found.valid.any()
+    assert not found.data.any()
+
+
+def test_the_average_reference_is_that_of_the_living_channels(one):
+    rows = noise(4)
+    rows[2] = 3.0
+    found = one(rows, "eeg", reference="average")[0]
+    alive = [0, 1, 3]
+    np.testing.assert_allclose(found.data[alive], rows[alive] - rows[alive].mean(axis=0), atol=1e-6)
+    assert not found.data[2].any()
+
+
+def test_an_electrode_that_falls_off_and_on_leaves_the_average_of_the_others_alone(one):
+    rows, stuck = noise(4, seconds=20), slice(6 * 128, 14 * 128)
+    rows[2, stuck] = 500.0
+    found = one(rows, "eeg", reference="average")[0]
+    off = np.flatnonzero(~found.valid[2])
+    assert off.tolist() == [11, 12, 13]
+    assert found.valid[[0, 1, 3]].all()
+    gone = np.repeat(~found.valid[2], 128)
+    alive = [0, 1, 3]
+    np.testing.assert_allclose(found.data[alive][:, gone], (rows[alive] - rows[alive].mean(axis=0))[:, gone], atol=1e-6)
+    np.testing.assert_allclose(found.data[:, ~gone], (rows - rows.mean(axis=0))[:, ~gone], atol=1e-4)
+
+
+def test_no_reference_and_other_modalities_stay_as_they_are(one):
+    rows = noise(3)
+    np.testing.assert_allclose(one(rows, "eeg", reference=None)[0].data, rows, atol=1e-6)
+    np.testing.assert_allclose(one(rows, "emg", reference="average")[0].data, rows, atol=1e-6)
