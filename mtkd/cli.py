@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(help="The study file, such as configs/study/simulated.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to it: key.sub=value, values in YAML.")]
 
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_NO_MEMORY = ("can't allocate memory", "out of memory", "unexpectedly terminated")  # torch says it in a RuntimeError
 # Modules are imported when their stage is run: `mtkd --help` shall not wait for torch.
 STAGES = {
     "shards": ("mtkd.shards.build", "Recordings become shards."),
@@ -57,13 +60,29 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
 
 
 def main() -> None:
-    """Entry point. Bad input, or a disk that does not bear with us, ends with one sentence and exit code 2."""
+    """Entry point. Bad input, or a machine that does not bear with us, ends with one sentence and exit code 2."""
+    if ERROR_FILE not in os.environ:  # a rank ends at once; who started it may have something to clear away
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
-    except (MtkdError, OSError) as error:
-        file = getattr(error, "filename", None)
-        sentence = f"{file}: {error.strerror}" if isinstance(error, OSError) and file else str(error)
+    except SystemExit as end:
+        if end.code in _STOPPED:
+            print("mtkd: interrupted; the next run goes on from what is finished", file=sys.stderr)
+        raise
+    except (MtkdError, OSError, MemoryError, RuntimeError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
         if ERROR_FILE in os.environ:
             Path(os.environ[ERROR_FILE]).write_text(sentence)
         print(f"mtkd: {sentence}", file=sys.stderr)
         sys.exit(2)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of an error, or None of one that is a mistake of ours."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return "out of memory; the study asks for more than this machine has"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error) if isinstance(error, MtkdError) else None

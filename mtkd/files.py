@@ -72,7 +72,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and PARTIAL not in str(error.filename):
             raise
         raise MtkdError(f"{path}: {error.strerror or one_line(error)}") from None
 

@@ -1,6 +1,7 @@
 """The stage ``shards``: recordings become shards, one WebDataset tar a subject, in parallel."""
 
 import functools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 from mtkd.config import Modality, Study
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError
-from mtkd.files import sha256_once
+from mtkd.files import sha256, sha256_once
+from mtkd.processes import become_worker
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import SampleInfo, encode
@@ -41,12 +43,13 @@ def run(study: Study) -> Unit:
     with unit.build() as (folder, measured):
         jobs = joblib.Parallel(n_jobs=-1, return_as="generator")
         per_subject = _by_subject(files)
-        write = functools.partial(_write_subject, study=study, folder=folder)
+        write = functools.partial(_work, starter=os.getpid(), study=study, folder=folder)
         built = jobs(joblib.delayed(write)(subject, paths) for subject, paths in per_subject.items())
         shards: dict[str, list[Sample]] = {}
         for subject, samples in zip(per_subject, built, strict=True):
             shards[f"{subject}.tar"] = samples
             say("shards", f"subject {subject}: {counted(len(samples), 'trial')} ({len(shards)} of {len(per_subject)})")
+        _refuse_changed(files, unit.inputs["files"])
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(_summary(study, shards), seconds=round(time.perf_counter() - started, 2))
@@ -127,7 +130,7 @@ def raw_folder(study: Study) -> Path:
         return folder
     folder = _simulated_unit(study).folder if data.simulated is not None else _fetched(study)
     if not folder.is_dir():
-        raise MtkdError(f"{folder}: not there yet; run `mtkd shards` first")
+        raise MtkdError(f"{folder}: not there yet; run `mtkd shards` first, or name the data.folder it was run with")
     return folder
 
 
@@ -153,6 +156,11 @@ def _by_subject(files: dict[Path, str]) -> dict[str, list[Path]]:
     return dict(sorted(grouped.items()))
 
 
+def _work(subject: str, paths: list[Path], starter: int, study: Study, folder: Path) -> list[Sample]:
+    become_worker(starter)
+    return _write_subject(subject, paths, study, folder)
+
+
 def _write_subject(subject: str, paths: list[Path], study: Study, folder: Path) -> list[Sample]:
     samples = (encode(subject, span, signals) for path in paths for span, signals in _trials(path, study))
     return write_shard(folder / f"{subject}.tar", samples)
@@ -168,6 +176,13 @@ def _trials(path: Path, study: Study) -> Iterator[tuple[Span, dict[Modality, Sig
         if len(absent) == len(study.signals.modalities):
             raise MtkdError(f"{path}: has none of the modalities of signals.modalities")
         yield from preprocess(recording, study.signals)
+
+
+def _refuse_changed(files: dict[Path, str], digests: dict[str, str]) -> None:
+    """Make sure that what was read is what the unit is named by."""
+    for path in files:
+        if sha256(path) != digests[path.name]:
+            raise MtkdError(f"{path}: was changed while it was read; run it again")
 
 
 def _check_modalities(study: Study, shards: dict[str, list[Sample]]) -> None:

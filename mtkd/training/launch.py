@@ -1,8 +1,6 @@
 """Starting a stage's ranks with ``accelerate launch``, and waiting for them."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,12 +9,11 @@ from pathlib import Path
 from mtkd.config import Study
 from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
+from mtkd.processes import end_with_parent
 from mtkd.training.runtime import check_launch, clear_locks
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE_S = 60
 """How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child had better not
 
 
 def launched() -> bool:
@@ -44,22 +41,13 @@ def launch(study: Study, stage: str, config: str) -> None:
             [*command, "-m", "mtkd", stage, str(resolved)],
             env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
             stderr=file,  # what the libraries say; progress comes on standard output
-            preexec_fn=end_with_parent,
+            preexec_fn=end_with_parent,  # and the ranks follow the launcher, so that none trains on for nobody
         )
         code = _wait(launcher)
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
             raise MtkdError(f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}")
-
-
-def end_with_parent() -> None:
-    """Have Linux terminate this process when the one that started it is gone, however it went.
-
-    The launcher follows the stage and the ranks follow the launcher, so that none trains on for nobody.
-    """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(launcher: subprocess.Popen) -> int:

@@ -1,11 +1,14 @@
 """Independent units of work, side by side on the cores of one machine."""
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import joblib
 import torch
+
+from mtkd.processes import become_worker
 
 
 def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
@@ -20,9 +23,10 @@ def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
     # loky renews workers that have grown, which is no news to anyone
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
     n_jobs = min(len(jobs), joblib.cpu_count())
-    joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(partial(_alone, job))() for job in jobs)
+    joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(partial(_alone, job, os.getpid()))() for job in jobs)
 
 
-def _alone(job: Callable[[], None]) -> None:
+def _alone(job: Callable[[], None], starter: int) -> None:
+    become_worker(starter)
     torch.set_num_threads(1)
     job()

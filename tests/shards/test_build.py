@@ -14,6 +14,7 @@ import pytest
 from mtkd import workspace
 from mtkd.config import Study
 from mtkd.errors import MtkdError
+from mtkd.shards import build
 from mtkd.shards.build import open_shards, run, unit_of
 from mtkd.shards.index import NAME
 from mtkd.workspace import MANIFEST, Unit
@@ -115,6 +116,21 @@ def test_a_second_run_builds_nothing(study, capsys):
     assert (unit.folder / MANIFEST).stat().st_mtime_ns == before
     assert "reused" in capsys.readouterr().out
     assert [path.name for path in unit.folder.parent.iterdir()] == [unit.folder.name]
+
+
+def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monkeypatch):
+    """Else what was read of one file would stand under the name of another."""
+    made = study()
+    first, last = (Path(made.data.folder) / name for name in ("s01.dat", "s03.dat"))
+
+    def change(stage: str, message: str) -> None:
+        if message.startswith("subject s01"):
+            content = first.read_bytes()
+            last.unlink()  # it may be a link to what other tests share
+            last.write_bytes(content)
+
+    monkeypatch.setattr(build, "say", change)
+    assert refused(made) == f"{last}: was changed while it was read; run it again"
 
 
 def test_two_workspaces_get_the_same_bytes(study, request):

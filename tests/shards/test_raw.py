@@ -8,7 +8,9 @@ from mtkd.shards.build import make_raw, raw_folder, recordings
 
 def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, capsys):
     made = make_study("data.folder=null", "data.simulate={n_subjects: 2, n_trials: 2}", workspace=tmp_path)
-    with pytest.raises(MtkdError, match=r"raw/simulated-\w+: not there yet; run `mtkd shards` first$"):
+    with pytest.raises(
+        MtkdError, match=r"raw/simulated-\w+: not there yet; run `mtkd shards` first, or name the data.folder"
+    ):
         raw_folder(made)  # no other stage simulates
     assert list(tmp_path.iterdir()) == []
     make_raw(made)

@@ -42,6 +42,8 @@ def test_what_a_header_must_not_say(tmp_path):
         "beyond single precision": (256 + 112, "1e44    "),
         "digital minimum": (256 + 120, "32767   "),
         "no number": (256 + 128, "nan     "),
+        "no samples": (256 + 216, "0       "),
+        "samples below zero": (256 + 216, "-5      "),
     }
     for what, (at, field) in fields.items():
         said = refused(patched(tmp_path, at, field))

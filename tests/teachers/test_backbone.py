@@ -1,5 +1,6 @@
 """Finding, cutting and adapting the language model."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,27 @@ def test_weights_that_are_none(make_study: Callable[..., Study], tiny_llama: Pat
     shutil.copy(tiny_llama / "config.json", tmp_path)
     (tmp_path / name).write_bytes(b"GGUF" + bytes(range(200)))
     assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}")
+
+
+def test_code_that_a_folder_brings_along_is_not_run(
+    make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_llama / "model.safetensors", tmp_path)
+    own = {"AutoConfig": "evil.C", "AutoModel": "evil.M"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "evilx", "auto_map": own}))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}: cannot be")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_pickled_are_not_read(
+    make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
+) -> None:
+    """A file of safetensors beside them, which no loader takes for the model's, makes them no better."""
+    shutil.copy(tiny_llama / "config.json", tmp_path)
+    shutil.copy(tiny_llama / "model.safetensors", tmp_path / "other.safetensors")
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}: cannot be")
 
 
 def test_a_hub_that_cannot_be_reached(make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ KNOWN: dict[Modality, set[str]] = {
     **{kind: VOLTS for kind, unit in UNIT.items() if unit == "V"},
 }
 """Units of the modalities that come as they are; skin conductance is converted, belts and pulses have none."""
+RENAME = "predict.channels={ITS NAME: THE STUDY'S NAME} tells a channel that it calls by another name"
 
 
 def sources(folder: Path, data: Data) -> dict[Path, str]:
@@ -57,7 +58,8 @@ def read_raw(
     """
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
-    units = _physical_dimensions(path) if path.suffix.lower() in {".edf", ".bdf"} else {}
+    labelled = _physical_dimensions(path) if path.suffix.lower() in {".edf", ".bdf"} else []
+    units = dict(labelled)
     try:
         raw = mne.io.read_raw(path, preload=True, verbose="error")
     except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
@@ -66,19 +68,21 @@ def read_raw(
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     has = ", ".join(raw.ch_names)
     for theirs, ours in (names or {}).items():
-        if theirs not in raw.ch_names or ours in raw.ch_names:
-            raise MtkdError(f"{path}: cannot call its channel {theirs!r} {ours!r}; it has {has}")
+        if theirs not in raw.ch_names:
+            raise MtkdError(f"{path}: has no channel {theirs!r} that could be renamed {ours!r}; it has {has}")
+        if ours in raw.ch_names:
+            raise MtkdError(f"{path}: cannot rename its channel {theirs!r} {ours!r}, of which it has one; it has {has}")
         raw.rename_channels({theirs: ours}, verbose="error")
         units = {ours if name == theirs else name: unit for name, unit in units.items()}
+    _refuse_twins([name for name, _ in labelled], channels, path)
     typed = type_channels(raw.ch_names, channels, str(path))
     kept = {name: kind for name, kind in typed.items() if kind != "ignore"}
     if not kept:
-        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}")
+        hint = "" if names is None else f"; {RENAME}"
+        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}{hint}")
     raw.pick(list(kept))
     for name, kind in kept.items():
         if kind == "eda":
-            if units and name not in units:  # MNE numbers channels of one name, so their units are not told apart
-                raise MtkdError(f"{path}: two channels share a name")
             unit = units.get(name, "S")
             raw.apply_function(to_siemens, picks=[name], unit=unit, source=str(path), verbose="error")
         elif units and kind in KNOWN and units.get(name) not in KNOWN[kind]:
@@ -92,6 +96,13 @@ def read_raw(
         raise MtkdError(f"{path}: two channels share a name")
     raw.rename_channels(renamed, verbose="error")
     return raw, {renamed[name]: kind for name, kind in kept.items()}
+
+
+def _refuse_twins(names: list[str], channels: Mapping[str, Kind], path: Path) -> None:
+    """Refuse channels of one name, which MNE would number, where they are not to be ignored."""
+    for name in sorted({name for name in names if names.count(name) > 1} - {"EDF Annotations", "BDF Annotations"}):
+        if type_channels([name], channels, str(path))[name] != "ignore":
+            raise MtkdError(f"{path}: two channels share a name, {name!r}")
 
 
 def _match(path: Path, pattern: str) -> dict[str, str] | None:
@@ -112,8 +123,8 @@ def _limits(condition: Condition, duration_s: float, path: Path) -> tuple[float,
     return start_s, stop_s
 
 
-def _physical_dimensions(path: Path) -> dict[str, str]:
-    """The unit of each channel as the header says it: MNE forgets those it does not know, such as "uS".
+def _physical_dimensions(path: Path) -> list[tuple[str, str]]:
+    """Name and unit of each channel as the header says them: MNE forgets those it does not know, such as "uS".
 
     Raises:
         MtkdError: the header makes no sense, or the file is shorter than it promises (MNE would read what is there).
@@ -134,6 +145,8 @@ def _physical_dimensions(path: Path) -> dict[str, str]:
         header = _head(path, header_bytes)
         _check_ranges(header[256:], n_signals)
         n_samples = [int(header[start : start + 8]) for start in range(256 + n_signals * 216, 256 + n_signals * 224, 8)]
+        if min(n_samples) < 1:
+            raise ValueError("a channel without samples")
     except ValueError:
         raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
     expected = header_bytes + n_records * sum(n_samples) * sample_bytes
@@ -147,7 +160,7 @@ def _physical_dimensions(path: Path) -> dict[str, str]:
         [text[i : i + len(text) // n_signals].strip() for i in range(0, len(text), len(text) // n_signals)]
         for text in fields
     )
-    return dict(zip(names, units, strict=True))
+    return list(zip(names, units, strict=True))
 
 
 def _check_ranges(header: bytes, n_signals: int) -> None:

@@ -98,7 +98,8 @@ def unpack(study: Study) -> Unit:
     if not unit.stands():
         say("temporal", f"unpacking the backbone {settings.backbone}")
         with unit.build() as (folder, measured):
-            model = _pretrained(source.folder, settings, torch.float32, gguf_file=source.gguf)
+            gguf = {} if source.gguf is None else {"gguf_file": source.gguf}
+            model = _pretrained(source.folder, settings, torch.float32, **gguf)
             _cut(model, settings)
             measured["hidden_size"] = int(model.config.hidden_size)
             _save(model, folder, unit)
@@ -173,7 +174,9 @@ def _pretrained(folder: Path, settings: Temporal, dtype: torch.dtype, **options:
     import transformers
 
     try:
-        return transformers.AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+        # neither code that a folder brings along nor weights that are unpickled
+        safe = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": "gguf_file" not in options}
+        return transformers.AutoModel.from_pretrained(folder, dtype=dtype, **safe, **options)
     except Exception as error:  # whatever a foreign folder makes transformers raise
         raise MtkdError(
             f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {one_line(error)})"

@@ -7,6 +7,7 @@ from torch import nn
 
 from mtkd.config import Study, Temporal, Windows
 from mtkd.console import say
+from mtkd.processes import end_with_parent
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal import backbone
@@ -27,7 +28,7 @@ from mtkd.training.fold import (
     teacher_objective,
     write_trained,
 )
-from mtkd.training.launch import end_with_parent, launch, launched
+from mtkd.training.launch import launch, launched
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
@@ -77,7 +78,11 @@ def emulates_bfloat16(settings: Temporal) -> bool:
 
 
 def unit_of(study: Study, fold: Fold) -> Unit:
-    """The unit of one fold's teacher. Ranks and engine are not among its inputs: they do not change what is learned."""
+    """The unit of one fold's teacher.
+
+    Ranks and engine are not among its inputs, so that a teacher that a cluster trained stands on a laptop too. Between
+    them a training differs as between two seeds of dropout; without dropout they agree. The manifest tells the engine.
+    """
     settings = study.temporal
     data = fold_data(study, fold, settings.modalities, patches(study)).unit
     inputs = common_inputs(study, STAGE, fold, data) | {
