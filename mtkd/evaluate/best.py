@@ -12,7 +12,7 @@ import numpy as np
 from mtkd.config import Modality, Study
 from mtkd.errors import MtkdError
 from mtkd.evaluate.predictions import Predictions
-from mtkd.signals.latent import DRIVES
+from mtkd.signals.latent import BASELINE_S, DRIVES
 from mtkd.signals.possible import best_answers, possible
 
 WITH_EEG, NO_EEG = "possible, with EEG", "possible, no EEG"
@@ -20,9 +20,9 @@ _KEY = re.compile(r"s(\d+)_t(\d+)")
 
 
 def is_known(study: Study) -> bool:
-    """Whether the study is simulated and its classes are those of the model."""
+    """Whether the study is simulated, its classes are those of the model, and its trials are whole."""
     rated = set(study.labels) <= set(DRIVES) and set(study.labels.values()) == {5.0}
-    return study.data.simulated is not None and rated
+    return study.data.simulated is not None and rated and study.data.baseline_s == BASELINE_S
 
 
 def expected(study: Study) -> dict[str, dict[str, Any]]:

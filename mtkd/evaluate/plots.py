@@ -27,6 +27,7 @@ TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 STYLES = ("-.", ":")
 """Of the lines at what is possible, in the order of the tables."""
 DPI = 150
+FEW = 0.01
 
 
 def colours(models: list[dict[str, str]]) -> dict[str, str]:
@@ -139,7 +140,10 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
 
 
 def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictions]) -> "Figure":
-    """Reliability curves of teachers and students by window; a dot's area grows with its bin's share of windows."""
+    """Reliability curves of teachers and students by window; a dot's area grows with its bin's share of windows.
+
+    Bins with less than a hundredth of the windows are hollow and off the line.
+    """
     names = trained(results["models"])
     palette, n_bins = colours(results["models"]), results["study"]["n_bins"]
     figure, panels = _panels(names, 2.1, 2.5)
@@ -148,8 +152,12 @@ def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictio
         curve = calibration_curve(rows.label, rows.probs, n_bins)
         area = 12 + 240 * np.array(curve["n"]) / len(rows)
         ax.plot([0, 1], [0, 1], color="#777777", lw=1, ls="--")
-        ax.plot(curve["probability"], curve["accuracy"], color=palette[name], lw=1.2, alpha=0.5)
-        ax.scatter(curve["probability"], curve["accuracy"], s=area, color=palette[name], edgecolors=INK, lw=0.5)
+        many = np.array(curve["n"]) >= max(FEW * len(rows), 2)
+        said, right = np.array(curve["probability"]), np.array(curve["accuracy"])
+        ax.plot(said[many], right[many], color=palette[name], lw=1.5)
+        filled = [palette[name] if enough else "white" for enough in many]
+        rims = [INK if enough else palette[name] for enough in many]
+        ax.scatter(said, right, s=area, color=filled, edgecolors=rims, lw=0.7, clip_on=False, zorder=3)
         error = ece(rows.label, rows.probs, n_bins)
         ax.set_title(f"{_wrapped(name)}\nECE {error:.3f}", fontsize=9.5, color=INK)
         ax.set_xlim(1 / rows.n_classes - 0.05, 1.03)

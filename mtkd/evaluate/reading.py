@@ -6,6 +6,8 @@ from mtkd.evaluate.best import NO_EEG
 
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 SEEDS_FOR_A_CLAIM = 5
+TRIALS_A_CLASS = 5
+"""Of a subject, from which on its figures by trial are worth a sentence."""
 DOUBT = ", though not every one of these differences is shown"
 
 
@@ -31,10 +33,15 @@ def p_value(value: float | None) -> str:
 
 
 def reading(results: dict[str, Any]) -> list[str]:
-    """Sentences on all classes by trial: the first distilled student, the one it is compared with, the best teacher."""
-    block = results["levels"]["trial"]["joint"]
+    """Sentences on all classes: the first distilled student, the one it is compared with, the best teacher.
+
+    By trial, or by window where a subject has hardly more than one trial a class: from so few no figure of a subject
+    follows but 0, a half and 1.
+    """
+    level = _level(results)
+    block = results["levels"][level]["joint"]
     student, baseline = _headline(results, block)
-    levels = _levels(block, [student, baseline] if student else [baseline], block["best_teacher"])
+    levels = _levels(block, level, [student, baseline] if student else [baseline], block["best_teacher"])
     if student:
         sentences = [_verdict(results, block, student, baseline), levels, *_tests(results, block, student, baseline)]
         sentences += _gap(results, block, student, baseline)
@@ -43,11 +50,32 @@ def reading(results: dict[str, Any]) -> list[str]:
         sentences = ["No distilled student was evaluated, so nothing is said about distillation.", levels]
     sentences += _chance(block, [student, baseline, block["best_teacher"]])
     sentences += _possible(block, student or baseline)
+    sentences += _elsewhere(results, level)
     n_seeds = results["protocol"]["n_seeds"]
     if n_seeds < SEEDS_FOR_A_CLAIM:
         seeds = "one training seed" if n_seeds == 1 else f"{n_seeds} training seeds"
         sentences.append(f"These numbers come from {seeds}; the protocol asks for {SEEDS_FOR_A_CLAIM} before a claim.")
     return sentences
+
+
+def _level(results: dict[str, Any]) -> str:
+    block = results["levels"]["trial"]["joint"]
+    counts = block["chance"]["n_trials_per_class"]
+    n_subjects = len(block["models"][results["study"]["baseline"]]["subjects"])
+    return "trial" if sum(counts) >= TRIALS_A_CLASS * len(counts) * n_subjects else "window"
+
+
+def _elsewhere(results: dict[str, Any], level: str) -> list[str]:
+    """What the other tables show, each of which is corrected for its own comparisons only."""
+    hits = [
+        f"{'all classes' if target == 'joint' else target} by {own}, “{entry['model']}” is "
+        f"{outcome(entry, results['protocol']['alpha'])} than “{entry['baseline']}” in {NAMES[entry['metric']]}"
+        for own, blocks in results["levels"].items()
+        for target, block in blocks.items()
+        for entry in block["comparisons"]
+        if (own, target) != (level, "joint") and _shown(results, entry)
+    ]
+    return [f"Other tables, each corrected for its own comparisons only: {'; '.join(hits)}."] if hits else []
 
 
 def _headline(results: dict[str, Any], block: dict[str, Any]) -> tuple[str | None, str]:
@@ -57,7 +85,7 @@ def _headline(results: dict[str, Any], block: dict[str, Any]) -> tuple[str | Non
     return pairs[0] if pairs else (None, results["study"]["baseline"])
 
 
-def _levels(block: dict[str, Any], students: list[str], teacher: str | None) -> str:
+def _levels(block: dict[str, Any], level: str, students: list[str], teacher: str | None) -> str:
     def one(name: str) -> str:
         entry = block["models"][name]
         return f"a balanced accuracy of {with_sd(entry, 'balanced_accuracy')} and an AUROC of {with_sd(entry, 'auroc')}"
@@ -65,7 +93,8 @@ def _levels(block: dict[str, Any], students: list[str], teacher: str | None) -> 
     parts = [f"the student “{name}”, without EEG, reaches {one(name)}" for name in students]
     if teacher:
         parts.append(f"the best teacher, “{teacher}”, which reads EEG, {one(teacher)}")
-    return f"Deciding whole trials of unseen subjects (mean ± sd over them), {'; '.join(parts)}."
+    what = f"whole {level}s" if level == "trial" else f"{level}s"
+    return f"Deciding {what} of unseen subjects among all classes (mean ± sd over them), {'; '.join(parts)}."
 
 
 def outcome(comparison: dict[str, Any], alpha: float) -> str:
@@ -120,7 +149,7 @@ def _test(entry: dict[str, Any]) -> str:
     p = p if p.startswith("<") else f"= {p}"
     subjects = f"{entry['n']} subjects"
     if entry["n_differing"] < entry["n"]:
-        subjects += f" of whom {entry['n_differing']} differ"
+        subjects += f" of whom {entry['n_differing']} differ{'s' if entry['n_differing'] == 1 else ''}"
     return (
         f"{entry['mean_difference']:+.3f} over {subjects}, Wilcoxon p {p}, after correction {corrected}, "
         f"effect {entry['effect']:+.2f}"
@@ -141,7 +170,7 @@ def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline:
         doubt = "" if shown.issuperset(metric for metric, gap in gaps.items() if gap is not None) else DOUBT
         sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {words} on average{doubt}.")
     if missing:
-        sentences.append(f"In {missing}, “{teacher}” is not above “{baseline}”, so that there is no gap to close.")
+        sentences.append(f"In {missing}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close.")
     return sentences
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mtkd.errors import MtkdError
 from mtkd.evaluate.metrics import chance_level, confusion, summary
 from mtkd.evaluate.predictions import Predictions
-from mtkd.evaluate.statistics import compare, gap_closed, holm, share_of_possible
+from mtkd.evaluate.statistics import compare, gap_closed, holm, is_clear, share_of_possible
 
 SCHEMA = 1
 KINDS = ("trivial", "teacher", "student", "possible")
@@ -209,6 +209,7 @@ def _column(entry: dict[str, Any], metric: str) -> dict[str, float]:
 
 
 def _gaps(table: dict[str, Any], models: list[dict[str, str]], baselines: dict[str, str]) -> dict[str, Any]:
+    """How much of its teacher's lead a student gains, where that lead is clear: else the share is noise over noise."""
     mean = {name: entry["mean"] for name, entry in table.items()}
     teachers = [m["name"] for m in models if m["kind"] == "teacher" and not math.isnan(mean[m["name"]]["auroc"])]
     if not teachers:
@@ -216,7 +217,10 @@ def _gaps(table: dict[str, Any], models: list[dict[str, str]], baselines: dict[s
     best = max(teachers, key=lambda name: mean[name]["auroc"])
     gaps = {
         name: {
-            metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[best][metric]) for metric in COMPARED
+            metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[best][metric])
+            if is_clear(_column(table[best], metric), _column(table[baseline], metric))
+            else None
+            for metric in COMPARED
         }
         for name, baseline in baselines.items()
     }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 RADIUS_M = 0.095
 """MNE's head circle."""
 N_EDGES = 20
+FULL_CHANGE = 0.1
+"""Change of an edge, of at most 1, from which on lines are as bold as they get: smaller ones shall look so."""
 STRONGER, WEAKER = "#0072B2", "#D55E00"
 FEWEST = 4
 """Electrodes below which a map would be invention."""
@@ -104,7 +106,7 @@ def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
     _head(ax)
     top = strength[order[0]] if order.size else 1.0
     for edge in order[::-1]:
-        ends, share = where[[rows[edge], columns[edge]]], strength[edge] / top
+        ends, share = where[[rows[edge], columns[edge]]], strength[edge] / max(top, FULL_CHANGE)
         colour = STRONGER if change[edge] > 0 else WEAKER
         ax.plot(ends[:, 0], ends[:, 1], color=colour, lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
     title = f"largest {order.size} learned changes to edges (at most {top:.2g})\nblue: stronger, orange: weaker"

@@ -118,6 +118,14 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     return {key: corrected.get(key, NAN) for key in p_values}
 
 
+def is_clear(model: Mapping[str, float | None], baseline: Mapping[str, float | None]) -> bool:
+    """Whether the mean difference over subjects is positive and more than twice its standard error."""
+    difference = paired_differences(model, baseline)
+    if difference.size < 2:
+        return False
+    return float(difference.mean()) > 2 * float(difference.std(ddof=1)) / math.sqrt(difference.size)
+
+
 def gap_closed(student: float, baseline: float, teacher: float) -> float | None:
     """Share of the gap between the student without teachers and the teacher that distillation closes.
 

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from mtkd.config import Modality, Simulation
 
+BASELINE_S = 3.0
 SEGMENT_S = 6.0
 N_SEGMENTS = 10
 TRIAL_S = SEGMENT_S * N_SEGMENTS

@@ -37,11 +37,10 @@ from scipy import fft, signal
 from mtkd.config import Simulation
 from mtkd.files import publish_file
 from mtkd.signals.channels import GENEVA
-from mtkd.signals.latent import N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
+from mtkd.signals.latent import BASELINE_S, N_SEGMENTS, PARAMETERS, SEGMENT_S, TRIAL_S, Trials, draw_trials, generator
 from mtkd.signals.readers.deap import CHANNELS
 
 SFREQ = 128
-BASELINE_S = 3.0
 BLOCKS_S = (BASELINE_S, *[SEGMENT_S] * N_SEGMENTS)
 CH_NAMES = list(CHANNELS)
 N_EEG = len(GENEVA)
