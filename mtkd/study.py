@@ -1,5 +1,7 @@
 """Reading a study file, with the dotted overrides of the command line; and changing a section of it."""
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from mtkd.config import Modality, Section, Study
+from mtkd.config import Distill, Modality, Section, Study
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import refuse_deep, slug
 
 ANOTHER_STUDENT = ("settings", "modalities", "teachers")
 """Keys of ``distill`` that no search may change."""
+_TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
+_KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 MIN_SAMPLES = 16  # a window encoder strides by eight
 RESERVED = {
     "majority",
@@ -70,6 +74,9 @@ def _check_sections(study: Study, name: str) -> None:
     for low, high in study.spatial.bands:
         if not 0 <= low < high <= nyquist:
             raise MtkdError(f"{name}: spatial.bands: nothing lies from {low:g} to {high:g} Hz below {nyquist:g} Hz")
+        window_s = study.windows.window_s
+        if math.ceil(low * window_s - 1e-9) / window_s >= high:  # the frequencies of a window's spectrum
+            raise MtkdError(f"{name}: spatial.bands: {low:g} to {high:g} Hz is narrower than {window_s:g} s can tell")
     patch_s = study.temporal.patch_s
     for key, length in (("window_s", study.windows.window_s), ("hop_s", study.windows.hop_s)):
         if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:
@@ -93,7 +100,7 @@ def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float
 
 def _check_changes(study: Study, name: str) -> None:
     """Refuse now what a student of the table or the sweep would stumble over hours later."""
-    taken = {slug(row): row for row in RESERVED}
+    taken, swept = {slug(row): row for row in RESERVED}, {}
     for student, changes in study.evaluate.students.items():
         if slug(student) in {"", *taken}:
             other = f", as {taken[slug(student)]!r} has it" if slug(student) else ""
@@ -104,12 +111,22 @@ def _check_changes(study: Study, name: str) -> None:
         _check_modalities(study, settings.modalities, window_s, f"{name}: evaluate.students.{student}")
         if student == study.evaluate.baseline and settings.teachers:
             raise MtkdError(f"{name}: evaluate.baseline names {student!r}, which has teachers itself")
+        if settings.settings == "sweep":
+            swept[student] = settings
     for key, found in study.sweep.search.items():
         if key.split(".")[0] in ANOTHER_STUDENT:
             raise MtkdError(f"{name}: sweep.search: {key} makes another student, not other settings of one")
         tried: list[Any] = found.choice or [found.low, found.high]
         for value in tried:
             changed(study.distill, {key: value}, f"{name}: sweep.search")
+    for student, settings in swept.items():
+        if not searched(dict(study.sweep.search), settings):
+            raise MtkdError(f"{name}: sweep.search names nothing for evaluate.students.{student}, which is to be swept")
+
+
+def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
+    """The keys that mean something to a student: without teachers there is no temperature and no weight of theirs."""
+    return {key: value for key, value in keys.items() if base.teachers or key.split(".")[0] not in _TEACHERS_ONLY}
 
 
 def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
@@ -117,6 +134,8 @@ def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
     base = OmegaConf.create(section.model_dump())
     try:
         for key, value in _dotted(changes).items():
+            if not _KEY.fullmatch(key):  # OmegaConf would take brackets, too, and go round who looks at names
+                raise MtkdError(f"{name}: {key!r} is no key")
             OmegaConf.update(base, key, value, merge=False)
     except (OmegaConfBaseException, LookupError, TypeError, ValueError) as error:
         raise MtkdError(f"{name}: {key}: {one_line(error)}") from None
@@ -126,7 +145,8 @@ def changed(section: Section, changes: dict[str, Any], name: str) -> Any:
 def _dotted(changes: dict[str, Any]) -> dict[str, Any]:
     """Nested changes as dotted keys, so that what they do not name stays; ``teachers`` is replaced as a whole."""
     flat: dict[str, Any] = {}
-    for key, value in changes.items():
+    for name, value in changes.items():
+        key = str(name)
         if isinstance(value, dict) and key != "teachers":
             flat |= {f"{key}.{inner}": found for inner, found in _dotted(value).items()}
         else:

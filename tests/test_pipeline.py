@@ -130,7 +130,7 @@ def test_a_deleted_teacher_is_trained_again_to_the_same_weights(
 
 def test_predictions_along_the_wearables_recording(pipeline: Any) -> None:
     (folder,) = (Path(pipeline.study.workspace) / "predict").glob("wearable-*")
-    with (folder / "wearable-prediction.csv").open(newline="") as file:
+    with (folder / "wearable-distilled-prediction.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     names = pipeline.study.class_names
     assert header == ["start_s", "stop_s", *[f"p({name})" for name in names], "confidence"]

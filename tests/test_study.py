@@ -180,8 +180,8 @@ def test_overrides_take_effect_and_the_last_one_wins(simulated):
 
 
 def test_an_override_replaces_a_dictionary_instead_of_adding_to_it(simulated):
-    study = read_study(simulated, ["distill.teachers={}", "labels={stress: 2}", "sweep.search={}"])
-    assert (study.distill.teachers, study.labels, study.sweep.search) == ({}, {"stress": 2.0}, {})
+    study = read_study(simulated, ["distill.teachers={}", "labels={stress: 2}", "predict.channels={}"])
+    assert (study.distill.teachers, study.labels, study.predict.channels) == ({}, {"stress": 2.0}, {})
 
 
 def test_an_override_may_refer_to_another_key(simulated):
@@ -245,5 +245,27 @@ def test_a_file_or_a_change_nested_without_end_is_refused(simulated, tmp_path):
 
 @pytest.mark.parametrize("key", ["workspace", "data.folder", "temporal.backbone", "predict.output"])
 def test_a_nul_character_is_refused_by_its_key(simulated, key):
-    with pytest.raises(MtkdError, match=rf"{key}: holds a NUL character"):
+    with pytest.raises(MtkdError, match=rf"{key}: is empty or holds a NUL character"):
         read_study(simulated, [f'{key}="a\\0b"'])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("predict.output=''", "predict.output: is empty"),
+        ("distill.modalities=[emg, emg]", "distill.modalities: names something twice"),
+        ("classes=[a, b, b, c]", "classes: names something twice"),
+        ("classes=[a, b, '', c]", "classes: names something twice, or nothing"),
+        ("distill.teachers={temporal: 0.0, spatial: 0.0}", "distill: teachers have no weight"),
+        ("distill={modalities: [emg], ce: 0.0, kd: 0.0, hint: 0.0}", "distill: neither ce nor"),
+        ("evaluate.students={labels alone: {teachers: {}, ce: 0.0}, distilled: {}}", "labels alone: neither ce nor"),
+        ("spatial.bands=[[1.05, 1.10]]", "spatial.bands: 1.05 to 1.1 Hz is narrower than 6 s can tell"),
+        ("spatial.layers=1000000000000", "spatial.layers: "),
+        ("spatial.sigma_m=1e200", "spatial.sigma_m: "),
+        ("spatial.optim.lr=1e300", "spatial.optim.lr: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_key(simulated, override, said):
+    with pytest.raises(MtkdError) as refused:
+        read_study(simulated, [override])
+    assert said in str(refused.value)

@@ -1,5 +1,6 @@
 """The stage ``predict``: a student on a recording without EEG, as a CSV and a plot."""
 
+import csv
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mtkd.config import Distill, Modality, Study
+from mtkd.config import Distill, Kind, Modality, Study
 from mtkd.console import counted, say
 from mtkd.deploy.timeline import Timeline, plot_predictions
 from mtkd.distill.settings import settings_of
@@ -16,13 +17,13 @@ from mtkd.distill.student import Student
 from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.files import publish_file, sha256_once
+from mtkd.files import publish_file, sha256, sha256_once, slug
 from mtkd.shards.batch import UNLABELLED, Batch, layouts, place_windows
 from mtkd.shards.build import open_shards, raw_folder, recordings
 from mtkd.shards.schema import Layout
 from mtkd.signals.preprocess import Signal, modalities_of, preprocess
 from mtkd.signals.readers import deap
-from mtkd.signals.readers.edf import read_raw
+from mtkd.signals.readers.edf import RENAME, read_raw
 from mtkd.signals.recording import Recording, Span
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
@@ -31,7 +32,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 3
+VERSION = 4
 
 
 def run(study: Study) -> Path:
@@ -48,15 +49,21 @@ def run(study: Study) -> Path:
         raise MtkdError(f"predict.recording = {path}: no such file")
     unit = _unit(study, path, [unit for _, unit in _students(study, folds)])
     # not the recording's own name: a table of the truth may stand beside it
-    table, picture = (unit.folder / f"{path.stem}-prediction.{kind}" for kind in ("csv", "png"))
+    stem, title = f"{path.stem}-{slug(study.predict.student)}", f"{path.name}, “{study.predict.student}”"
+    table, picture = (unit.folder / f"{stem}-prediction.{kind}" for kind in ("csv", "png"))
     if unit.stands():
         say(STAGE, f"reused {table} and {picture.name}")
     else:
         timeline = predict_recording(study, path, folds)
-        with unit.build() as (folder, _):
+        if sha256(path) != unit.inputs["recording"]:
+            raise MtkdError(f"{path}: was changed while it was read; run it again")
+        with unit.build() as (folder, measured):
             _write_table(folder / table.name, timeline, study.class_names)
-            plot_predictions(timeline, study.class_names, path.name, folder / picture.name)
-        say(STAGE, f"{counted(len(timeline.start_s), 'window')} of {path.name}: {table} and {picture.name}")
+            plot_predictions(timeline, study.class_names, title, folder / picture.name)
+            measured.update(student=study.predict.student, folds=[fold.index for fold in folds])
+        if not np.isfinite(timeline.probs).any():
+            say(STAGE, f"{path.name}: no sensor gave a signal, so there is no answer")
+        say(STAGE, f"{counted(len(timeline.start_s), 'window')} of {title}: {table} and {picture.name}")
     if study.predict.output is not None:
         for file in (table, picture):
             with publish_file(Path(study.predict.output) / file.name) as aside:
@@ -79,7 +86,8 @@ def _chosen(study: Study) -> tuple[Path, list[Fold]]:
 
 def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
     """All folds, or of a recording of the study's own those that test its subject."""
-    subject = {own.resolve(): subject for own, subject in recordings(study).items()}.get(path.resolve())
+    own = {sha256_once(file): subject for file, subject in recordings(study).items()}
+    subject = own.get(sha256_once(path)) if path.is_file() else None  # a copy under another name is as well known
     if subject is None:
         return folds
     say(STAGE, f"{path.name} is one of the study's own: taking the student of the fold that tests {subject}")
@@ -91,6 +99,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
         "stage": STAGE,
         "version": VERSION,
         "recording": sha256_once(path),
+        "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),
         "channels": [study.data.channels, study.predict.channels],
@@ -136,13 +145,14 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
         raw, typed = first.raw, first.modality
         say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
     else:
-        patterns = study.data.channels or {**deap.CHANNELS, "*": "ignore"}
+        own = {name: kind for kind, layout in known.items() for name in layout.ch_names}
+        patterns: dict[str, Kind] = {**study.data.channels, **own, "*": "ignore"}  # it may bring what nobody asks for
         raw, typed = read_raw(path, patterns, study.predict.channels)
     matched = _matched(typed, known)
     if not matched:
         wanted = "; ".join(f"{name}: {', '.join(layout.ch_names)}" for name, layout in known.items())
         has = ", ".join(f"{name} ({kind})" for name, kind in typed.items())
-        raise MtkdError(f"{path}: has none of the student's modalities ({wanted}); its channels are {has}")
+        raise MtkdError(f"{path}: has none of the student's modalities ({wanted}); its channels are {has}; {RENAME}")
     duration_s, lead_s = raw.n_times / raw.info["sfreq"], study.signals.lead_s
     if n_windows(duration_s - lead_s, study.windows.window_s, study.windows.hop_s) == 0:
         needed = f"one window of {study.windows.window_s:g} s" + f" after {lead_s:g} s for the filters" * (lead_s > 0)
@@ -152,7 +162,7 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
     recording = Recording(raw, path.stem, str(path), modality, [Span("whole", "", lead_s, duration_s)])
     missing = sorted(known.keys() - modalities_of(recording))
     if missing:
-        say(STAGE, f"{path.name} has no {', '.join(missing)}: masked")
+        say(STAGE, f"{path.name} has no {', '.join(missing)}: masked ({RENAME})")
     return preprocess(recording, study.signals)[0][1]
 
 
@@ -219,6 +229,7 @@ def _mean(answers: Float[np.ndarray, "fold window ..."]) -> Float[np.ndarray, "w
 def _write_table(path: Path, timeline: Timeline, class_names: list[str]) -> None:
     columns = ["start_s", "stop_s", *(f"p({name})" for name in class_names), "confidence"]
     rows = np.column_stack([timeline.start_s, timeline.stop_s, timeline.probs, timeline.confidence])
-    with publish_file(path) as aside:
-        header = ",".join(f'"{name}"' if "," in name else name for name in columns)
-        np.savetxt(aside, rows, fmt="%.6g", delimiter=",", header=header, comments="")
+    with publish_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([f"{value:.6g}" for value in row] for row in rows)

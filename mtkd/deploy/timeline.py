@@ -35,7 +35,7 @@ def plot_predictions(timeline: Timeline, class_names: list[str], title: str, pat
         above.stairs(top, edges, baseline=floor, fill=True, color=colours[index], label=name)
         floor = top
     above.set(ylabel="class probability", ylim=(0, 1), xlim=(edges[0], edges[-1]), title=title)
-    above.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    above.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, reverse=True)  # as they are stacked
     below.stairs(timeline.confidence, edges, baseline=None, color="0.2", linewidth=1.8)
     below.set(xlabel="time (s)", ylabel="confidence", ylim=(0, 1))
     for axes in (above, below):

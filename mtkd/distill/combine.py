@@ -40,10 +40,10 @@ def _camkd(said: Mapping[TeacherName, TeacherSignal], labels: Tensor) -> Weights
     for signal in said.values():
         target = labels.clamp_min(0)[:, None].expand(signal.mask.shape)
         loss = F.cross_entropy(signal.logits.flatten(0, 1), target.flatten(), reduction="none")
-        losses.append(loss.view_as(signal.confidence).masked_fill(~signal.mask, torch.inf))
+        losses.append(loss.view_as(signal.confidence).masked_fill(~signal.mask, -torch.inf))
     present = torch.stack([signal.mask for signal in said.values()])
     n_present = present.sum(0).clamp_min(1)
-    shares = torch.stack(losses).softmax(0).nan_to_num(0.0)  # NaN where no teacher has a window
+    shares = torch.stack(losses).softmax(0).nan_to_num(0.0)  # NaN where no teacher heard the window
     weights = torch.where(n_present > 1, (1 - shares) / (n_present - 1).clamp_min(1), 1.0)
     weights = torch.where((labels == UNLABELLED)[None, :, None], 1 / n_present, weights) * present
     return dict(zip(said, weights, strict=True))

@@ -10,15 +10,15 @@ import yaml
 from mtkd.cache.build import unit_of as cache_unit
 from mtkd.config import Distill, Study
 from mtkd.errors import MtkdError
-from mtkd.files import refuse_deep
+from mtkd.files import fingerprint, refuse_deep
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
-from mtkd.study import ANOTHER_STUDENT, changed
+from mtkd.study import ANOTHER_STUDENT, changed, searched
 from mtkd.training.fold import common_inputs
 from mtkd.workspace import Unit, make_unit
 
 BEST = "best.yaml"
-_TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
+VERSION = 2  # of what a search makes of its inputs
 
 
 class NotSweptYet(MtkdError):
@@ -44,8 +44,8 @@ def settings_of(study: Study, name: str, fold: Fold) -> Distill:
         unit = sweep_unit(study, fold, base)
         if not unit.stands():
             raise NotSweptYet(f"evaluate.students.{name} takes swept settings; run `mtkd sweep` first")
-        return apply_best(base, unit.folder / BEST, fold)
-    return apply_best(base, Path(base.settings), fold)
+        return apply_best(study, base, unit.folder / BEST, fold)
+    return apply_best(study, base, Path(base.settings), fold)
 
 
 def is_swept(base: Distill) -> bool:
@@ -55,28 +55,37 @@ def is_swept(base: Distill) -> bool:
     return _read_best(Path(base.settings))["teachers"] == base.teachers
 
 
-def apply_best(base: Distill, path: Path, fold: Fold) -> Distill:
+def chosen_on(study: Study, fold: Fold) -> str:
+    """Fingerprint of what a search was made on: settings found on other data, labels or subjects are none for these."""
+    inputs = common_inputs(study, "sweep", fold, open_shards(study)[0])
+    return fingerprint({key: inputs[key] for key in ("labels", "windows", "split", "data")})
+
+
+def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:
     """``base`` with the changes that a sweep's file holds for a fold.
 
     They were chosen for a student with certain teachers; one with others, or with none, keeps the study's settings, or
     what distillation needs would be taken for what suits labels alone.
 
     Raises:
-        MtkdError: the file is missing, is none of the sweep's, or was chosen on another split.
+        MtkdError: the file is missing, is none of the sweep's, or was chosen on other data or another split.
     """
     content = _read_best(path)
     if content["teachers"] != base.teachers:
         return changed(base, {"settings": None}, str(path))
     try:
         changes: dict[str, Any] = dict(content["folds"][fold.index])
-        split = content["splits"][fold.index]
+        found = content["chosen_on"][fold.index]
     except (ValueError, KeyError, TypeError):
         raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
     for key in changes:
         if str(key).split(".")[0] in ANOTHER_STUDENT:
             raise MtkdError(f"{path}: {key} makes another student, not other settings of one")
-    if split != fold.fingerprint:
-        raise MtkdError(f"{path}: chosen on another split of the subjects than fold {fold.index} of this study")
+    changed(base, changes, str(path))  # refuses what is no key at all
+    if found != chosen_on(study, fold):
+        raise MtkdError(
+            f"{path}: chosen on other data, labels, windows or another split of the subjects than fold {fold.index}'s"
+        )
     return changed(base, {"settings": None} | searched(changes, base), str(path))
 
 
@@ -85,22 +94,17 @@ def _read_best(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         refuse_deep(text)
         content = yaml.safe_load(text)
-    except OSError:
-        raise MtkdError(f"distill.settings = {path}: no such file") from None
+    except OSError as error:
+        raise MtkdError(f"distill.settings = {path}: {(error.strerror or 'not readable').lower()}") from None
     except Exception:  # whatever foreign bytes make yaml raise, a RecursionError too
         content = None
     if (
         not isinstance(content, dict)
-        or not {"teachers", "folds", "splits"} <= content.keys()
-        or not all(isinstance(content[key], dict) for key in ("teachers", "folds", "splits"))
+        or not {"teachers", "folds", "chosen_on"} <= content.keys()
+        or not all(isinstance(content[key], dict) for key in ("teachers", "folds", "chosen_on"))
     ):
-        raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and splits")
+        raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and chosen_on")
     return content
-
-
-def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
-    """The keys that mean something to a student: without teachers there is no temperature and no weight of theirs."""
-    return {key: value for key, value in keys.items() if base.teachers or key.split(".")[0] not in _TEACHERS_ONLY}
 
 
 def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def sweep_unit(study: Study, fold: Fold, base: Distill) -> Unit:
     """The unit of the search of one student's settings on one fold: written by ``sweep``, read here."""
     search = {key: found.model_dump() for key, found in searched(dict(study.sweep.search), base).items()}
     settings = study.sweep.model_dump(exclude={"search", "cpus_per_trial", "gpus_per_trial", "ray_address"})
-    inputs = student_inputs(study, "sweep", fold, base) | {"sweep": settings | {"search": search}}
+    inputs = student_inputs(study, "sweep", fold, base) | {"sweep": settings | {"version": VERSION, "search": search}}
     for key in search:  # what is searched replaces what the study says of it
         *sections, last = key.split(".")
         functools.reduce(operator.getitem, sections, inputs["settings"]).pop(last)

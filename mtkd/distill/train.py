@@ -10,7 +10,7 @@ from mtkd.config import Distill, Study, TeacherName
 from mtkd.console import say
 from mtkd.distill.combine import teacher_weights
 from mtkd.distill.losses import hint, kl
-from mtkd.distill.settings import NotSweptYet, settings_of, student_inputs
+from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
 from mtkd.distill.student import Student
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
@@ -27,7 +27,7 @@ from mtkd.training.fold import (
     seed_all,
     write_trained,
 )
-from mtkd.training.objective import Term, class_weights, supervised
+from mtkd.training.objective import Term, supervised
 from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
@@ -48,6 +48,7 @@ def run(study: Study) -> dict[str, list[Unit]]:
         except NotSweptYet:
             say(STAGE, f"{name}: waits for `mtkd sweep`")
             continue
+        _tell_settings(study, name)
         units[name] = [unit_of(study, fold, settings) for fold, settings in chosen]
         for unit, (fold, settings) in zip(units[name], chosen, strict=True):
             if not unit.stands():
@@ -59,11 +60,19 @@ def run(study: Study) -> dict[str, list[Unit]]:
     return units
 
 
+def _tell_settings(study: Study, name: str) -> None:
+    """Say whether the file that ``distill.settings`` names serves a student."""
+    base = base_settings(study, name)
+    if base.settings not in (None, "sweep"):
+        serves = "its settings are those of" if is_swept(base) else "keeps the study's settings; for other teachers is"
+        say(STAGE, f"{name}: {serves} {base.settings}")
+
+
 def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
     with unit.build() as (folder, measured):
         model, history, heard = train(study, fold, settings)
         write_trained(folder, measured, model, history, "torch", heard)
-        measured["n_parameters"] = model.n_parameters
+        measured.update(student=name, n_parameters=model.n_parameters)
     report_trained(STAGE, fold, unit, name)
 
 
@@ -120,7 +129,7 @@ def objective(study: Study, settings: Distill, data: FoldData, source: Source) -
 
     The teachers' terms take unlabelled windows too.
     """
-    weights = class_weights(data.labels(data.fold.train), study.n_classes)
+    weights = data.class_weights(study)
 
     def terms(model: Any, batch: Batch) -> dict[str, Term]:
         signal = model(batch)

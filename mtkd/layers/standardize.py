@@ -29,7 +29,10 @@ class Standardize(nn.Module):
         self._sums = sums if self._sums is None else self._sums + sums
 
     def finish(self, total: Callable[[Tensor], Tensor]) -> None:
-        """Settle mean and deviation; ``total`` sums a tensor over all ranks, each of which took in its share."""
+        """Settle mean and deviation, infinite where no training value counted.
+
+        ``total`` sums a tensor over all ranks, each of which took in its share.
+        """
         if self._sums is None:
             self._sums = torch.zeros(3, *self.mean.shape, dtype=torch.float64)
         count, first, second = total(self._sums)
@@ -37,6 +40,7 @@ class Standardize(nn.Module):
         variance = second / count.clamp_min(1) - mean.square()
         self.mean.copy_(mean)
         self.std.copy_(torch.where(variance > 1e-12 * mean.square(), variance.clamp_min(0).sqrt(), 1.0))
+        self.std[count == 0] = torch.inf  # nothing is known of it: whatever comes later is no news
         self._sums = None
 
     def forward(self, values: Float[Tensor, "*batch_and_shape"]) -> Float[Tensor, "*batch_and_shape"]:

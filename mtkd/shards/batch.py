@@ -20,7 +20,8 @@ UNLABELLED = -1
 class Batch:
     """Some trials cut into steps (windows, or the temporal teacher's patches).
 
-    ``signals`` in SI units, zero where ``valid`` is false. ``steps`` is false where a trial is padded to the longest,
+    ``signals`` in SI units. ``valid`` is true where a channel gave a signal throughout the step; where it is false,
+    part of the step may still hold one. ``steps`` is false where a trial is padded to the longest,
     and throughout for a trial that only fills a rank's share. ``labels`` holds the class of the trial, -1 without one.
     """
 
@@ -45,6 +46,13 @@ class Batch:
         return self.valid[modality].any(dim=-1) & self.steps
 
 
+def class_index(sample: Sample, labels: dict[str, float]) -> int:
+    """Bit i is set where the trial's i-th rating lies above its threshold; -1 without all ratings."""
+    if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in labels):
+        return UNLABELLED
+    return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(labels.items()))
+
+
 @dataclass(frozen=True)
 class Cutter:
     """Reads trials and cuts them: which modalities, on which channels, at which windows, with which labels."""
@@ -59,10 +67,8 @@ class Cutter:
         return n_windows(sample.duration_s, self.windows.window_s, self.windows.hop_s)
 
     def label(self, sample: Sample) -> int:
-        """The class index: bit i is set where the i-th rating lies above its threshold; -1 without all ratings."""
-        if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in self.labels):
-            return UNLABELLED
-        return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(self.labels.items()))
+        """See ``class_index``."""
+        return class_index(sample, self.labels)
 
     def batch(self, keys: list[str], filler: int = 0) -> Batch:
         """Read and cut trials. The last ``filler`` of them only fill up a rank's share: their steps are masked."""

@@ -25,6 +25,7 @@ from mtkd.study import changed
 from mtkd.sweep.scheduler import ASHAPerSearch
 
 METRIC = "val_class"  # cross-entropy of the validation subjects' labelled windows, classes weighted as in training
+RETRIES = 2  # of a trial that ended through no fault of its settings: its worker was killed, its node went away
 Row = dict[str, Any]
 
 
@@ -126,7 +127,13 @@ def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int
         trainable,
         param_space={"slot": tune.grid_search(slots)},
         tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
-        run_config=tune.RunConfig(storage_path=str(folder.resolve()), name="ray", verbose=0, callbacks=[collector]),
+        run_config=tune.RunConfig(
+            storage_path=str(folder.resolve()),
+            name="ray",
+            verbose=0,
+            callbacks=[collector],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+        ),
     ).fit()
     if collector.error is not None:
         raise collector.error
@@ -180,7 +187,7 @@ class _Collector(tune.Callback):
             "last": metrics.get(METRIC),
             "best": metrics.get("best"),
             "seconds": round(metrics.get("time_total_s", 0.0), 2),
-            "error": error,
+            "error": error or metrics.get("refused"),
         }
         if len(rows) == len(search.points):
             try:
@@ -201,16 +208,27 @@ def _anywhere(study: Study) -> Study:
 
 
 def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]) -> None:
-    """One training in a Ray worker, which reads the shards and the caches that all trials share."""
+    """One training in a Ray worker, which reads the shards and the caches that all trials share.
+
+    An error of ours is told beside the last result: Ray would try again what can only end the same way.
+    """
     import torch
 
     torch.set_num_threads(1)
     index, point = config["slot"]
-    best = math.inf
+    told: dict[str, Any] = {}
 
     def report(epoch: int, means: dict[str, float]) -> None:
-        nonlocal best
-        best = min(best, means["val/class"])
-        tune.report({"epoch": epoch + 1, METRIC: means["val/class"], "best": best})
+        best = min(told.get("best", math.inf), means["val/class"])
+        told.update({"epoch": epoch + 1, METRIC: means["val/class"], "best": best})
+        tune.report(dict(told))
 
-    train(Study.model_validate(study), searches[index].fold, _settings(searches[index], point), report)
+    try:
+        train(Study.model_validate(study), searches[index].fold, _settings(searches[index], point), report)
+    except MtkdError as error:
+        tune.report(told | {"refused": f"{name_of(type(error))}{error}"})
+
+
+def name_of(error: type[Exception]) -> str:
+    """How the error of a trial begins whose class this is."""
+    return f"{error.__module__}.{error.__qualname__}: "

@@ -8,10 +8,10 @@ import yaml
 
 from mtkd.config import Distill, Study
 from mtkd.console import counted, say
-from mtkd.distill.settings import BEST, base_settings, sweep_unit
-from mtkd.errors import MtkdError
+from mtkd.distill.settings import BEST, base_settings, chosen_on, sweep_unit
+from mtkd.errors import Diverged, MtkdError
 from mtkd.files import publish_file, scratch_folder, slug, write_json
-from mtkd.sweep.experiment import Row, Search, cluster, run_searches
+from mtkd.sweep.experiment import Row, Search, cluster, name_of, run_searches
 from mtkd.sweep.space import draw
 from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit
@@ -23,7 +23,7 @@ def run(study: Study) -> dict[str, list[Unit]]:
     """Search where no result stands; write each student's settings of all folds as one file that ``distill`` takes.
 
     Raises:
-        MtkdError: bad input ended a trial, all trials of a search failed, or the sweep was interrupted.
+        MtkdError: bad input ended a trial, one was lost, all trials of a search diverged, or it was interrupted.
     """
     bases = {name: base_settings(study, name) for name in study.evaluate.students}
     swept = {name: base for name, base in bases.items() if base.settings == "sweep"}
@@ -51,7 +51,7 @@ def _search(study: Study, missing: list[tuple[Unit, Search]]) -> None:
     started = time.perf_counter()
 
     def done(index: int, rows: list[Row]) -> None:
-        _keep(*missing[index], rows, time.perf_counter() - started)
+        _keep(study, *missing[index], rows, time.perf_counter() - started)
 
     with scratch_folder(Path(study.workspace) / STAGE / "ray") as folder:
         run_searches(study, searches, folder, done)
@@ -60,15 +60,14 @@ def _search(study: Study, missing: list[tuple[Unit, Search]]) -> None:
         raise MtkdError(f"sweep: interrupted with {n_missing} of {len(missing)} searches unfinished; run it again")
 
 
-def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> None:
+def _keep(study: Study, unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> None:
     """Write down how a search went and what it found."""
     best, fold = _best(rows), search.fold
     failed = [row for row in rows if row["error"]]
     with unit.build() as (folder, measured):
         write_json(folder / "trials.json", rows)
-        _write_yaml(
-            folder / BEST, search.name, search.base, {fold.index: best["config"]}, {fold.index: fold.fingerprint}
-        )
+        made_on = {fold.index: chosen_on(study, fold)}
+        _write_yaml(folder / BEST, search.name, search.base, {fold.index: best["config"]}, made_on)
         measured.update(n_trials=len(rows), n_failed=len(failed), best=best["best"])
         measured.update(seconds=round(sum(row["seconds"] for row in rows), 2), cluster=cluster())
     label, n_epochs = f"{search.name}, fold {fold.index}", sum(row["epochs"] for row in rows)
@@ -79,16 +78,18 @@ def _keep(unit: Unit, search: Search, rows: list[Row], since_start_s: float) -> 
 
 
 def _best(rows: list[Row]) -> Row:
-    """The trial of the lowest validation loss among those that did not fail.
+    """The trial of the lowest validation loss among those that did not diverge.
 
     Raises:
-        MtkdError: bad input ended a trial, or all of them failed.
+        MtkdError: bad input ended a trial, one ended through no fault of its settings, or all of them diverged.
     """
-    ours = f"{MtkdError.__module__}.{MtkdError.__qualname__}: "
     for row in rows:
-        if row["error"] and ours in row["error"]:  # a damaged file: nothing is chosen from what is left
-            raise MtkdError(row["error"].partition(ours)[2])
-    # one that failed late has a best epoch, too, but trained again it would fail again
+        error = row["error"] or ""
+        if error.startswith(name_of(MtkdError)):  # a damaged file: nothing is chosen from what is left
+            raise MtkdError(error.removeprefix(name_of(MtkdError)))
+        if error and not error.startswith(name_of(Diverged)):  # students are compared after equally many trials
+            raise MtkdError(f"sweep: a trial ended through no fault of its settings, run it again: {error}")
+    # one that diverged late has a best epoch, too, but trained again it would diverge again
     finished = [row for row in rows if row["best"] is not None and not row["error"]]
     if not finished:
         raise MtkdError(f"sweep: every trial failed, the first with: {rows[0]['error']}")
@@ -99,13 +100,13 @@ def _write_best(study: Study, name: str, base: Distill, units: list[Unit]) -> No
     contents = [yaml.safe_load((unit.folder / BEST).read_text()) for unit in units]
     path = Path(study.workspace) / STAGE / f"best-{slug(name)}.yaml"
     folds = {index: found for content in contents for index, found in content["folds"].items()}
-    splits = {index: found for content in contents for index, found in content["splits"].items()}
-    _write_yaml(path, name, base, folds, splits)
+    made_on = {index: found for content in contents for index, found in content["chosen_on"].items()}
+    _write_yaml(path, name, base, folds, made_on)
     say(STAGE, f"{name}: best settings of all folds in {path}")
 
 
-def _write_yaml(path: Path, name: str, base: Distill, folds: dict[int, Any], splits: dict[int, str]) -> None:
+def _write_yaml(path: Path, name: str, base: Distill, folds: dict[int, Any], made_on: dict[int, str]) -> None:
     head = "# Written by mtkd sweep; `mtkd distill STUDY distill.settings=THIS_FILE` takes it.\n"
     with publish_file(path) as aside:
-        content = {"student": name, "teachers": dict(base.teachers), "folds": folds, "splits": splits}
+        content = {"student": name, "teachers": dict(base.teachers), "folds": folds, "chosen_on": made_on}
         aside.write_text(head + yaml.safe_dump(content, sort_keys=False))

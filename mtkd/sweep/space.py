@@ -6,24 +6,17 @@ import numpy as np
 from ray import tune
 
 from mtkd.config import Distill, Study
-from mtkd.distill.settings import searched
-from mtkd.errors import MtkdError
+from mtkd.study import searched
 
 
 def search_space(study: Study, base: Distill) -> dict[str, Any]:
-    """A domain for every searched key that means something to this student.
-
-    Raises:
-        MtkdError: nothing is searched.
-    """
+    """A domain for every searched key that means something to this student."""
     domains = {}
     for key, found in searched(dict(study.sweep.search), base).items():
         if found.choice is not None:
             domains[key] = tune.choice(found.choice)
         else:
             domains[key] = (tune.loguniform if found.log else tune.uniform)(found.low, found.high)
-    if not domains:
-        raise MtkdError("sweep.search is empty, so there is nothing to search")
     return domains
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtkd.config import Modality, Optim, Study, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
-from mtkd.shards.batch import UNLABELLED, Batch, Cutter, layouts
+from mtkd.shards.batch import UNLABELLED, Batch, Cutter, class_index, layouts
 from mtkd.shards.build import open_shards
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
@@ -23,7 +24,7 @@ from mtkd.training.objective import Term, class_weights, supervised
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 4  # of what training makes of its inputs: models, losses, the loop
+VERSION = 5  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 
@@ -44,6 +45,19 @@ class FoldData:
     def labels(self, subjects: list[str]) -> list[int]:
         """Class indices of the same trials."""
         return [self.cutter.label(self.cutter.shards.samples[key]) for key in self.keys(subjects)]
+
+    def class_weights(self, study: Study) -> Tensor:
+        """Weights of the classes, (n_classes,), from the steps of the training trials: those are what a loss averages.
+
+        Raises:
+            MtkdError: the training trials carry no label, or all of them the same.
+        """
+        n_steps = [self.cutter.n_steps(self.cutter.shards.samples[key]) for key in self.keys(self.fold.train)]
+        labels = np.repeat(self.labels(self.fold.train), n_steps)
+        _refuse_one_class(
+            set(labels.tolist()), study, f"fold {self.fold.index}: no training trial", "every training trial"
+        )
+        return class_weights(labels.tolist(), study.n_classes)
 
     def loader(self, subjects: list[str], optim: Optim, runtime: Runtime, seed: int, shuffle: bool) -> Loader:
         """Batches for this rank.
@@ -67,8 +81,24 @@ class FoldData:
 
 
 def folds_of(study: Study) -> list[Fold]:
-    """The outer folds over the subjects of the study's shards."""
-    return make_folds(open_shards(study)[1].index.subjects, study.splits)
+    """The outer folds over the subjects of the study's shards.
+
+    Raises:
+        MtkdError: the shards do not stand, there are too few subjects, or the labels leave nothing to tell apart.
+    """
+    index = open_shards(study)[1].index
+    labels = {class_index(sample, study.labels) for sample in index.samples}
+    _refuse_one_class(labels, study, "labels: no trial", "labels: every rated trial")
+    return make_folds(index.subjects, study.splits)
+
+
+def _refuse_one_class(labels: set[int], study: Study, no_trial: str, every_trial: str) -> None:
+    known = labels - {UNLABELLED}
+    if not known:
+        raise MtkdError(f"{no_trial} has a rating of {' and '.join(study.labels)}")
+    if len(known) == 1:
+        limits = ", ".join(f"{rating}: {limit:g}" for rating, limit in study.labels.items())
+        raise MtkdError(f"{every_trial} is {study.class_names[known.pop()]!r} with labels = {{{limits}}}")
 
 
 def fold_data(study: Study, fold: Fold, modalities: list[Modality], windows: Windows) -> FoldData:
@@ -107,15 +137,12 @@ def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str,
 
 
 def teacher_objective(study: Study, data: FoldData, confidence: float) -> Objective:
-    """Class and confidence terms, classes weighted by their shares among the training trials.
+    """Class and confidence terms, classes weighted by their shares among the training windows.
 
     Raises:
-        MtkdError: none of them carries a label.
+        MtkdError: as ``FoldData.class_weights``.
     """
-    labels = data.labels(data.fold.train)
-    if set(labels) <= {UNLABELLED}:
-        raise MtkdError(f"fold {data.fold.index}: no training trial has a rating of {' and '.join(study.labels)}")
-    weights = class_weights(labels, study.n_classes)
+    weights = data.class_weights(study)
 
     def objective(model: nn.Module, batch: Batch) -> dict[str, Term]:
         return supervised(model(batch), batch, weights, 1.0, confidence)

@@ -38,7 +38,7 @@ def supervised(
 
 
 def class_weights(labels: list[int], n_classes: int) -> Float[Tensor, " class"]:
-    """Weights that make every class of the training trials count alike; 1 on average over the labelled ones."""
+    """Weights that make every class of the training windows count alike; 1 on average over the labelled ones."""
     labelled = torch.tensor([label for label in labels if label != UNLABELLED], dtype=torch.long)
     counts = torch.bincount(labelled, minlength=n_classes)
     present = counts > 0

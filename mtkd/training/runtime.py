@@ -40,6 +40,21 @@ _ENGINE_KEYS = {
     "dump_state",
 }
 """Of DeepSpeed's keys those that leave the numbers alone."""
+_ZERO_KEYS = {
+    "stage",
+    "contiguous_gradients",
+    "reduce_scatter",
+    "reduce_bucket_size",
+    "allgather_partitions",
+    "allgather_bucket_size",
+    "overlap_comm",
+    "offload_optimizer",
+    "round_robin_gradients",
+    "load_from_fp32_weights",
+    "elastic_checkpoint",
+    "ignore_unused_parameters",
+}
+"""The same of those within ``zero_optimization``: none that rounds gradients or weights."""
 
 
 class Runtime:
@@ -192,7 +207,8 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
     for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
         if config.get(key, "auto") != "auto":
             raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
-    for key in config.keys() - _ENGINE_KEYS:
+    inner = {f"zero_optimization.{key}" for key in config.get("zero_optimization", {}).keys() - _ZERO_KEYS}
+    for key in sorted(config.keys() - _ENGINE_KEYS | inner):
         raise MtkdError(f"{path}: {key} may change what is learned, which is the study's temporal section's to say")
     if config.get("gradient_accumulation_steps", 1) != 1:
         raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")

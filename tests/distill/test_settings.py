@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mtkd.config import Study, Sweep
-from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, is_swept, settings_of, sweep_unit
+from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, chosen_on, is_swept, settings_of, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.signals.splits import make_folds
 from mtkd.study import changed
@@ -57,7 +57,7 @@ def test_folds_may_differ(pipeline: Any, tmp_path: Path) -> None:
     content = {
         "teachers": {"temporal": 1.0, "spatial": 1.0},
         "folds": {fold.index: {"temperature": 1.0 + fold.index, "optim.lr": 0.125} for fold in folds},
-        "splits": {fold.index: fold.fingerprint for fold in folds},
+        "chosen_on": {fold.index: chosen_on(pipeline.study, fold) for fold in folds},
     }
     study = with_settings(pipeline.study, write(tmp_path / "best.yaml", content))
     found = [settings_of(study, "distilled", fold) for fold in folds]
@@ -71,7 +71,7 @@ def test_what_was_chosen_for_others_means_nothing_to_a_student(pipeline: Any, be
     fold = folds_of(pipeline.study)[0]
     base = pipeline.study.distill.model_copy(update={"teachers": teachers})
     given = base.model_copy(update={"settings": str(best)})
-    assert apply_best(given, best, fold) == base
+    assert apply_best(pipeline.study, given, best, fold) == base
     assert not is_swept(given)
     assert is_swept(given.model_copy(update={"teachers": pipeline.study.distill.teachers}))
 
@@ -85,8 +85,14 @@ def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) ->
     subjects = sorted({subject for fold in folds_of(pipeline.study) for subject in fold.test})
     other = make_folds(subjects, pipeline.study.splits.model_copy(update={"seed": 5}))[0]
     assert other.fingerprint != folds_of(pipeline.study)[0].fingerprint
-    with pytest.raises(MtkdError, match=f"{best}: chosen on another split"):
-        apply_best(pipeline.study.distill, best, other)
+    with pytest.raises(MtkdError, match=f"{best}: chosen on other data, labels, windows or another split"):
+        apply_best(pipeline.study, pipeline.study.distill, best, other)
+
+
+def test_a_file_chosen_on_other_labels_is_refused(pipeline: Any, best: Path) -> None:
+    study = pipeline.study.model_copy(update={"labels": {"valence": 4.0, "arousal": 5.0}})
+    with pytest.raises(MtkdError, match=f"{best}: chosen on other data, labels"):
+        apply_best(study, study.distill, best, folds_of(study)[0])
 
 
 @pytest.mark.parametrize(
@@ -97,12 +103,12 @@ def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) ->
         "folds: 3",
         "folds: {0: {}}",
         "teachers: {}\nfolds: {}",
-        "teachers: x\nfolds: {0: {}}\nsplits: {0: a}",
+        "teachers: x\nfolds: {0: {}}\nchosen_on: {0: a}",
         pytest.param("teachers: " + "[" * 100_000 + "]" * 100_000, id="deep"),  # libyaml would crash
         "teachers: !!timestamp x",
         "a: [1",
         "\x00",
-        "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nsplits: 7",
+        "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nchosen_on: 7",
     ],
 )
 def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: Path, content: str) -> None:
@@ -115,7 +121,11 @@ def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: P
 @pytest.mark.parametrize("changes", [{"teachers": {}}, {"settings": "sweep"}, {"modalities": ["temp"]}])
 def test_a_file_cannot_make_another_student(pipeline: Any, tmp_path: Path, changes: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    content = {"teachers": pipeline.study.distill.teachers, "folds": {0: changes}, "splits": {0: fold.fingerprint}}
+    content = {
+        "teachers": pipeline.study.distill.teachers,
+        "folds": {0: changes},
+        "chosen_on": {0: chosen_on(pipeline.study, fold)},
+    }
     path = write(tmp_path / "best.yaml", content)
     with pytest.raises(MtkdError, match=f"{path}: {next(iter(changes))} makes another student"):
         settings_of(with_settings(pipeline.study, path), "distilled", fold)
@@ -126,7 +136,11 @@ def test_a_file_cannot_make_another_student(pipeline: Any, tmp_path: Path, chang
 )
 def test_a_file_with_impossible_settings_is_refused(pipeline: Any, tmp_path: Path, changes: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    content = {"teachers": pipeline.study.distill.teachers, "folds": {0: changes}, "splits": {0: fold.fingerprint}}
+    content = {
+        "teachers": pipeline.study.distill.teachers,
+        "folds": {0: changes},
+        "chosen_on": {0: chosen_on(pipeline.study, fold)},
+    }
     path = write(tmp_path / "best.yaml", content)
     with pytest.raises(MtkdError, match=f"{path}: ") as refused:
         settings_of(with_settings(pipeline.study, path), "distilled", fold)

@@ -73,11 +73,12 @@ def test_what_the_mask_leaves_out_may_be_anything_finite():
     np.testing.assert_array_equal(fitted([(values, mask)]).mean, fitted([(other, mask)]).mean)
 
 
-def test_a_constant_and_a_value_never_seen_are_divided_by_one():
+def test_a_constant_is_divided_by_one_and_a_value_never_seen_is_always_zero():
     values = torch.tensor([[3.3, 7.0, 1.0], [3.3, 8.0, 2.0]])
     made = fitted([(values, torch.tensor([[True, False, True], [True, False, True]]))])
-    assert made.std.tolist() == [1, 1, 0.5]
+    assert made.std.tolist() == [1, torch.inf, 0.5]
     assert made.mean.tolist() == pytest.approx([3.3, 0, 1.5])
+    assert made(torch.tensor([[3.3, -1e30, 1.0]]))[0].tolist() == pytest.approx([0, 0, -1])
 
 
 @pytest.mark.parametrize(("level", "deviation"), [(5e-6, 1e-9), (33.0, 0.01), (0.0, 1e-6)])

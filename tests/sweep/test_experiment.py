@@ -24,18 +24,25 @@ def row(best: float | None, error: str | None = None) -> dict[str, Any]:
     return {"best": best, "error": error}
 
 
-def test_a_trial_that_failed_is_not_chosen() -> None:
-    assert _best([row(3.0), row(None, "ray.exceptions.OutOfMemoryError: ..."), row(2.0)]) == row(2.0)
+def test_a_trial_that_diverged_is_not_chosen() -> None:
+    assert _best([row(3.0), row(None, "mtkd.errors.Diverged: in epoch 1"), row(2.0)]) == row(2.0)
 
 
-def test_a_trial_that_failed_after_its_best_epoch_is_not_chosen_either() -> None:
+@pytest.mark.parametrize("error", ["ray.exceptions.OutOfMemoryError: ...", "ray.exceptions.NodeDiedError: ...", "x"])
+def test_a_search_that_lost_a_trial_chooses_nothing(error: str) -> None:
+    """Its student would be compared with others that were chosen from more trials."""
+    with pytest.raises(MtkdError, match=f"^sweep: a trial ended through no fault .* run it again: {error}$"):
+        _best([row(3.0), row(1.0, error), row(2.0)])
+
+
+def test_a_trial_that_diverged_after_its_best_epoch_is_not_chosen_either() -> None:
     """Trained again with the same seed it would fail again, and the study could not be finished."""
     assert _best([row(3.0), row(1.0, "mtkd.errors.Diverged: in epoch 7"), row(2.0)]) == row(2.0)
 
 
 def test_where_all_failed_the_first_reason_is_told() -> None:
     with pytest.raises(MtkdError, match=r"^sweep: every trial failed, the first with: mtkd\.errors\.Diverged: x$"):
-        _best([row(None, "mtkd.errors.Diverged: x"), row(None, "y")])
+        _best([row(None, "mtkd.errors.Diverged: x"), row(None, "mtkd.errors.Diverged: y")])
 
 
 def test_bad_input_in_one_trial_ends_the_search() -> None:

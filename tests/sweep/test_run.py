@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtkd.distill.settings import BEST, base_settings, settings_of, sweep_unit
+from mtkd.distill.settings import BEST, base_settings, chosen_on, settings_of, sweep_unit
 from mtkd.distill.train import train, unit_of
 from mtkd.files import read_json
 from mtkd.signals.splits import Fold
@@ -42,7 +42,7 @@ def test_every_searched_key_was_drawn_from_its_range(pipeline: Any, searches: li
                 assert value in found.choice if found.choice else found.low <= value <= found.high
 
 
-def test_the_best_on_validation_was_chosen(searches: list[tuple[Fold, Unit]]) -> None:
+def test_the_best_on_validation_was_chosen(pipeline: Any, searches: list[tuple[Fold, Unit]]) -> None:
     for fold, unit in searches:
         trials = read_json(unit.folder / "trials.json")
         best = min(trials, key=lambda trial: trial["best"])
@@ -51,7 +51,7 @@ def test_the_best_on_validation_was_chosen(searches: list[tuple[Fold, Unit]]) ->
             "student": NAME,
             "teachers": {"temporal": 1.0, "spatial": 1.0},
             "folds": {fold.index: best["config"]},
-            "splits": {fold.index: fold.fingerprint},
+            "chosen_on": {fold.index: chosen_on(pipeline.study, fold)},
         }
         assert unit.manifest().measured["best"] == best["best"]
 
@@ -63,7 +63,7 @@ def test_one_file_holds_all_folds(pipeline: Any, searches: list[tuple[Fold, Unit
     for fold, unit in searches:
         own = yaml.safe_load((unit.folder / BEST).read_text())
         assert together["folds"][fold.index] == own["folds"][fold.index]
-        assert together["splits"][fold.index] == fold.fingerprint
+        assert together["chosen_on"][fold.index] == chosen_on(pipeline.study, fold)
 
 
 def test_distill_trained_the_chosen_settings(pipeline: Any, searches: list[tuple[Fold, Unit]]) -> None:

@@ -49,9 +49,15 @@ def test_a_keys_values_are_the_same_whatever_else_is_searched(make_study: Callab
 
 
 @pytest.mark.parametrize("search", ["{}", "{temperature: {low: 1.0, high: 2.0}}"])
-def test_nothing_to_search_is_refused(make_study: Callable[..., Study], search: str) -> None:
-    with pytest.raises(MtkdError, match=r"sweep\.search is empty"):
-        space(make_study(f"sweep.search={search}"), "labels alone, swept")
+def test_nothing_to_search_is_refused_before_anything_runs(make_study: Callable[..., Study], search: str) -> None:
+    with pytest.raises(MtkdError, match=r"sweep\.search names nothing for evaluate\.students\.labels alone, swept"):
+        make_study(f"sweep.search={search}")
+
+
+@pytest.mark.parametrize("key", ["optim[lr]", "[optim][lr]", "[width]", "Width", "optim. lr"])
+def test_what_is_no_key_is_refused(make_study: Callable[..., Study], key: str) -> None:
+    with pytest.raises(MtkdError, match=r"sweep\.search: '.*' is no key$"):
+        make_study(f'sweep.search={{"{key}": {{low: 0.1, high: 0.2}}}}')
 
 
 @pytest.mark.parametrize(

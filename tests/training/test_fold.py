@@ -32,12 +32,14 @@ def study(make_study: Callable[..., Study], tmp_path: Path) -> Study:
     (tmp_path / "raw").mkdir()
     for index in range(1, 5):
         extra = {2: ["EEG Fpz"], 3: ["ECG ECG"]}.get(index, [])
-        write(tmp_path / f"raw/{index:02d}_1.edf", ["EEG F3", "EEG Cz", *extra], index)
+        for condition in (1, 2):
+            write(tmp_path / f"raw/{index:02d}_{condition}.edf", ["EEG F3", "EEG Cz", *extra], index)
     made = make_study(
         f"data={{reader: edf, folder: {tmp_path / 'raw'}, absent: mask, channels: {{EEG *: eeg, ECG *: ecg}}, "
-        "conditions: {'1': {ratings: {valence: 1, arousal: 1}}}}",
+        "conditions: {'1': {ratings: {valence: 1, arousal: 1}}, '2': {ratings: {valence: 9, arousal: 9}}}}",
         "signals={lead_s: 1.0, modalities: {eeg: {sfreq: 64, band: [1, 20]}, ecg: {sfreq: 64, band: [1, 20]}}}",
         "data.conditions.1.start_s=1.0",
+        "data.conditions.2.start_s=1.0",
         "spatial.bands=[[1, 4], [4, 16]]",
         "windows={window_s: 2, hop_s: 2}",
         "temporal.patch_s=2",
@@ -69,3 +71,25 @@ def test_a_modality_that_no_training_subject_has_is_named(study: Study) -> None:
         fold_data(study, without, ["ecg"], study.windows)
     (with_it, *_) = [fold for fold in folds_of(study) if "03" in fold.train]
     assert list(fold_data(study, with_it, ["ecg"], study.windows).cutter.layouts) == ["ecg"]
+
+
+def test_labels_that_tell_nothing_apart_are_refused_by_the_first_stage(study: Study) -> None:
+    low = study.model_copy(update={"labels": {"valence": 0.5}, "classes": None})
+    with pytest.raises(MtkdError, match=r"^labels: every rated trial is 'high valence' with labels = {valence: 0\.5}$"):
+        folds_of(low)
+
+
+def test_classes_weigh_by_their_windows(study: Study) -> None:
+    """As a loss does, which averages windows: a class with the longer trials counts no more than the other."""
+    data = fold_data(study, folds_of(study)[0], ["eeg"], study.windows)
+    samples = data.cutter.shards.samples
+    longer = {
+        key: sample.model_copy(update={"duration_s": 4.0 if key.endswith("_1") else 8.0})
+        for key, sample in samples.items()
+    }
+    data.cutter.shards.samples.update(longer)
+    try:
+        weights = data.class_weights(study).tolist()
+    finally:
+        data.cutter.shards.samples.update(samples)
+    assert weights == pytest.approx([1.5, 0, 0, 0.75])
