@@ -51,7 +51,7 @@ def test_every_convolution_answers_and_learns(
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("conv", ["GATConv", "Module", "", "__class__"])
+@pytest.mark.parametrize("conv", ["GATConv", "Module", " ", "__class__"])
 def test_another_convolution_is_refused(layouts: Mapping[Modality, Layout], conv: str) -> None:
     with pytest.raises(MtkdError, match=rf"spatial\.conv = {conv}: known are {', '.join(CONVOLUTIONS)}"):
         SpatialTeacher(Spatial(conv=conv), layouts["eeg"], 4)
