@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -75,9 +76,11 @@ def _start_ray(settings: Sweep, session: str) -> None:
         address = "local"
         local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         local["_temp_dir"] = session
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends us at once, with a stack and nothing cleared away
     except Exception as error:  # Ray raises plain ones, too
         where = "on this machine" if settings.ray_address is None else f"at sweep.ray_address = {settings.ray_address}"
         raise MtkdError(f"sweep: no Ray cluster {where}: {one_line(error)}") from None

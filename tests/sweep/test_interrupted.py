@@ -35,7 +35,7 @@ def study_file(make_study: Callable[..., Any], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("interrupted")
     study = make_study(
         "evaluate.students={labels alone: {teachers: {}}, distilled: {}, swept: {teachers: {}, settings: sweep}}",
-        "splits.n_folds=3",
+        "splits.n_folds=4",
         f"sweep.n_trials={N_TRIALS}",
         "sweep.search={optim.lr: {low: 1.0e-3, high: 2.0e-3}}",
         workspace=folder / "workspace",
@@ -46,14 +46,20 @@ def study_file(make_study: Callable[..., Any], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def interrupted(study_file: Path) -> Ended:
-    return _sweep(study_file, signal.SIGINT, after="fold 0: ")
+def terminated(study_file: Path) -> Ended:
+    return _sweep(study_file, signal.SIGTERM, after="fold 0: ")
+
+
+@pytest.fixture(scope="module")
+def interrupted(study_file: Path, terminated: Ended) -> Ended:
+    """After the terminated one."""
+    return _sweep(study_file, signal.SIGINT, after="fold 1: ")
 
 
 @pytest.fixture(scope="module")
 def killed(study_file: Path, interrupted: Ended) -> Ended:
     """After the interrupted one."""
-    return _sweep(study_file, signal.SIGKILL, after="fold 1: ")
+    return _sweep(study_file, signal.SIGKILL, after="fold 2: ")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +98,14 @@ def _sweep(study_file: Path, sent: signal.Signals | None = None, after: str = ""
     )
 
 
+def test_a_terminated_sweep_says_so_and_leaves_nothing_half_done(terminated: Ended) -> None:
+    assert terminated.code == 128 + signal.SIGTERM
+    assert terminated.err == "mtkd: interrupted; the next run goes on from what is finished\n"
+    assert [name.rpartition("-")[0] for name in terminated.units] == ["fold-0"]
+    assert terminated.scratch == []
+    assert terminated.alive == []
+
+
 def test_an_interrupted_sweep_says_so_in_one_sentence(interrupted: Ended) -> None:
     assert interrupted.code == 2
     last_line = interrupted.err.splitlines()[-1]
@@ -100,14 +114,14 @@ def test_an_interrupted_sweep_says_so_in_one_sentence(interrupted: Ended) -> Non
 
 
 def test_an_interrupted_sweep_keeps_the_searches_that_were_finished(interrupted: Ended) -> None:
-    assert [name.rpartition("-")[0] for name in interrupted.units] == ["fold-0"]
+    assert [name.rpartition("-")[0] for name in interrupted.units] == ["fold-0", "fold-1"]
     assert interrupted.scratch == []
     assert interrupted.alive == []
 
 
 def test_a_killed_sweep_leaves_no_process_and_nothing_under_a_final_name(interrupted: Ended, killed: Ended) -> None:
     assert killed.code == -signal.SIGKILL
-    assert [name.rpartition("-")[0] for name in killed.units] == ["fold-0", "fold-1"]
+    assert [name.rpartition("-")[0] for name in killed.units] == ["fold-0", "fold-1", "fold-2"]
     assert set(interrupted.units) < set(killed.units)
     assert killed.alive == []
 
@@ -115,7 +129,7 @@ def test_a_killed_sweep_leaves_no_process_and_nothing_under_a_final_name(interru
 def test_the_next_sweep_searches_what_is_missing_and_sweeps_up(killed: Ended, last: Ended, study_file: Path) -> None:
     assert last.code == 0, last.err
     assert f"{N_TRIALS} trials of 1 search\n" in last.out
-    assert last.out.count("reused") == 2
+    assert last.out.count("reused") == 3
     assert len(killed.scratch) == 1
     assert last.scratch == []
     assert set(killed.units) < set(last.units)
