@@ -81,8 +81,10 @@ def main() -> None:
 
 def _sentence(error: Exception) -> str | None:
     """What to tell of an error, or None of one that is a mistake of ours."""
+    if isinstance(error, MtkdError):
+        return str(error)
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return "out of memory; the study asks for more than this machine has"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return str(error) if isinstance(error, MtkdError) else None
+    return None

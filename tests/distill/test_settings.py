@@ -118,30 +118,36 @@ def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: P
     assert "\n" not in str(refused.value)
 
 
+def write_changes(path: Path, study: Study, fold: Any, changes: Any) -> Path:
+    """A sweep's file for the first fold, right in all but perhaps the changes."""
+    made_on = {0: chosen_on(study, fold)}
+    return write(path, {"teachers": study.distill.teachers, "folds": {0: changes}, "chosen_on": made_on})
+
+
 @pytest.mark.parametrize("changes", [{"teachers": {}}, {"settings": "sweep"}, {"modalities": ["temp"]}])
 def test_a_file_cannot_make_another_student(pipeline: Any, tmp_path: Path, changes: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    content = {
-        "teachers": pipeline.study.distill.teachers,
-        "folds": {0: changes},
-        "chosen_on": {0: chosen_on(pipeline.study, fold)},
-    }
-    path = write(tmp_path / "best.yaml", content)
+    path = write_changes(tmp_path / "best.yaml", pipeline.study, fold, changes)
     with pytest.raises(MtkdError, match=f"{path}: {next(iter(changes))} makes another student"):
         settings_of(with_settings(pipeline.study, path), "distilled", fold)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"no_such_key": 1}, {"optim.lr": "fast"}, {"width": 0}, {"optim": 3}, 5, ["width"]]
+    "changes",
+    [
+        {"no_such_key": 1},
+        {"optim.lr": "fast"},
+        {"width": 0},
+        {"optim": 3},
+        5,
+        ["width"],
+        {1: 2},
+        {"[modalities]": ["emg"]},
+    ],
 )
 def test_a_file_with_impossible_settings_is_refused(pipeline: Any, tmp_path: Path, changes: Any) -> None:
     fold = folds_of(pipeline.study)[0]
-    content = {
-        "teachers": pipeline.study.distill.teachers,
-        "folds": {0: changes},
-        "chosen_on": {0: chosen_on(pipeline.study, fold)},
-    }
-    path = write(tmp_path / "best.yaml", content)
+    path = write_changes(tmp_path / "best.yaml", pipeline.study, fold, changes)
     with pytest.raises(MtkdError, match=f"{path}: ") as refused:
         settings_of(with_settings(pipeline.study, path), "distilled", fold)
     assert "\n" not in str(refused.value)
