@@ -35,10 +35,12 @@ def launch(study: Study, stage: str, config: str) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", config]
     with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
+        # torch's launcher would leave an empty folder of its own for good
+        command += ["--log_dir", folder, "-m", "mtkd", stage]
         resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
         launcher = subprocess.Popen(
-            [*command, "-m", "mtkd", stage, str(resolved)],
+            [*command, str(resolved)],
             env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
             stderr=file,  # what the libraries say; progress comes on standard output
             preexec_fn=end_with_parent,  # and the ranks follow the launcher, so that none trains on for nobody

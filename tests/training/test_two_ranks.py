@@ -37,7 +37,7 @@ def told(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
     """What each of two launched ranks says of the steps in ``on_two_ranks.py``."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    command += ["--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
+    command += ["--log_dir", str(folder), "--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
     command += [str(Path(__file__).with_name("on_two_ranks.py")), str(folder)]
     command += [str(repo / "configs/deepspeed/zero2.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
