@@ -1,6 +1,7 @@
 """What all tests share: the repository, real recordings, a small simulated study, and a guard over the repository."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ _CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_
 # Without a database of examples nothing is written; without a deadline a busy machine fails nothing.
 settings.register_profile("mtkd", deadline=None, database=None)
 settings.load_profile("mtkd")
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would whatever we start in order to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two folds of three subjects; each training long enough to move and short enough for a test.
 SMALL = (
