@@ -47,6 +47,9 @@ for _stage, (_module, _text) in STAGES.items():
     _add(_stage, _module, _text)
 
 
+_add("inspect", "mtkd.shards.inspect", "Tell what the shards hold, and draw a trial.")
+
+
 @app.command("run")
 def run_all(study: StudyFile, overrides: Overrides = None) -> None:
     """Run all stages in order; those whose results stand are skipped."""

@@ -71,12 +71,9 @@ def _check_sections(study: Study, name: str) -> None:
     _check_modalities(study, study.temporal.modalities, study.temporal.patch_s, f"{name}: temporal")
     _check_modalities(study, study.distill.modalities, study.windows.window_s, f"{name}: distill")
     nyquist = study.signals.modalities["eeg"].sfreq / 2
-    for low, high in study.spatial.bands:
-        if not 0 <= low < high <= nyquist:
-            raise MtkdError(f"{name}: spatial.bands: nothing lies from {low:g} to {high:g} Hz below {nyquist:g} Hz")
-        window_s = study.windows.window_s
-        if math.ceil(low * window_s - 1e-9) / window_s >= high:  # the frequencies of a window's spectrum
-            raise MtkdError(f"{name}: spatial.bands: {low:g} to {high:g} Hz is narrower than {window_s:g} s can tell")
+    _check_bands(study.spatial.bands, study.windows.window_s, nyquist, f"{name}: spatial.bands")
+    if (entropy := study.signals.entropy) is not None:
+        _check_bands(entropy.bands, entropy.window_s, nyquist, f"{name}: signals.entropy.bands")
     patch_s = study.temporal.patch_s
     for key, length in (("window_s", study.windows.window_s), ("hop_s", study.windows.hop_s)):
         if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:
@@ -88,6 +85,14 @@ def _check_sections(study: Study, name: str) -> None:
     for key, student in named.items():
         if student not in students:
             raise MtkdError(f"{name}: {key} names {student!r}, which evaluate.students does not")
+
+
+def _check_bands(bands: Sequence[tuple[float, float]], window_s: float, nyquist: float, name: str) -> None:
+    for low, high in bands:
+        if not 0 <= low < high <= nyquist:
+            raise MtkdError(f"{name}: nothing lies from {low:g} to {high:g} Hz below {nyquist:g} Hz")
+        if math.ceil(low * window_s - 1e-9) / window_s >= high:  # the frequencies of a window's spectrum
+            raise MtkdError(f"{name}: {low:g} to {high:g} Hz is narrower than {window_s:g} s can tell")
 
 
 def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float, name: str) -> None:
@@ -161,10 +166,15 @@ def _validate(schema: type[Section], raw: Any, name: str) -> Any:
         return schema.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        parts = [str(part) for part in first["loc"]] or [""]
+        if parts[0] == "data" and len(parts) > 1:  # the reader by which its section was told, which is no key
+            del parts[1]
+        key = ".".join(parts)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         if first["type"] == "extra_forbidden":
             raise MtkdError(f"{name}: unknown key {key}{more}") from None
         message = first["msg"].removeprefix("Value error, ")
         found = "" if isinstance(first["input"], dict) else f", found {first['input']!r}"
+        if first["type"] == "string_type" and isinstance(first["input"], int | float):
+            found += " (a number is text in two pairs of quotes)"
         raise MtkdError(f"{name}: {key + ': ' if key else ''}{message}{found}{more}") from None

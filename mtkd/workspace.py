@@ -136,20 +136,26 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         MtkdError: it is missing or damaged.
     """
-    path = folder / MANIFEST
+    return parse_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST), f"; delete {folder} to make it again")
+
+
+def parse_manifest(content: Any, source: str, hint: str = "") -> Manifest:
+    """A manifest from the content of its file.
+
+    Raises:
+        MtkdError: it is none, or was changed; names ``source`` and adds ``hint``.
+    """
     try:
-        manifest = Manifest.model_validate(read_json(path))
+        manifest = Manifest.model_validate(content)
         sealed = manifest.sealed()
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise MtkdError(f"{path}: damaged manifest, {key}: {first['msg']}; delete {folder} to make it again") from None
+        raise MtkdError(f"{source}: damaged manifest, {key}: {first['msg']}{hint}") from None
     except ValueError:  # NaN, which JSON does not have
         sealed = None
     if sealed != manifest:
-        raise MtkdError(
-            f"{path}: damaged manifest, its seal is not that of its content; delete {folder} to make it again"
-        )
+        raise MtkdError(f"{source}: damaged manifest, its seal is not that of its content{hint}")
     return manifest
 
 

@@ -35,7 +35,9 @@ def refused(mtkd: Callable[..., Any]) -> Callable[..., str]:
         assert "Traceback" not in ended.err + ended.out
         (line,) = ended.err.splitlines()
         assert line.startswith("mtkd: ")
-        assert standing(workspace) - before <= {stage, f"{stage}/launch.log"}  # the stage's folder, and nothing in it
+        new = {path for path in standing(workspace) - before if not path.startswith("recordings/")}
+        assert new <= {stage, f"{stage}/launch.log", "recordings"}  # the stage's folder, and nothing in it
+        assert all((unit / "manifest.json").is_file() for unit in workspace.glob("recordings/[!.]*"))
         return line.removeprefix("mtkd: ")
 
     return call

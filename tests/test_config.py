@@ -22,18 +22,23 @@ numbers = st.integers(1, 500)
 @given(numbers, numbers, st.integers(0, 9))
 def test_whether_an_integer_or_a_float_was_written_changes_no_fingerprint(sfreq, window, label):
     def written(as_type):
-        modality = ModalitySignals(sfreq=as_type(sfreq), band=(as_type(1), None))
+        modality = ModalitySignals(sfreq=as_type(sfreq), steps=[{"bandpass": (as_type(1), None)}, "split"])
         return [modality.model_dump(), Windows(window_s=as_type(window), hop_s=as_type(window)).model_dump()]
 
     assert fingerprint(written(int)) == fingerprint(written(float))
 
 
 def test_whether_integers_or_floats_stand_in_the_file_changes_no_fingerprint(simulated):
-    plain = ["windows.window_s=12", "labels.valence=4", "signals.modalities.eeg.band=[2, 40]", "spatial.bands=[[1, 4]]"]
+    plain = [
+        "windows.window_s=12",
+        "labels.valence=4",
+        "signals.modalities.eeg.steps=[{bandpass: [2, 40]}]",
+        "spatial.bands=[[1, 4]]",
+    ]
     point = [
         "windows.window_s=12.0",
         "labels.valence=4.0",
-        "signals.modalities.eeg.band=[2.0, 40.0]",
+        "signals.modalities.eeg.steps=[{bandpass: [2.0, 40.0]}]",
         "spatial.bands=[[1., 4.]]",
     ]
     studies = [read_study(simulated, [*given, "distill.teachers.spatial=1"]) for given in (plain, point)]

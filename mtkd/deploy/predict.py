@@ -1,8 +1,9 @@
 """The stage ``predict``: a student on a recording without EEG, as a CSV and a plot."""
 
 import csv
+import glob
 import shutil
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file, sha256, sha256_once, slug
-from mtkd.shards.batch import UNLABELLED, Batch, layouts, place_windows
-from mtkd.shards.build import open_shards, raw_folder, recordings
+from mtkd.shards.batch import Batch, layouts, place_windows
+from mtkd.shards.build import open_shards
+from mtkd.shards.labels import UNLABELLED
+from mtkd.shards.raw import raw_folder, recordings
 from mtkd.shards.schema import Layout
-from mtkd.signals.preprocess import Signal, modalities_of, preprocess
-from mtkd.signals.readers import deap
-from mtkd.signals.readers.edf import RENAME, read_raw
-from mtkd.signals.recording import Recording, Span
+from mtkd.signals import readers
+from mtkd.signals.channels import origin
+from mtkd.signals.preprocess import Signal, preprocess
+from mtkd.signals.readers.raw import RENAME, read_streams
+from mtkd.signals.recording import File, Recording, Span, Stream
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
 from mtkd.signals.windows import n_windows
@@ -79,14 +83,14 @@ def _chosen(study: Study) -> tuple[Path, list[Fold]]:
         return path, _not_trained_on(study, path, folds)
     if study.data.simulated is not None:
         return raw_folder(study) / WEARABLE, folds
-    path = next(path for path, subject in recordings(study).items() if subject == folds[0].test[0])
+    path = next(file.path for file in recordings(study).files if file.subject == folds[0].test[0])
     say(STAGE, f"predict.recording is not set: taking {path.name}, a test subject of fold 0, without its EEG")
     return path, folds[:1]
 
 
 def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
     """All folds, or of a recording of the study's own those that test its subject."""
-    own = {sha256_once(file): subject for file, subject in recordings(study).items()}
+    own = {sha256_once(file.path): file.subject for file in recordings(study).files}
     subject = own.get(sha256_once(path)) if path.is_file() else None  # a copy under another name is as well known
     if subject is None:
         return folds
@@ -102,7 +106,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
         "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),
-        "channels": [study.data.channels, study.predict.channels],
+        "channels": [study.data.channels, study.data.bipolar, study.data.units, study.predict.channels],
         "windows": study.windows.model_dump(),
         "classes": study.class_names,
     }
@@ -138,48 +142,51 @@ def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
 
 def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modality, Signal]:
     """The recording's signals of the student's modalities, preprocessed as its training data were."""
-    if path.suffix == ".dat":
-        first = next(deap.read(path, study.data), None)
-        if first is None:
-            raise MtkdError(f"{path}: holds no trial")
-        raw, typed = first.raw, first.modality
-        say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
-    else:
-        own = {name: kind for kind, layout in known.items() for name in layout.ch_names}
-        patterns: dict[str, Kind] = {**study.data.channels, **own, "*": "ignore"}  # it may bring what nobody asks for
-        raw, typed = read_raw(path, patterns, study.predict.channels)
-    matched = _matched(typed, known)
-    if not matched:
-        wanted = "; ".join(f"{name}: {', '.join(layout.ch_names)}" for name, layout in known.items())
-        has = ", ".join(f"{name} ({kind})" for name, kind in typed.items())
+    raw_names = {kind: list(dict.fromkeys(map(origin, layout.ch_names))) for kind, layout in known.items()}
+    streams = _streams(study, path, raw_names)
+    matched = {kind: _matched(streams[kind], names) for kind, names in raw_names.items() if kind in streams}
+    heard = {kind: stream for kind, stream in matched.items() if stream.ch_names}
+    if not heard:
+        wanted = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in raw_names.items())
+        has = ", ".join(f"{name} ({kind})" for kind, stream in streams.items() for name in stream.ch_names)
         raise MtkdError(f"{path}: has none of the student's modalities ({wanted}); its channels are {has}; {RENAME}")
-    duration_s, lead_s = raw.n_times / raw.info["sfreq"], study.signals.lead_s
+    duration_s, lead_s = min(stream.n_times / stream.sfreq for stream in heard.values()), study.signals.lead_s
     if n_windows(duration_s - lead_s, study.windows.window_s, study.windows.hop_s) == 0:
         needed = f"one window of {study.windows.window_s:g} s" + f" after {lead_s:g} s for the filters" * (lead_s > 0)
         raise MtkdError(f"{path}: {duration_s:g} s long, shorter than {needed}")
-    modality = {ours: typed[theirs] for theirs, ours in matched.items()}
-    raw = raw.pick(list(matched)).rename_channels(matched, verbose="error")
-    recording = Recording(raw, path.stem, str(path), modality, [Span("whole", "", lead_s, duration_s)])
-    missing = sorted(known.keys() - modalities_of(recording))
+    missing = sorted(known.keys() - heard.keys())
     if missing:
         say(STAGE, f"{path.name} has no {', '.join(missing)}: masked ({RENAME})")
-    return preprocess(recording, study.signals)[0][1]
+    recording = Recording(path.stem, str(path), heard, [Span("whole", "", lead_s, duration_s)])
+    return next(preprocess(recording, study.signals))[1]
 
 
-def _matched(typed: Mapping[str, Modality], known: Mapping[Modality, Layout]) -> dict[str, str]:
-    """The recording's channels that the student hears, and the names it knows them by.
+def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> dict[Modality, Stream]:
+    if path.suffix.lower() in (".dat", ".mat") and study.data.reader == "deap":
+        first = next(readers.read(File(path.stem, path.stem, (path,)), study.data), None)
+        if first is None:
+            raise MtkdError(f"{path}: holds no trial")
+        say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
+        return first.streams
+    own: dict[str, Kind] = {glob.escape(name): kind for kind, names in raw_names.items() for name in names}
+    # it may bring what nobody asks for
+    return read_streams(path, study.data, {**own, "*": "ignore"}, study.predict.channels, lenient=True)
+
+
+def _matched(stream: Stream, known: list[str]) -> Stream:
+    """The recording's channels of a modality that the student hears, under the names it knows them by.
 
     Those are the same, but where the student knows one channel of a modality and the recording has one: a chest strap's
     ECG is the student's, whatever it is called.
     """
-    matched = {}
-    for modality, layout in known.items():
-        own = [name for name, kind in typed.items() if kind == modality]
-        if len(own) == len(layout.ch_names) == 1:
-            matched[own[0]] = layout.ch_names[0]
-        else:
-            matched |= {name: name for name in own if name in layout.ch_names}
-    return matched
+    if len(stream.ch_names) == len(known) == 1:
+        return replace(stream, ch_names=known)
+    rows = [row for row, name in enumerate(stream.ch_names) if name in known]
+    return replace(
+        stream,
+        ch_names=[stream.ch_names[row] for row in rows],
+        read=lambda start, stop: stream.read(start, stop)[rows],
+    )
 
 
 def _windows(study: Study, path: Path, signals: dict[Modality, Signal], known: dict[Modality, Layout]) -> list[Batch]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mtkd.config import TeacherName
 from mtkd.layers.heads import TeacherSignal
-from mtkd.shards.batch import UNLABELLED
+from mtkd.shards.labels import UNLABELLED
 
 Weights = Mapping[TeacherName, Float[Tensor, "batch step"]]
 

@@ -9,7 +9,8 @@ from mtkd.config import Distill, Study, TeacherName
 from mtkd.distill.train import load_model
 from mtkd.evaluate.predictions import Predictions
 from mtkd.layers.heads import TeacherSignal
-from mtkd.shards.batch import UNLABELLED, Batch
+from mtkd.shards.batch import Batch
+from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import FoldData, fold_data, refuse_leak
 from mtkd.workspace import Unit

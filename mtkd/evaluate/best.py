@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtkd.config import Modality, Study
+from mtkd.config import Deap, Modality, Study
 from mtkd.errors import MtkdError
 from mtkd.evaluate.predictions import Predictions
 from mtkd.signals.latent import BASELINE_S, DRIVES
@@ -22,7 +22,7 @@ _KEY = re.compile(r"s(\d+)_t(\d+)")
 def is_known(study: Study) -> bool:
     """Whether the study is simulated, its classes are those of the model, and its trials are whole."""
     rated = set(study.labels) <= set(DRIVES) and set(study.labels.values()) == {5.0}
-    return study.data.simulated is not None and rated and study.data.baseline_s == BASELINE_S
+    return isinstance(study.data, Deap) and bool(study.data.simulated) and rated and study.data.baseline_s == BASELINE_S
 
 
 def expected(study: Study) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import console_table, write_report
 from mtkd.evaluate.results import build_results
 from mtkd.files import read_json, slug, write_json
-from mtkd.shards.batch import UNLABELLED
+from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from mtkd.config import Modality, Windows
 from mtkd.shards.index import Sample
+from mtkd.shards.labels import class_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import Layout
 from mtkd.signals.windows import cut, cut_valid, n_windows
-
-UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,6 @@ class Batch:
     def present(self, modality: Modality) -> Bool[Tensor, "batch step"]:
         """Whether any channel of a modality is valid in a step."""
         return self.valid[modality].any(dim=-1) & self.steps
-
-
-def class_index(sample: Sample, labels: dict[str, float]) -> int:
-    """Bit i is set where the trial's i-th rating lies above its threshold; -1 without all ratings."""
-    if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in labels):
-        return UNLABELLED
-    return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(labels.items()))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The one place that shares trials out over ranks and workers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtkd.errors import MtkdError
+from mtkd.files import fingerprint
 from mtkd.shards.batch import Batch, Cutter
 
 
@@ -22,6 +24,7 @@ class RankBatches(Sampler[list[int]]):
             raise MtkdError(f"optim.batch_size = {batch_size} trials cannot be shared evenly by {world} ranks")
         self.n_trials, self.batch_size, self.rank, self.world = n_trials, batch_size, rank, world
         self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+        self.start = 0  # batches of the epoch that lie behind
 
     def __len__(self) -> int:
         return -(-self.n_trials // self.batch_size)
@@ -30,7 +33,7 @@ class RankBatches(Sampler[list[int]]):
         order = np.arange(self.n_trials)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        for start in range(0, self.n_trials, self.batch_size):
+        for start in range(self.start * self.batch_size, self.n_trials, self.batch_size):
             whole = order[start : start + self.batch_size]
             per_rank = -(-len(whole) // self.world)
             own = whole[self.rank :: self.world].tolist()
@@ -51,7 +54,11 @@ class _Trials(Dataset[int]):
 
 
 class Loader:
-    """Batches of the given trials for this rank."""
+    """Batches of the given trials for this rank.
+
+    ``state_dict`` tells where it is, in batches over all ranks: another one, on any number of ranks and workers, goes
+    on from there without reading what lies behind.
+    """
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class Loader:
         workers: int = 0,
     ) -> None:
         self.cutter, self.keys = cutter, keys
+        self._n_given = 0
         self.sampler = RankBatches(len(keys), batch_size, rank, world, seed, shuffle)
         self._loader = DataLoader(
             _Trials(len(keys)), batch_sampler=self.sampler, collate_fn=self._collate, num_workers=workers
@@ -77,14 +85,40 @@ class Loader:
         return {self.cutter.shards.samples[key].subject for key in self.keys}
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass."""
-        self.sampler.epoch = epoch
+        """Choose the order of the next pass, which begins at its start."""
+        self.sampler.epoch, self.sampler.start, self._n_given = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, order, epoch, and how many batches of it were given."""
+        return {**self._order(), "epoch": self.sampler.epoch, "n_batches": self._n_given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another loader of the same trials was.
+
+        Raises:
+            MtkdError: its trials, their order or the size of its batches are others.
+        """
+        for key, own in self._order().items():
+            if state.get(key) != own:
+                raise MtkdError(f"a loader's state has {key} = {state.get(key)}, but this loader {own}")
+        self.set_epoch(int(state["epoch"]))
+        self.sampler.start = self._n_given = int(state["n_batches"])
+
+    def _order(self) -> dict[str, Any]:
+        sampler = self.sampler
+        order = {"seed": sampler.seed, "shuffle": sampler.shuffle, "batch_size": sampler.batch_size}
+        return {**order, "trials": fingerprint(self.keys)}
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        """What is left of the epoch; a pass that was broken off begins anew."""
+        self._n_given = self.sampler.start
+        for batch in self._loader:
+            self._n_given += 1
+            yield batch
+        self.sampler.start = 0
 
     def _collate(self, positions: list[int]) -> Batch:
         filler = sum(position < 0 for position in positions)

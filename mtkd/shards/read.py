@@ -8,14 +8,18 @@ import numpy as np
 
 from mtkd.errors import MtkdError
 from mtkd.shards.index import Index, Sample, read_index
+from mtkd.shards.remote import fetch
 from mtkd.shards.schema import decode_array
 
 
 class ShardSet:
-    """An open shard set. Tars are mapped when first read, so processes of one node share their pages."""
+    """An open shard set. Tars are mapped when first read, so processes of one node share their pages.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    With a ``root`` the folder holds what was fetched of the set there so far.
+    """
+
+    def __init__(self, folder: Path, root: str | None = None) -> None:
+        self.folder, self.root = folder, root
         self.index: Index = read_index(folder)
         self.samples: dict[str, Sample] = {}
         self._shard_of: dict[str, str] = {}
@@ -56,6 +60,8 @@ class ShardSet:
     def _map(self, name: str) -> mmap.mmap:
         if name not in self._maps:
             path = self.folder / name
+            if self.root is not None:
+                fetch(self.root, self.folder, name)
             try:
                 with path.open("rb") as file:
                     self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -64,7 +70,7 @@ class ShardSet:
         return self._maps[name]
 
     def __getstate__(self) -> dict:
-        return {"folder": self.folder}  # maps do not travel to other processes
+        return {"folder": self.folder, "root": self.root}  # maps do not travel to other processes
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc]
+        self.__init__(state["folder"], state["root"])  # type: ignore[misc]

@@ -5,6 +5,8 @@ member                 dtype, shape               meaning
 =====================  =========================  ==================================================================
 ``MODALITY.npy``       float32 (n_chans, n_times)  the signal in SI units, 0 where it is not valid
 ``MODALITY.valid.npy``  bool (n_chans, n_secs)      whether a channel gave a signal in each started second
+``eeg.de.npy``         float32 (n_chans, n_bands,  differential entropy in nats, with ``signals.entropy``
+                       n_windows)
 ``meta.json``          JSON                       key, subject, stimulus, duration_s, ratings, channels and rates
 =====================  =========================  ==================================================================
 
@@ -18,9 +20,12 @@ import json
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mtkd.config import Modality
+from mtkd.config import Entropy, Modality
+from mtkd.signals.entropy import differential_entropy
 from mtkd.signals.preprocess import Signal
 from mtkd.signals.recording import Span
+
+ENTROPY = "eeg.de.npy"
 
 
 class Layout(BaseModel):
@@ -32,7 +37,8 @@ class Layout(BaseModel):
 
 
 class SampleInfo(BaseModel):
-    """What is known of a trial without reading its signals."""
+    """What is known of a trial without reading its signals; ``valid`` is the share of a modality's seconds and channels
+    in which there was a signal."""
 
     model_config = ConfigDict(frozen=True)
     key: str
@@ -41,6 +47,7 @@ class SampleInfo(BaseModel):
     duration_s: float
     ratings: dict[str, float]
     modalities: dict[Modality, Layout]
+    valid: dict[Modality, float]
 
 
 def sample_key(subject: str, trial: str) -> str:
@@ -48,8 +55,10 @@ def sample_key(subject: str, trial: str) -> str:
     return "_".join("".join(char if char.isalnum() else "-" for char in part) for part in (subject, trial))
 
 
-def encode(subject: str, span: Span, signals: dict[Modality, Signal]) -> tuple[SampleInfo, dict[str, bytes]]:
-    """A trial as the bytes of its members."""
+def encode(
+    subject: str, span: Span, signals: dict[Modality, Signal], entropy: Entropy | None = None
+) -> tuple[SampleInfo, dict[str, bytes]]:
+    """A trial as the bytes of its members, the differential entropy of its EEG among them where it is asked for."""
     info = SampleInfo(
         key=sample_key(subject, span.name),
         subject=subject,
@@ -57,11 +66,14 @@ def encode(subject: str, span: Span, signals: dict[Modality, Signal]) -> tuple[S
         duration_s=min(signal.data.shape[1] / signal.sfreq for signal in signals.values()),
         ratings=span.ratings,
         modalities={name: Layout(ch_names=signal.ch_names, sfreq=signal.sfreq) for name, signal in signals.items()},
+        valid={name: round(float(signal.valid.mean()), 4) for name, signal in signals.items()},
     )
     members = {}
     for modality, signal in signals.items():
         members[f"{modality}.npy"] = encode_array(signal.data)
         members[f"{modality}.valid.npy"] = encode_array(signal.valid)
+    if entropy is not None and "eeg" in signals:
+        members[ENTROPY] = encode_array(differential_entropy(signals["eeg"].data, signals["eeg"].sfreq, entropy))
     members["meta.json"] = json.dumps(info.model_dump()).encode()
     return info, members
 

@@ -1,7 +1,7 @@
 """Channel names, modalities and units: the one place where they are translated."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -30,10 +30,10 @@ UNIT: dict[Modality, str] = {
     "temp": "degC",
 }
 # What MNE leaves untouched when it reads a file, because it only knows volts.
-_TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
-VOLTS = {"V", "mV", "uV", "µV"}  # the units MNE does know; numbers in any other it takes for volts
-CELSIUS = {"degC", "deg C", "oC", "°C", "C", "Celsius", ""}  # files often name none
-_TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
+TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
+VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6}  # the units MNE does know; numbers in any other are volts to it
+CELSIUS = ["degC", "deg C", "oC", "°C", "C", "Celsius", ""]  # files often name none
+TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
 
 GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
     "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
@@ -59,15 +59,34 @@ def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Floa
     Raises:
         MtkdError: the unit is neither, or cannot be what the file says.
     """
-    if unit in _TO_SIEMENS:
-        found = values * _TO_SIEMENS[unit]
+    if unit in TO_SIEMENS:
+        found = values * TO_SIEMENS[unit]
         middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else 0.0
         if middle > 100 * MOST_S:
             raise MtkdError(f"{source}: its skin conductance is {middle:g} S, so not in the unit {unit!r}")
         return np.where(found <= MOST_S, found, np.nan)
-    if unit in _TO_OHM:
-        return conductance(values * _TO_OHM[unit])
-    raise MtkdError(f"{source}: skin conductance in the unit {unit!r}; known are {', '.join([*_TO_SIEMENS, *_TO_OHM])}")
+    if unit in TO_OHM:
+        return conductance(values * TO_OHM[unit])
+    raise MtkdError(f"{source}: skin conductance in the unit {unit!r}; known are {', '.join([*TO_SIEMENS, *TO_OHM])}")
+
+
+KNOWN: dict[Modality, Collection[str]] = {
+    "eda": [*TO_SIEMENS, *TO_OHM],
+    "temp": CELSIUS,
+    **{kind: VOLTS for kind, unit in UNIT.items() if unit == "V"},
+}
+"""Units of the modalities whose unit matters; belts and pulses have none."""
+
+
+def to_si(values: Float[np.ndarray, "..."], modality: Modality, unit: str, source: str) -> Float[np.ndarray, "..."]:
+    """A sensor's values from one of the units in ``KNOWN`` to that of its modality in ``UNIT``.
+
+    Raises:
+        MtkdError: skin conductance in a unit that is unknown, or cannot be what the file says.
+    """
+    if modality == "eda":
+        return to_siemens(values, unit, source)
+    return values * VOLTS[unit] if UNIT[modality] == "V" else values
 
 
 def type_channels(ch_names: list[str], patterns: Mapping[str, Kind], source: str) -> dict[str, Kind]:
@@ -89,3 +108,14 @@ def plain_name(name: str) -> str:
     """The electrode's or sensor's own name: EDF+ puts the signal type before it ("EEG Fp1")."""
     kind, _, rest = name.partition(" ")
     return rest if rest and kind.upper() in {"EEG", "ECG", "EOG", "EMG"} else name
+
+
+DERIVED = {"tonic": "{} tonic", "phasic": "{} phasic", "rate": "{} rate"}
+"""Names of the channels that steps make of others."""
+
+
+def origin(name: str) -> str:
+    """The recording's channel that a channel was made of, by its name."""
+    for form in DERIVED.values():
+        name = name.removesuffix(form.format(""))
+    return name

@@ -2,22 +2,18 @@
 
 import logging
 import math
-import os
-import signal
-import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler
 
+from mtkd.cluster import connected
 from mtkd.config import Distill, Study, Sweep
 from mtkd.distill.train import train
 from mtkd.errors import MtkdError, one_line
@@ -48,54 +44,14 @@ def run_searches(study: Study, searches: list[Search], folder: Path, done: Calla
     Raises:
         MtkdError: the cluster is not there, too small or breaks down, or what ``done`` raised.
     """
-    # Ray's own files; what its agents still write there while they end is not waited for
-    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_tmp(), ignore_cleanup_errors=True) as session:
+    with connected(study.sweep.ray_address, "sweep", "sweep.ray_address"):
+        _check_size(study.sweep)
         try:
-            _start_ray(study.sweep, session)
             _run(study, searches, folder, done)
         except (RayError, TuneError) as error:
             raise MtkdError(
                 f"sweep: Ray broke down ({type(error).__name__}: {one_line(error)}); run it again"
             ) from None
-        finally:
-            if ray.is_initialized():
-                ray.shutdown()
-
-
-def _short_tmp() -> str:
-    """The folder for temporary files; ``/tmp`` where its name leaves too little of a socket's 107 bytes to Ray."""
-    found = tempfile.gettempdir()
-    return found if len(found.encode()) <= 30 else "/tmp"
-
-
-def _start_ray(settings: Sweep, session: str) -> None:
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    address, local = settings.ray_address, {}
-    if address is None:  # a cluster of this machine alone, which nobody else can reach, whatever else runs here
-        address = "local"
-        local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        local["_temp_dir"] = session
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends us at once, with a stack and nothing cleared away
-    except Exception as error:  # Ray raises plain ones, too
-        where = "on this machine" if settings.ray_address is None else f"at sweep.ray_address = {settings.ray_address}"
-        raise MtkdError(f"sweep: no Ray cluster {where}: {one_line(error)}") from None
-    _check_size(settings)
-
-
-def _knock(address: str) -> None:
-    """Where nobody listens at ``HOST:PORT``, Ray would try for more than a minute.
-
-    Raises:
-        OSError: nobody does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _check_size(settings: Sweep) -> None:

@@ -13,8 +13,9 @@ from mtkd.config import Modality, Optim, Study, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
-from mtkd.shards.batch import UNLABELLED, Batch, Cutter, class_index, layouts
+from mtkd.shards.batch import Batch, Cutter, layouts
 from mtkd.shards.build import open_shards
+from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold, make_folds

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtkd.layers.heads import TeacherSignal
-from mtkd.shards.batch import UNLABELLED, Batch
+from mtkd.shards.batch import Batch
+from mtkd.shards.labels import UNLABELLED
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from mtkd.distill.train import load_model, unit_of
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import write_index
 from mtkd.shards.read import ShardSet
-from mtkd.shards.schema import Layout, encode
+from mtkd.shards.schema import encode
 from mtkd.shards.write import write_shard
 from mtkd.signals.preprocess import preprocess
 from mtkd.signals.readers import deap
-from mtkd.signals.readers.edf import read_raw
+from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import Recording, Span
 from mtkd.training.fold import folds_of, make_cutter
 
@@ -192,19 +192,6 @@ def test_a_recording_without_any_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_only_channel_of_a_kind_is_the_students_whatever_its_name() -> None:
-    assert predict._matched({"I": "ecg", "Fz": "eeg"}, {"ecg": Layout(ch_names=["ECG"], sfreq=125)}) == {"I": "ECG"}
-
-
-def test_channels_the_student_does_not_know_are_no_signal() -> None:
-    known = {"emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=128), "ppg": Layout(ch_names=["Plet"], sfreq=32)}
-    assert predict._matched({"leg": "emg", "arm": "emg", "P1": "ppg", "P2": "ppg"}, known) == {}
-    assert predict._matched({"leg": "emg", "tEMG": "emg", "Plet": "ppg", "P2": "ppg"}, known) == {
-        "tEMG": "tEMG",
-        "Plet": "Plet",
-    }
-
-
 def test_a_recording_shorter_than_a_window_is_refused(
     follow: Callable[..., Any], sensors: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -276,8 +263,8 @@ def test_its_windows_are_those_of_training(pipeline: Any, tmp_path: Path) -> Non
     study, path = pipeline.study, Path(pipeline.study.predict.recording)
     fold, settings = folds_of(study)[0], study.distill
     _, data = open_shards(study)
-    raw, modality = read_raw(path, deap.CHANNELS)
-    whole = Recording(raw, "w", str(path), modality, [Span("whole", "", 3.0, raw.n_times / SFREQ)])
+    streams = read_streams(path, study.data, deap.CHANNELS, {})
+    whole = Recording("w", str(path), streams, [Span("whole", "", 3.0, streams["eda"].n_times / SFREQ)])
     ((span, signals),) = preprocess(whole, study.signals)
     samples = write_shard(tmp_path / "w.tar", [encode("w", span, signals)])
     write_index(tmp_path, {"w.tar": samples})

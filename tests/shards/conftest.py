@@ -1,18 +1,24 @@
-"""Shard sets made of arrays, without recordings."""
+"""Shard sets made of arrays, and studies of a few small recordings."""
 
-from collections.abc import Callable
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
-from mtkd.config import Modality
+from mtkd.config import Modality, Study
+from mtkd.errors import MtkdError
+from mtkd.shards.build import run
 from mtkd.shards.index import write_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import encode
 from mtkd.shards.write import write_shard
 from mtkd.signals.preprocess import Signal
 from mtkd.signals.recording import Span
+from mtkd.workspace import MANIFEST, Unit
 
 Trial = tuple[str, Span, dict[Modality, Signal]]
 
@@ -53,3 +59,75 @@ def make_trial() -> Callable[..., Trial]:
 @pytest.fixture(scope="session")
 def make_set() -> Callable[..., ShardSet]:
     return write_set
+
+
+SECONDS = 5
+
+
+def _write_deap(path: Path, seed: int, n_trials: int = 2, **changes: np.ndarray) -> None:
+    random = np.random.default_rng(seed)
+    data = 10 * random.normal(size=(n_trials, 40, SECONDS * 128))
+    data[:, 36] = 2e5 + 100 * data[:, 36]
+    labels = random.uniform(1, 9, (n_trials, 4))
+    path.write_bytes(pickle.dumps({"data": data, "labels": labels} | changes, 2))
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory) -> Path:
+    """Three subjects of two trials; nobody changes them."""
+    folder = tmp_path_factory.mktemp("deap")
+    for index in (1, 2, 3):
+        _write_deap(folder / f"s{index:02d}.dat", index)
+    return folder
+
+
+@pytest.fixture
+def study(make_study, raw, tmp_path, in_this_process) -> Callable[..., Study]:
+    """A factory of studies of a copy of ``raw`` in ``tmp_path / "raw"``."""
+    shutil.copytree(raw, tmp_path / "raw")
+
+    def make(*overrides: str, name: str = "workspace") -> Study:
+        given = [f"data.folder={tmp_path / 'raw'}", "data.baseline_s=1", "signals.lead_s=1", *overrides]
+        return make_study(*given, workspace=tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def in_this_process() -> Iterator[None]:
+    """Starting workers takes longer than all that these builds do; ``processes`` has them back."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture
+def processes(in_this_process: None) -> Iterator[None]:
+    with joblib.parallel_config(backend="loky"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def write_deap() -> Callable[..., None]:
+    """Writes a small file of DEAP's: ``write_deap(path, seed, n_trials, data=..., labels=...)``."""
+    return _write_deap
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Unit], dict[str, bytes]]:
+    """The files of a unit but its manifest."""
+    return lambda unit: {path.name: path.read_bytes() for path in unit.folder.iterdir() if path.name != MANIFEST}
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[[Study], str]:
+    """The sentence of a build that fails, which leaves nothing under its final name."""
+
+    def sentence(made: Study) -> str:
+        with pytest.raises(MtkdError) as caught:
+            run(made)
+        folder = Path(made.workspace) / "shards"
+        assert [path for path in folder.glob("*") if not path.name.startswith(".")] == []
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return sentence

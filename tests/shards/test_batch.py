@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtkd.config import Windows
-from mtkd.shards.batch import UNLABELLED, Batch, Cutter, layouts
+from mtkd.shards.batch import Batch, Cutter, layouts
 from mtkd.shards.index import Sample
+from mtkd.shards.labels import UNLABELLED
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import Layout
 
@@ -24,7 +25,9 @@ def cutter(shards, windows=WINDOWS, labels=None, modalities=MODALITIES) -> Cutte
 
 
 def sample(**ratings: float) -> Sample:
-    return Sample(key="k", subject="s", stimulus="x", duration_s=1, ratings=ratings, modalities={}, members={})
+    return Sample(
+        key="k", subject="s", stimulus="x", duration_s=1, ratings=ratings, modalities={}, valid={}, members={}
+    )
 
 
 @pytest.mark.parametrize(

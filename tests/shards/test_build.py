@@ -3,82 +3,21 @@
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import edfio
-import joblib
 import numpy as np
 import pytest
 
 from mtkd import workspace
-from mtkd.config import Study
 from mtkd.errors import MtkdError
-from mtkd.shards import build
 from mtkd.shards.build import open_shards, run, unit_of
 from mtkd.shards.index import NAME
-from mtkd.workspace import MANIFEST, Unit
+from mtkd.workspace import MANIFEST
 
 SECONDS = 5
 
 
-def write_deap(path: Path, seed: int, n_trials: int = 2, **changes: np.ndarray) -> None:
-    random = np.random.default_rng(seed)
-    data = 10 * random.normal(size=(n_trials, 40, SECONDS * 128))
-    data[:, 36] = 2e5 + 100 * data[:, 36]
-    labels = random.uniform(1, 9, (n_trials, 4))
-    path.write_bytes(pickle.dumps({"data": data, "labels": labels} | changes, 2))
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> Path:
-    """Three subjects of two trials; nobody changes them."""
-    folder = tmp_path_factory.mktemp("deap")
-    for index in (1, 2, 3):
-        write_deap(folder / f"s{index:02d}.dat", index)
-    return folder
-
-
-@pytest.fixture
-def study(make_study, raw, tmp_path) -> Callable[..., Study]:
-    """A factory of studies of a copy of ``raw`` in ``tmp_path / "raw"``."""
-    shutil.copytree(raw, tmp_path / "raw")
-
-    def make(*overrides: str, name: str = "workspace") -> Study:
-        given = [f"data.folder={tmp_path / 'raw'}", "data.baseline_s=1", "signals.lead_s=1", *overrides]
-        return make_study(*given, workspace=tmp_path / name)
-
-    return make
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process() -> Iterator[None]:
-    """Starting workers takes longer than all that these builds do; ``processes`` has them back."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
-
-
-@pytest.fixture
-def processes(_in_this_process: None) -> Iterator[None]:
-    with joblib.parallel_config(backend="loky"):
-        yield
-
-
-def contents(unit: Unit) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in unit.folder.iterdir() if path.name != MANIFEST}
-
-
-def refused(made: Study) -> str:
-    """The sentence of a build that fails, which leaves nothing under its final name."""
-    with pytest.raises(MtkdError) as caught:
-        run(made)
-    folder = Path(made.workspace) / "shards"
-    assert [path for path in folder.glob("*") if not path.name.startswith(".")] == []
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_tar_a_subject_and_a_sample_a_trial(study):
+def test_a_tar_a_recording_and_a_sample_a_trial(study, contents):
     made = study()
     unit = run(made)
     assert set(contents(unit)) == {"s01.tar", "s02.tar", "s03.tar", NAME}
@@ -97,7 +36,7 @@ def test_a_tar_a_subject_and_a_sample_a_trial(study):
 
 
 def test_signals_arrive_in_si_units(study):
-    made = study("signals.modalities={eeg: {sfreq: 128}, eda: {sfreq: 128}}", "signals.reference=null",
+    made = study("signals.modalities={eeg: {sfreq: 128}, eda: {sfreq: 128}}",
                  "temporal.modalities=[eeg]", "distill.modalities=[eda]")  # fmt: skip
     run(made)
     _, shards = open_shards(made)
@@ -118,22 +57,7 @@ def test_a_second_run_builds_nothing(study, capsys):
     assert [path.name for path in unit.folder.parent.iterdir()] == [unit.folder.name]
 
 
-def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monkeypatch):
-    """Else what was read of one file would stand under the name of another."""
-    made = study()
-    first, last = (Path(made.data.folder) / name for name in ("s01.dat", "s03.dat"))
-
-    def change(stage: str, message: str) -> None:
-        if message.startswith("subject s01"):
-            content = first.read_bytes()
-            last.unlink()  # it may be a link to what other tests share
-            last.write_bytes(content)
-
-    monkeypatch.setattr(build, "say", change)
-    assert refused(made) == f"{last}: was changed while it was read; run it again"
-
-
-def test_two_workspaces_get_the_same_bytes(study, request):
+def test_two_workspaces_get_the_same_bytes(study, request, contents):
     one = run(study(name="one"))
     request.getfixturevalue("processes")
     other = run(study(name="other"))
@@ -143,7 +67,7 @@ def test_two_workspaces_get_the_same_bytes(study, request):
     assert one.manifest().digest == other.manifest().digest
 
 
-def test_the_fingerprint_follows_the_recordings(study, tmp_path):
+def test_the_fingerprint_follows_the_recordings(study, tmp_path, write_deap):
     made = study()
     path = tmp_path / "raw" / "s02.dat"
     before = unit_of(made).fingerprint
@@ -162,10 +86,12 @@ def test_the_fingerprint_follows_the_recordings(study, tmp_path):
     ("override", "changes"),
     [
         ("signals.modalities.emg.sfreq=64", True),
-        ("signals.modalities.eeg.band=[2, 45]", True),
-        ("signals.reference=null", True),
+        ("signals.modalities.eeg.steps=[{bandpass: [2, 45]}]", True),
+        ("signals.modalities.eeg.phase=zero", True),
         ("data.baseline_s=2", True),
         ("data.subjects=[s01, s02]", True),
+        ("data.exclude=[s03]", True),
+        ("shards={engine: ray, n_jobs: 2}", False),
         ("labels.valence=3", False),
         ("windows={window_s: 2, hop_s: 2}", False),
         ("distill.optim.lr=0.1", False),
@@ -185,7 +111,7 @@ def test_where_the_recordings_lie_does_not_matter(study, tmp_path):
     assert unit_of(study(f"data.folder={tmp_path / 'elsewhere'}")).fingerprint == before
 
 
-def test_trials_without_ratings_are_kept(study, tmp_path):
+def test_trials_without_ratings_are_kept(study, tmp_path, write_deap):
     labels = np.full((2, 4), 7.0)
     labels[0] = np.nan
     labels[1, 1] = np.nan
@@ -201,24 +127,26 @@ def test_trials_without_ratings_are_kept(study, tmp_path):
     assert measured["share_high"]["valence"] == pytest.approx(np.mean(np.array(rated) > 5))
 
 
-def test_only_the_subjects_asked_for_are_built(study):
+def test_only_the_subjects_asked_for_are_built(study, contents):
     made = study("data.subjects=[s03, s01]")
     assert set(contents(run(made))) == {"s01.tar", "s03.tar", NAME}
     assert open_shards(made)[1].index.subjects == ["s01", "s03"]
 
 
-def test_a_subject_without_a_file_is_refused_by_its_name(study):
+def test_a_subject_without_a_file_is_refused_by_its_name(study, refused):
     assert "the subject s09" in refused(study("data.subjects=[s01, s09]"))
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"")])
-def test_a_folder_without_recordings_is_refused_by_its_name(study, tmp_path, make):
+def test_a_folder_without_recordings_is_refused_by_its_name(study, tmp_path, make, refused):
     make(tmp_path / "none")
     assert str(tmp_path / "none") in refused(study(f"data.folder={tmp_path / 'none'}"))
 
 
 @pytest.mark.parametrize("name", ["s01.dat", "s02.dat", "s03.dat"])
-def test_a_corrupt_recording_stops_the_build_and_a_whole_one_lets_it_pass(study, tmp_path, raw, name):
+def test_a_corrupt_recording_stops_the_build_and_a_whole_one_lets_it_pass(
+    study, tmp_path, raw, name, contents, refused
+):
     path = tmp_path / "raw" / name
     path.write_bytes(path.read_bytes()[:-100])
     made = study()
@@ -247,53 +175,7 @@ def test_opening_shards_that_are_not_there_says_what_to_run(study):
         open_shards(study())
 
 
-@pytest.fixture
-def edf_study(make_study, tmp_path) -> Callable[..., Study]:
-    """A factory of studies of three EDF files: one whole, one without ECG, one of a condition without rating."""
-    folder = tmp_path / "edf"
-    folder.mkdir()
-    wave = np.random.default_rng(0).uniform(-50, 50, 6 * 128)
-    for name, labels in {"a_1": ("EEG Fz", "ECG"), "b_1": ("EEG Fz",), "b_2": ("EEG Fz", "ECG")}.items():
-        signals = [edfio.EdfSignal(wave, 128, label=label, physical_dimension="uV") for label in labels]
-        edfio.Edf(signals).write(folder / f"{name}.edf")
-    given = [
-        f"data={{reader: edf, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}, "
-        "conditions: {'1': {ratings: {task: 1}}, '2': {stop_s: 4}}}",
-        "labels={task: 0.5}",
-        "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}}",
-        "signals.lead_s=0",
-        "temporal.modalities=[eeg]",
-        "distill.modalities=[ecg]",
-    ]
-    return lambda *overrides: make_study(*given, *overrides, workspace=tmp_path / "workspace")
-
-
-def test_a_recording_without_a_modality_is_refused(edf_study, tmp_path):
-    sentence = refused(edf_study())
-    assert str(tmp_path / "edf" / "b_1.edf") in sentence
-    assert "ecg" in sentence
-
-
-def test_a_recording_without_a_modality_is_taken_where_the_study_says_so(edf_study):
-    made = edf_study("data.absent=mask")
-    assert run(made).manifest().measured["trials_with"] == {"eeg": 3, "ecg": 2}
-    _, shards = open_shards(made)
-    assert {key: list(sample.modalities) for key, sample in shards.samples.items()} == {
-        "a_1": ["eeg", "ecg"],
-        "b_1": ["eeg"],
-        "b_2": ["eeg", "ecg"],
-    }
-    assert {key: sample.duration_s for key, sample in shards.samples.items()} == {"a_1": 6, "b_1": 6, "b_2": 4}
-    assert [sample.ratings for sample in shards.index.samples] == [{"task": 1.0}, {"task": 1.0}, {}]
-
-
-def test_a_modality_that_no_recording_has_is_refused(edf_study, tmp_path):
-    more = "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}, eda: {sfreq: 16}}"
-    sentence = refused(edf_study("data.absent=mask", more))
-    assert sentence == f"{tmp_path / 'edf'}: no recording has eda, which signals.modalities asks for"
-
-
-def test_a_pipe_in_a_files_place_is_refused(study, tmp_path):
+def test_a_pipe_in_a_files_place_is_refused(study, tmp_path, refused):
     made = study()
     (tmp_path / "raw/s02.dat").unlink()
     os.mkfifo(tmp_path / "raw/s02.dat")

@@ -1,6 +1,7 @@
 """The one place that shares trials out: over ranks, workers and epochs, nothing is lost and nothing comes twice."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -143,6 +144,56 @@ def test_an_epoch_has_an_order_of_its_own(cutter):
         loader.set_epoch(epoch)
         orders.append([key for batch in loader for key in batch.keys])
     assert orders[0] == orders[2] != orders[1]
+
+
+@given(cases, st.integers(0, 60), worlds)
+def test_a_pass_goes_on_where_it_was_on_any_number_of_ranks(case, behind, other_world):
+    def together(world: int, start: int) -> list[set[int]]:
+        n_trials, own_world, per_rank, seed, epoch, shuffle = case
+        samplers = [
+            RankBatches(n_trials, own_world * per_rank * other_world, rank, world, seed, shuffle)
+            for rank in range(world)
+        ]
+        for sampler in samplers:
+            sampler.epoch, sampler.start = epoch, start
+        return [
+            {position for batch in batches for position in batch if position >= 0}
+            for batches in zip(*samplers, strict=True)
+        ]
+
+    assert together(other_world, behind) == together(case[1], 0)[behind:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("n_given", [0, 1, 2, 3, 4])
+def test_another_loader_goes_on_and_reads_nothing_that_lies_behind(cutter, monkeypatch, n_given, workers):
+    keys = [sample.key for sample in cutter.shards.index.samples]
+
+    def make(workers: int = 0) -> Loader:
+        loader = Loader(cutter, keys, 2, seed=1, shuffle=True, workers=workers)
+        loader.set_epoch(3)
+        return loader
+
+    whole = [batch.keys for batch in make()]
+    first = make(workers)
+    begun = [batch.keys for _, batch in zip(range(n_given), first, strict=False)]
+    state = json.loads(json.dumps(first.state_dict()))
+    read = []
+    plain = Cutter.batch
+    monkeypatch.setattr(Cutter, "batch", lambda self, keys, filler=0: (read.append(keys), plain(self, keys, filler))[1])
+    second = make()
+    second.load_state_dict(state)
+    assert begun + [batch.keys for batch in second] == whole
+    assert read == whole[n_given:]
+    second.set_epoch(3)
+    assert [batch.keys for batch in second] == whole  # the next pass is a whole one
+
+
+def test_the_state_of_other_trials_or_another_order_is_refused(cutter):
+    (loader,) = loaders(cutter)
+    for key, value in (("seed", 2), ("batch_size", 8), ("shuffle", False), ("trials", "x")):
+        with pytest.raises(MtkdError, match=f"a loader's state has {key} = "):
+            loader.load_state_dict(loader.state_dict() | {key: value})
 
 
 def test_a_damaged_shard_is_told_when_its_batch_is_read(tmp_path, make_set, make_trial):

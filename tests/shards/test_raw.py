@@ -3,7 +3,7 @@
 import pytest
 
 from mtkd.errors import MtkdError
-from mtkd.shards.build import make_raw, raw_folder, recordings
+from mtkd.shards.raw import make_raw, raw_folder, recordings
 
 
 def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, capsys):
@@ -16,7 +16,7 @@ def test_a_simulated_study_writes_its_recordings_once(make_study, tmp_path, caps
     make_raw(made)
     folder = raw_folder(made)
     assert folder.is_relative_to(tmp_path / "raw")
-    assert list(recordings(made)) == [folder / "s01.dat", folder / "s02.dat"]
+    assert [file.path for file in recordings(made).files] == [folder / "s01.dat", folder / "s02.dat"]
     written = (folder / "s01.dat").stat().st_mtime_ns
     capsys.readouterr()
     make_raw(made)

@@ -1,34 +1,57 @@
 """Recordings made of arrays, without files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import mne
 import numpy as np
 import pytest
 
-from mtkd.config import ModalitySignals, Signals
-from mtkd.signals.channels import MNE_TYPE
+from mtkd.config import Signals
 from mtkd.signals.preprocess import Signal, preprocess
-from mtkd.signals.recording import Recording, Span
+from mtkd.signals.recording import Recording, Span, Stream
 
 SFREQ = 128.0
 
 
-def _recording(kinds: dict[str, np.ndarray], spans: list[tuple[float, float]] | None = None, sfreq=SFREQ) -> Recording:
-    """A recording of some channels a modality, arrays of (n_chans, n_times)."""
-    modality = {f"{kind}{row}": kind for kind, rows in kinds.items() for row in range(len(rows))}
-    info = mne.create_info(list(modality), sfreq, [MNE_TYPE[kind] for kind in modality.values()])
-    values = np.vstack(list(kinds.values()))
-    whole = [(0.0, values.shape[1] / sfreq)]
-    named = [Span(f"t{index}", "x", *edges) for index, edges in enumerate(spans or whole)]
-    return Recording(mne.io.RawArray(values, info, verbose="error"), "s1", "s1.dat", modality, named)
+def _stream(rows: np.ndarray, names: Sequence[str], sfreq: float) -> Stream:
+    return Stream(list(names), sfreq, rows.shape[1], lambda start, stop: rows[:, start:stop])
 
 
-def _one(rows: np.ndarray, kind: str = "emg", spans=None, sfreq=SFREQ, reference=None, **settings) -> list[Signal]:
-    """The trials of a recording of one modality; its rate stays unless ``to`` names another."""
+def _recording(
+    kinds: dict[str, np.ndarray], spans=None, sfreq: float | dict[str, float] = SFREQ, names=None
+) -> Recording:
+    """A recording of some channels a modality, arrays of (n_chans, n_times); their rates and names may be given."""
+    rates = sfreq if isinstance(sfreq, dict) else dict.fromkeys(kinds, sfreq)
+    named = {kind: [f"{kind}{row}" for row in range(len(rows))] for kind, rows in kinds.items()} | (names or {})
+    streams = {kind: _stream(rows, named[kind], rates[kind]) for kind, rows in kinds.items()}
+    whole = [(0.0, min(stream.n_times / stream.sfreq for stream in streams.values()))]
+    return Recording(
+        "s1", "s1.dat", streams, [Span(f"t{index}", "x", *edge) for index, edge in enumerate(spans or whole)]
+    )
+
+
+def _one(
+    rows: np.ndarray,
+    kind: str = "emg",
+    spans=None,
+    sfreq=SFREQ,
+    steps: Sequence[Any] = (),
+    band=(None, None),
+    reference=None,
+    names=None,
+    **settings,
+) -> list[Signal]:
+    """The trials of a recording of one modality; its rate stays unless ``to`` names another.
+
+    ``band`` is a first step, ``reference`` a last one, at the new rate.
+    """
     to, lead_s = settings.pop("to", sfreq), settings.pop("lead_s", 0.0)
-    signals = Signals(modalities={kind: ModalitySignals(sfreq=to, **settings)}, reference=reference, lead_s=lead_s)
-    return [trial[kind] for _, trial in preprocess(_recording({kind: rows}, spans, sfreq), signals)]
+    first = [{"bandpass": list(band)}] if tuple(band) != (None, None) else []
+    last = ["resample", {"reference": reference}] if reference is not None else []
+    modality = {"sfreq": to, "steps": [*first, *steps, *last], **settings}
+    signals = Signals(modalities={kind: modality}, lead_s=lead_s)
+    given = _recording({kind: rows}, spans, sfreq, names and {kind: names})
+    return [trial[kind] for _, trial in preprocess(given, signals)]
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtkd.config import Data
+from mtkd.config import Deap
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers import deap
+from mtkd.signals.recording import File, Recording
 from mtkd.signals.simulated import _dump_as_python2
 
-DATA = Data(reader="deap", folder="x", baseline_s=1.0)
+DATA = Deap(reader="deap", folder="x", baseline_s=1.0)
 N_TRIALS, N_TIMES = 2, 3 * 128
 PLACE = {name: row for row, name in enumerate([*GENEVA, *deap.PERIPHERALS])}
 
@@ -40,10 +41,19 @@ def whole() -> bytes:
     return python2(arrays())
 
 
-def read(content: bytes, folder: Path, data: Data = DATA) -> list:
+def read(content: bytes, folder: Path) -> list[Recording]:
     path = folder / "s07.dat"
     path.write_bytes(content)
-    return list(deap.read(path, data))
+    return list(deap.read(File("s07", "s07", (path,)), DATA))
+
+
+def values(recording: Recording) -> dict[str, np.ndarray]:
+    """Every channel with what it holds."""
+    found = {}
+    for stream in recording.streams.values():
+        assert stream.sfreq == 128
+        found |= zip(stream.ch_names, stream.read(0, stream.n_times), strict=True)
+    return found
 
 
 def refused(content: bytes, folder: Path) -> str:
@@ -76,18 +86,18 @@ def test_signals_come_in_si_units_under_their_own_names(tmp_path):
     recordings = read(python2(content), tmp_path)
     assert len(recordings) == N_TRIALS
     for recording, trial in zip(recordings, content["data"], strict=True):
-        assert recording.raw.ch_names == list(PLACE)
-        assert recording.raw.info["sfreq"] == 128
-        values = dict(zip(recording.raw.ch_names, recording.raw.get_data(), strict=True))
+        found = values(recording)
+        assert list(found) == list(PLACE)
         for name in [*GENEVA, "hEOG", "vEOG", "zEMG", "tEMG"]:
-            np.testing.assert_allclose(values[name], 1e-6 * trial[PLACE[name]], rtol=1e-12)
-        np.testing.assert_allclose(values["GSR"], 1 / trial[PLACE["GSR"]], rtol=1e-12)
+            np.testing.assert_allclose(found[name], 1e-6 * trial[PLACE[name]], rtol=1e-12)
+        np.testing.assert_allclose(found["GSR"], 1 / trial[PLACE["GSR"]], rtol=1e-12)
         for name in ("Resp", "Plet", "Temp"):
-            np.testing.assert_array_equal(values[name], trial[PLACE[name]])
+            np.testing.assert_array_equal(found[name], trial[PLACE[name]])
 
 
 def test_channels_stand_in_the_geneva_order_with_their_modalities(tmp_path):
-    modality = read(python2(arrays()), tmp_path)[0].modality
+    streams = read(python2(arrays()), tmp_path)[0].streams
+    modality = {name: kind for kind, stream in streams.items() for name in stream.ch_names}
     geneva = (
         "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
     )
@@ -120,7 +130,7 @@ def test_a_trial_is_what_follows_the_baseline(tmp_path):
 def test_a_resistance_that_no_skin_has_gives_nan_and_no_warning(tmp_path):
     content = arrays()
     content["data"][0, PLACE["GSR"], :4] = [0.0, -0.0, -5e4, np.nan]
-    gsr = read(python2(content), tmp_path)[0].raw.get_data(picks=["GSR"])[0]
+    gsr = values(read(python2(content), tmp_path)[0])["GSR"]
     assert np.isnan(gsr[:4]).all()
     assert np.isfinite(gsr[4:]).all()
     assert (gsr[4:] > 0).all()
@@ -132,15 +142,17 @@ def test_python_3_pickles_of_any_number_type_read_the_same(tmp_path, protocol, d
     content = {name: np.abs(array).astype(dtype) for name, array in arrays().items()}
     content["labels"] = np.clip(content["labels"], 1, 9)
     recordings = read(pickle.dumps(content, protocol), tmp_path)
-    fp1 = recordings[1].raw.get_data(picks=["Fp1"])[0]
-    np.testing.assert_allclose(fp1, 1e-6 * content["data"][1, 0].astype(float), rtol=1e-12)
+    found, expected = values(recordings[1]), content["data"][1].astype(float)
+    np.testing.assert_allclose(found["Fp1"], 1e-6 * expected[0], rtol=1e-12)
+    assert np.isfinite(found["GSR"]).all() == (expected[PLACE["GSR"]] >= 1e4).all()
 
 
 def test_fortran_order_reads_the_same(tmp_path):
     content = arrays()
     turned = {name: np.asfortranarray(array) for name, array in content.items()}
     one, other = read(python2(content), tmp_path), read(pickle.dumps(turned, 2), tmp_path)
-    np.testing.assert_array_equal(one[1].raw.get_data(), other[1].raw.get_data())
+    for mine, theirs in zip(values(one[1]).values(), values(other[1]).values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("missing", [[0], [1, 2], [0, 1, 2, 3]])
@@ -211,10 +223,17 @@ def test_a_damaged_file_reads_or_is_refused_and_nothing_else(bounded_memory, fol
         assert str(error).startswith(str(folder / "s07.dat"))  # noqa: PT017
         assert "\n" not in str(error)  # noqa: PT017
     else:
-        assert all(recording.raw.ch_names == list(PLACE) for recording in recordings)
+        assert all(list(values(recording)) == list(PLACE) for recording in recordings)
 
 
 def test_only_files_of_subjects_are_taken(tmp_path):
     for name in ("s01.dat", "s10.dat", "s1.dat.bak", "notes.txt", "xs03.dat", "s02.mat", "S04.dat"):
         (tmp_path / name).write_bytes(b"")
-    assert deap.sources(tmp_path, DATA) == {tmp_path / "s01.dat": "s01", tmp_path / "s10.dat": "s10"}
+    found = deap.find(tmp_path, DATA)
+    assert {file.path.name: file.subject for file in found.files} == {
+        "s01.dat": "s01",
+        "s02.mat": "s02",
+        "S04.dat": "s04",
+        "s10.dat": "s10",
+    }
+    assert found.left_out == {}

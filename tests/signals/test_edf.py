@@ -1,19 +1,18 @@
-"""EDF and BDF: real files, units, names of files and channels, and everything a file can be instead."""
+"""EDF: units, names of files and channels, and everything a file can be instead."""
 
 from pathlib import Path
 
 import edfio
-import mne
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtkd.config import Condition, Data
+from mtkd.config import Condition, Edf, Source
 from mtkd.errors import MtkdError
 from mtkd.signals.readers import edf
-from mtkd.signals.readers.edf import read_raw
-from mtkd.study import read_study
+from mtkd.signals.readers.raw import read_streams
+from mtkd.signals.recording import Recording
 
 SFREQ = 64
 CONDITIONS = {"rest": Condition(ratings={"task": 0}), "task": Condition(ratings={"task": 1}, start_s=2, stop_s=-3)}
@@ -36,9 +35,26 @@ def write(
     return values
 
 
-def data(**changes) -> Data:
+def data(**changes) -> Edf:
     given = {"reader": "edf", "folder": "x", "conditions": CONDITIONS, "channels": {"EEG *": "eeg", "*": "eda"}}
-    return Data(**given | changes)
+    return Edf(**given | changes)
+
+
+def read_raw(path: Path, channels: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What each channel holds, and its modality."""
+    streams = read_streams(path, Source(folder="x"), channels, {})
+    assert {stream.sfreq for stream in streams.values()} == {SFREQ}
+    values, kinds = {}, {}
+    for kind, stream in streams.items():
+        values |= zip(stream.ch_names, stream.read(0, stream.n_times), strict=True)
+        kinds |= dict.fromkeys(stream.ch_names, kind)
+    return values, kinds
+
+
+def recordings(path: Path, settings: Edf) -> list[Recording]:
+    """A file as the reader finds and reads it."""
+    (file,) = [file for file in edf.find(path.parent, settings).files if file.path == path]
+    return list(edf.read(file, settings))
 
 
 def refused(call, path: Path, *arguments) -> str:
@@ -72,9 +88,9 @@ def refused(call, path: Path, *arguments) -> str:
 def test_every_unit_becomes_si(tmp_path, kind, unit, top, to_si):
     path = tmp_path / "x.edf"
     values = write(path, {"X": unit}, top=top)
-    raw, modality = read_raw(path, {"X": kind})
+    found, modality = read_raw(path, {"X": kind})
     assert modality == {"X": kind}
-    np.testing.assert_allclose(raw.get_data()[0], to_si(values), rtol=2e-4)
+    np.testing.assert_allclose(found["X"], to_si(values), rtol=2e-4)
 
 
 @pytest.mark.parametrize("unit", ["", "uV", "foo", "%", "degC", "pS"])
@@ -94,7 +110,7 @@ def test_a_resistance_of_zero_is_no_conductance(tmp_path):
     values = wave() * 10
     values[:3] = 0
     write(tmp_path / "x.edf", {"GSR": "kOhm"}, values=values, top=1000)
-    conductance = read_raw(tmp_path / "x.edf", {"*": "eda"})[0].get_data()[0]
+    conductance = read_raw(tmp_path / "x.edf", {"*": "eda"})[0]["GSR"]
     assert np.isfinite(conductance[3:]).all()
     assert np.isnan(conductance[:3]).all()  # neither taken for a good conductor nor for an insulator
 
@@ -125,10 +141,8 @@ def test_channels_whose_plain_names_agree_are_refused(tmp_path):
 def test_the_first_pattern_that_matches_decides_and_prefixes_go(tmp_path):
     write(tmp_path / "x.edf", {"EEG Fz": "uV", "EEG A2-A1": "uV", "ECG ECG": "mV", "Status": "", "eeg Cz": "uV"})
     patterns = {"EEG A*": "ignore", "EEG *": "eeg", "ECG *": "ecg", "Status": "ignore", "eeg *": "eeg"}
-    raw, modality = read_raw(tmp_path / "x.edf", patterns)
-    assert modality == {"Fz": "eeg", "ECG": "ecg", "Cz": "eeg"}
-    assert raw.ch_names == list(modality)
-    assert raw.get_channel_types() == ["eeg", "ecg", "eeg"]
+    _, modality = read_raw(tmp_path / "x.edf", patterns)
+    assert list(modality.items()) == [("Fz", "eeg"), ("Cz", "eeg"), ("ECG", "ecg")]
 
 
 def test_a_channel_that_no_pattern_names_is_refused_by_its_name(tmp_path):
@@ -144,7 +158,7 @@ def test_a_file_all_of_whose_channels_are_ignored_is_refused(tmp_path):
 def test_a_trial_is_the_conditions_cut_of_its_file(tmp_path):
     for name, span in {"s1_rest.edf": (0, 10), "s1_task.edf": (2, 7)}.items():
         write(tmp_path / name, {"EEG Fz": "uV"})
-        (recording,) = edf.read(tmp_path / name, data())
+        (recording,) = recordings(tmp_path / name, data())
         (found,) = recording.spans
         assert (found.start_s, found.stop_s) == span
         assert (recording.subject, found.name, found.stimulus) == ("s1", name[3:7], name[3:7])
@@ -169,15 +183,15 @@ def test_cuts_count_from_both_ends_and_a_file_too_short_is_refused(tmp_path, cut
     write(path, {"EEG Fz": "uV"})
     settings = data(conditions={"rest": Condition(**cut)})
     if expected is None:
-        assert "10 s" in refused(edf.read, path, settings)
+        assert "10 s" in refused(recordings, path, settings)
     else:
-        (span,) = next(edf.read(path, settings)).spans
+        (span,) = recordings(path, settings)[0].spans
         assert (span.start_s, span.stop_s) == expected
 
 
 def test_an_unknown_condition_is_refused_by_its_file(tmp_path):
     write(tmp_path / "s1_sleep.edf", {"EEG Fz": "uV"})
-    assert "rest, task" in refused(edf.read, tmp_path / "s1_sleep.edf", data())
+    assert "rest, task" in refused(recordings, tmp_path / "s1_sleep.edf", data())
 
 
 def test_the_pattern_says_which_files_are_taken_and_whose_they_are(tmp_path):
@@ -185,11 +199,11 @@ def test_the_pattern_says_which_files_are_taken_and_whose_they_are(tmp_path):
         (tmp_path / name).write_bytes(b"")
     for name in ("Subject01-1.edf", "Subject_1.edf", "SubjectX01_1_2.edf", "Subject01_1xedf", "SHA256SUMS.txt"):
         (tmp_path / name).write_bytes(b"")
-    found = edf.sources(tmp_path, data(pattern="Subject{subject}_{condition}.edf"))
-    assert {path.name: subject for path, subject in found.items()} == {
-        "Subject01_1.edf": "01",
-        "Subject01_2.edf": "01",
-        "Subject2_1.edf": "2",
+    found = edf.find(tmp_path, data(pattern="Subject{subject}_{condition}.edf"))
+    assert {file.path.name: (file.name, file.subject) for file in found.files} == {
+        "Subject01_1.edf": ("01_1", "01"),
+        "Subject01_2.edf": ("01_2", "01"),
+        "Subject2_1.edf": ("2_1", "2"),
     }
 
 
@@ -240,53 +254,11 @@ def test_a_damaged_header_reads_or_is_refused_and_nothing_else(small, data):
         damaged[place : place + len(new)] = new
     path.write_bytes(damaged)
     try:
-        raw, modality = read_raw(path, {"EEG *": "eeg", "*": "eda"})
+        values, modality = read_raw(path, {"EEG *": "eeg", "*": "eda"})
     except MtkdError as error:
         sentence = str(error)
     else:
         sentence = str(path)
-        assert raw.ch_names == list(modality)
-        assert raw.get_data().shape == (len(modality), raw.n_times)
+        assert list(values) == list(modality)
     assert sentence.startswith(str(path))
     assert "\n" not in sentence
-
-
-@pytest.mark.parametrize("subject", ["Subject01", "Subject10"])
-def test_real_eegmat_files_read_as_their_study_says(repo, shared_data, subject):
-    study = read_study(repo / "configs" / "study" / "eegmat.yaml")
-    for condition, label in (("1", 0.0), ("2", 1.0)):
-        path = shared_data / "eegmat" / f"{subject}_{condition}.edf"
-        assert edf.sources(path.parent, study.data)[path] == subject.removeprefix("Subject")
-        (recording,) = edf.read(path, study.data)
-        (span,) = recording.spans
-        assert span.stop_s - span.start_s == 60
-        assert span.ratings == {"task": label}
-        assert list(recording.modality.values()) == ["eeg"] * 19 + ["ecg"]
-        assert {"Fp1", "Cz", "ECG"} <= set(recording.raw.ch_names)
-        typical = dict(zip(recording.raw.ch_names, np.std(recording.raw.get_data(), axis=1), strict=True))
-        assert all(1e-6 < value < 1e-4 for name, value in typical.items() if name != "ECG")  # microvolts
-        assert 1e-5 < typical["ECG"] < 5e-3  # tenths of a millivolt
-
-
-def test_a_real_file_cut_off_is_refused(shared_data, tmp_path):
-    whole = (shared_data / "eegmat" / "Subject01_2.edf").read_bytes()
-    path = tmp_path / "Subject01_2.edf"
-    path.write_bytes(whole[: len(whole) // 2])
-    assert str(len(whole)) in refused(read_raw, path, {"*": "eeg"})
-
-
-@pytest.mark.parametrize("name", ["test.bdf", "test_bdf_stim_channel.bdf"])
-def test_real_bdf_files_agree_with_mne(shared_data, name):
-    path = shared_data / "biosemi" / name
-    raw, modality = read_raw(path, {"Status": "ignore", "EXG*": "emg", "*EOG": "eog", "*": "eeg"})
-    expected = mne.io.read_raw_bdf(path, verbose="error").drop_channels(["Status"])
-    assert raw.ch_names == expected.ch_names == list(modality)
-    assert raw.info["sfreq"] == expected.info["sfreq"]
-    np.testing.assert_array_equal(raw.get_data(), expected.get_data())
-
-
-def test_a_real_bdf_file_cut_off_is_refused(shared_data, tmp_path):
-    whole = (shared_data / "biosemi" / "test.bdf").read_bytes()
-    path = tmp_path / "x.bdf"
-    path.write_bytes(whole[:-1])
-    assert f"{len(whole) - 1} bytes of the {len(whole)}" in refused(read_raw, path, {"*": "eeg"})

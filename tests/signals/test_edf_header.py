@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.edf import read_raw
+from mtkd.signals.readers.edf_header import read_header
 
 
 def refused(path: Path) -> str:
     with pytest.raises(MtkdError) as caught:
-        read_raw(path, {"*": "eeg"})
+        read_header(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     return str(caught.value)

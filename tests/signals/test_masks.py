@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mtkd.config import Signals
+from mtkd.signals.masks import seconds
+from mtkd.signals.preprocess import preprocess
 
 
 def noise(n_chans: int = 2, seconds: float = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n_chans, round(seconds * 128)))
 
 
-@pytest.mark.parametrize("kind", ["eeg", "eda"])
+@pytest.mark.parametrize(("kind", "reference"), [("eeg", "average"), ("eeg", ["eeg0", "eeg2"]), ("eda", None)])
 @settings(max_examples=25)
 @given(st.data())
-def test_neither_masks_nor_the_reference_know_what_comes_next(one, kind, data):
+def test_neither_masks_nor_the_reference_know_what_comes_next(one, kind, reference, data):
     """Channels that stand still, drop out and come back after some time: nothing that was said before may change."""
     rows, n_times = noise(3, seconds=40), 40 * 128
     rows[0, : data.draw(st.integers(0, n_times))] = 1.0  # on later, or never
@@ -25,9 +30,41 @@ def test_neither_masks_nor_the_reference_know_what_comes_next(one, kind, data):
     changed = rows.copy()
     changed[:, second * 128 :] = data.draw(st.sampled_from([0.0, np.nan])) + 9 * noise(3, seconds=40 - second, seed=1)
     changed[2, second * 128 :] = 2.0
-    before, after = (one(each, kind, reference="average", band=(None, 5.0), to=16.0)[0] for each in (rows, changed))
+    before, after = (one(each, kind, reference=reference, band=(None, 5.0), to=16.0)[0] for each in (rows, changed))
     np.testing.assert_array_equal(before.valid[:, :second], after.valid[:, :second])
     np.testing.assert_array_equal(before.data[:, : second * 16], after.data[:, : second * 16])
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_mask_knows_nothing_beyond_its_own_second_wherever_the_lead_begins(one, data):
+    """Seconds count from the trial's start, though its lead may be no whole number of them, nor its rate."""
+    sfreq, lead_s = data.draw(st.sampled_from([128.0, 125.5, 62.7])), data.draw(st.floats(0, 4))
+    rows, second = noise(2, seconds=12), data.draw(st.integers(1, 5))
+    span = (4.0, 4.0 + data.draw(st.floats(6, 7)))
+    at = round((span[0] - lead_s) * sfreq) + round(lead_s * sfreq) + int(np.ceil(second * sfreq))
+    changed = rows.copy()
+    changed[0, at + data.draw(st.integers(0, 200)) :] = np.nan
+    changed[1, at:] += 50
+    steps = [{"reject": 20}]
+    before, after = (one(each, spans=[span], lead_s=lead_s, sfreq=sfreq, steps=steps)[0] for each in (rows, changed))
+    np.testing.assert_array_equal(before.valid[:, :second], after.valid[:, :second])
+    n_past = int(np.ceil(second * sfreq))
+    np.testing.assert_array_equal(before.data[:, :n_past], after.data[:, :n_past])
+    assert not np.array_equal(before.data[:, n_past:], after.data[:, n_past:])
+
+
+@given(st.integers(1, 900), st.sampled_from([0.3, 0.5, 1.0, 1.5, 4.0, 62.7, 128.0, 250.5, 250.7]), st.floats(0, 5))
+def test_seconds_hold_every_sample_once(n_times, sfreq, lead_s):
+    starts = seconds(n_times, sfreq, lead_s)
+    assert starts[0] == 0
+    assert starts[-1] < n_times
+    assert (np.diff(starts) >= 0).all()
+    if sfreq >= 1:
+        assert (np.diff(starts)[1:] >= int(sfreq)).all()
+        assert n_times - starts[-1] <= np.ceil(sfreq)
+    if lead_s == 0:
+        assert len(starts) == int((n_times - 1) / sfreq + 1e-9) + 1
 
 
 def test_nan_is_bridged_and_its_seconds_masked(one):
@@ -109,7 +146,17 @@ def test_an_electrode_that_falls_off_and_on_leaves_the_average_of_the_others_alo
     np.testing.assert_allclose(found.data[:, ~gone], (rows - rows.mean(axis=0))[:, ~gone], atol=1e-4)
 
 
-def test_no_reference_and_other_modalities_stay_as_they_are(one):
+def test_without_a_step_all_stays_as_it_is(one):
     rows = noise(3)
-    np.testing.assert_allclose(one(rows, "eeg", reference=None)[0].data, rows, atol=1e-6)
-    np.testing.assert_allclose(one(rows, "emg", reference="average")[0].data, rows, atol=1e-6)
+    for kind in ("eeg", "emg"):
+        np.testing.assert_allclose(one(rows, kind)[0].data, rows, atol=1e-6)
+
+
+def test_a_reference_is_for_the_eeg_and_leaves_other_modalities_as_they_are(one, recording):
+    with pytest.raises(ValidationError, match="reference is for eeg"):
+        one(noise(3), "emg", reference="average")
+    rows = noise(3)
+    modalities = {"eeg": {"sfreq": 128, "steps": [{"reference": "average"}]}, "emg": {"sfreq": 128}}
+    ((_, trial),) = preprocess(recording({"eeg": rows, "emg": rows}), Signals(modalities=modalities))
+    np.testing.assert_allclose(trial["emg"].data, rows, atol=1e-6)
+    np.testing.assert_allclose(trial["eeg"].data, rows - rows.mean(axis=0), atol=1e-6)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mtkd.config import ModalitySignals, Signals
 from mtkd.errors import MtkdError
-from mtkd.signals.preprocess import Signal, modalities_of, preprocess
+from mtkd.signals.preprocess import Signal, preprocess
 
 SFREQ = 128.0
 
@@ -116,7 +116,9 @@ def test_a_causal_filter_cannot_reach_a_rate_that_is_no_whole_fraction(one, sfre
 
 @pytest.mark.parametrize("band", [(1.0, 64.0), (None, 70.0)])
 def test_a_band_that_the_recording_does_not_hold_is_refused(one, band):
-    with pytest.raises(MtkdError, match=rf"^s1\.dat: signals\.modalities\.emg\.band reaches {band[1]:g} Hz"):
+    with pytest.raises(
+        MtkdError, match=rf"^s1\.dat: signals\.modalities\.emg\.steps: bandpass to {band[1]:g} Hz.* 64 Hz$"
+    ):
         one(noise(), band=band)
 
 
@@ -133,11 +135,20 @@ def test_a_filter_that_cannot_be_made_is_refused_by_its_key(one, settings):
 
 
 def test_preprocessing_leaves_the_recording_alone(recording):
-    kinds = {"eeg": noise(3), "eda": noise(1)}
-    given = recording(kinds)
-    signals = Signals(modalities={"eeg": ModalitySignals(sfreq=64, band=(1, 20)), "eda": ModalitySignals(sfreq=16)})
-    preprocess(given, signals)
-    np.testing.assert_array_equal(given.raw.get_data(), np.vstack(list(kinds.values())))
+    kinds = {"eeg": noise(3), "eda": noise(1), "emg": noise(2), "ecg": noise(1)}
+    given = recording(kinds, [(1.0, 8.0)])
+    untouched = {kind: rows.copy() for kind, rows in kinds.items()}
+    steps = [{"notch": [50]}, {"bandpass": [1, 20]}, {"reference": "average"}, {"baseline": 1}, {"reject": 5}]
+    eda = [{"bandpass": [None, 5]}, "resample", "split"]
+    modalities = {
+        "eeg": {"sfreq": 64, "steps": steps},
+        "eda": {"sfreq": 16, "steps": eda},
+        "emg": {"sfreq": SFREQ, "steps": [{"reject": 5}]},
+        "ecg": {"sfreq": SFREQ, "phase": "zero", "steps": ["rate"]},
+    }
+    assert list(preprocess(given, Signals(modalities=modalities, lead_s=1)))
+    for kind, rows in kinds.items():
+        np.testing.assert_array_equal(rows, untouched[kind])
 
 
 def test_only_modalities_of_the_study_that_the_recording_has_come_out(recording):
@@ -149,7 +160,6 @@ def test_only_modalities_of_the_study_that_the_recording_has_come_out(recording)
             "ppg": ModalitySignals(sfreq=32),
         }
     )
-    assert modalities_of(given) == {"eeg", "eda", "temp"}
     ((_, trial),) = preprocess(given, signals)
     assert {name: (len(each.data), each.sfreq) for name, each in trial.items()} == {"eda": (1, 16), "eeg": (2, 128)}
     assert trial["eeg"].data.dtype == np.float32
@@ -164,6 +174,16 @@ def test_a_cut_holds_exactly_its_samples(one, start, length, sfreq):
     np.testing.assert_array_equal(found.data[0], rows[0, start : start + length])
     assert found.valid.shape == (1, -(-length // sfreq))
     assert found.valid.all()
+
+
+def test_streams_of_different_rates_are_cut_at_the_same_seconds(recording):
+    rows = {"emg": noise(1), "temp": noise(1, sfreq=4.0)}
+    given = recording(rows, [(2.0, 5.5)], {"emg": SFREQ, "temp": 4.0})
+    signals = Signals(modalities={"emg": {"sfreq": SFREQ}, "temp": {"sfreq": 4}})
+    ((_, trial),) = preprocess(given, signals)
+    np.testing.assert_allclose(trial["emg"].data, rows["emg"][:, 256:704], atol=1e-6)
+    np.testing.assert_allclose(trial["temp"].data, rows["temp"][:, 8:22], atol=1e-6)
+    assert trial["emg"].valid.shape == trial["temp"].valid.shape == (1, 4)
 
 
 def test_all_trials_of_a_recording_come_out_in_their_order(recording):

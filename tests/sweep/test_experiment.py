@@ -13,7 +13,6 @@ from mtkd.distill.settings import base_settings, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
 from mtkd.study import read_study
-from mtkd.sweep.experiment import _short_tmp
 from mtkd.sweep.run import _best, run
 from mtkd.training.fold import folds_of
 
@@ -100,8 +99,3 @@ def test_ray_leaves_nothing_behind(pipeline: Any, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(tempfile, "tempdir", folder)
         run(read_study(pipeline.file, [f"workspace={tmp_path / 'ws'}", ONE_STUDENT, "sweep.n_trials=1"]))
         assert list(Path(folder).iterdir()) == []
-
-
-def test_a_folder_too_long_for_sockets_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/scratch/of-a-user-with-a-long-name")
-    assert _short_tmp() == "/tmp"

@@ -37,7 +37,8 @@ def study(make_study: Callable[..., Study], tmp_path: Path) -> Study:
     made = make_study(
         f"data={{reader: edf, folder: {tmp_path / 'raw'}, absent: mask, channels: {{EEG *: eeg, ECG *: ecg}}, "
         "conditions: {'1': {ratings: {valence: 1, arousal: 1}}, '2': {ratings: {valence: 9, arousal: 9}}}}",
-        "signals={lead_s: 1.0, modalities: {eeg: {sfreq: 64, band: [1, 20]}, ecg: {sfreq: 64, band: [1, 20]}}}",
+        "signals={lead_s: 1.0, modalities: {eeg: {sfreq: 64, steps: [{bandpass: [1, 20]}]}, ecg: {sfreq: 64}}}",
+        "signals.modalities.ecg.steps=[{bandpass: [1, 20]}]",
         "data.conditions.1.start_s=1.0",
         "data.conditions.2.start_s=1.0",
         "spatial.bands=[[1, 4], [4, 16]]",

@@ -1,1 +1,47 @@
-"""Readers: each lists the files of a folder with their subjects and reads one into recordings in SI units."""
+"""Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mtkd.config import Data
+from mtkd.errors import MtkdError
+from mtkd.signals.recording import File, Found, Recording
+
+_READERS = {name: f"mtkd.signals.readers.{name}" for name in ("deap", "mahnob", "edf", "bids", "table")}
+
+
+def find(folder: Path, data: Data) -> Found:
+    """The recordings of a folder as the study's reader finds them, only those of the subjects it names.
+
+    Raises:
+        MtkdError: there are none, two share a name, or a subject that the study names has none.
+    """
+    found = importlib.import_module(_READERS[data.reader]).find(folder, data)
+    subjects = {file.subject for file in found.files}
+    for key in ("subjects", "exclude"):
+        for subject in getattr(data, key) or []:
+            if subject not in subjects:
+                raise MtkdError(f"{folder}: no file of the subject {subject} that data.{key} names")
+    wanted = (subjects if data.subjects is None else set(data.subjects)) - set(data.exclude)
+    files = [file for file in found.files if file.subject in wanted]
+    names: dict[str, File] = {}
+    for file in files:
+        other = names.setdefault(file.name, file)
+        if other is not file:
+            raise MtkdError(f"{file.path}: is the same recording of the subject {file.subject} as {other.path}")
+        for path in file.paths:
+            if not path.is_file():
+                raise MtkdError(f"{path}: is no file")
+    if not files:
+        raise MtkdError(f"{folder}: no file that the reader {data.reader!r} takes")
+    return Found(files, found.left_out)
+
+
+def read(file: File, data: Data) -> Iterator[Recording]:
+    """One file as recordings; a data set that was cut into trials gives one for each.
+
+    Raises:
+        MtkdError: the file is damaged, foreign, or not what the study says.
+    """
+    yield from importlib.import_module(_READERS[data.reader]).read(file, data)

@@ -1,21 +1,31 @@
-"""DEAP's preprocessed Python files, ``sNN.dat`` (Koelstra et al., IEEE Trans. Affective Computing 2012).
+"""DEAP (Koelstra et al., IEEE Trans. Affective Computing 2012), in each of the three forms it is handed out in.
 
-``data`` (n_trials, 40, n_times) at 128 Hz, the first ``baseline_s`` before the stimulus; ``labels`` (n_trials, 4), 1
-to 9.
+======  ==========================================================================================================
+form    what it is
+======  ==========================================================================================================
+`.dat`  preprocessed, a pickle of Python 2; 128 Hz, 63 s a trial, the first ``baseline_s`` before the stimulus
+`.mat`  the same arrays ``data`` (n_trials, 40, n_times) and ``labels`` (n_trials, 4), as MATLAB writes them
+`.bdf`  the original session of a participant, see ``mtkd.signals.readers.deap_bdf``
+======  ==========================================================================================================
+
+All give the same trials under the same names: that of the video, ``t01`` to ``t40``, whichever came first.
 """
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import mne
 import numpy as np
+from jaxtyping import Float, Num
 
-from mtkd.config import Data, Modality
+from mtkd.config import Deap, Modality
 from mtkd.errors import MtkdError
-from mtkd.signals.channels import GENEVA, MNE_TYPE, conductance
+from mtkd.signals.channels import GENEVA, to_si, type_channels
+from mtkd.signals.readers import deap_bdf
+from mtkd.signals.readers.matlab import load_matlab
 from mtkd.signals.readers.pickles import load_arrays
-from mtkd.signals.recording import Recording, Span
+from mtkd.signals.recording import File, Found, Recording, Span, Stream
 
 SFREQ = 128.0
 RATINGS = ("valence", "arousal", "dominance", "liking")
@@ -30,38 +40,77 @@ PERIPHERALS: dict[str, Modality] = {
     "Temp": "temp",
 }
 CHANNELS: dict[str, Modality] = {**dict.fromkeys(GENEVA, "eeg"), **PERIPHERALS}
-_FILE = re.compile(r"s(\d+)\.dat")
+UNITS: dict[Modality, str] = {"eeg": "uV", "eog": "uV", "emg": "uV", "eda": "Ohm", "resp": "", "ppg": "", "temp": ""}
+_FILE = re.compile(r"s(\d+)\.(dat|mat|bdf)", re.IGNORECASE)
+_FOLDERS = {"dat": "data_preprocessed_python", "mat": "data_preprocessed_matlab", "bdf": "data_original"}
 
 
-def sources(folder: Path, data: Data) -> dict[Path, str]:
-    """Files of the folder with the subject of each."""
-    return {path: path.stem for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name)}
+def find(folder: Path, data: Deap) -> Found:
+    """Files of the folder, or of those DEAP is handed out in, one form of each participant."""
+    paths = [path for place in (folder, *(folder / name for name in _FOLDERS.values())) for path in _listed(place)]
+    forms: dict[int, dict[str, list[Path]]] = {}
+    for path in paths:
+        number, form = int(_FILE.fullmatch(path.name)[1]), path.suffix[1:].lower()  # type: ignore[index]
+        forms.setdefault(number, {}).setdefault(form, []).append(path)
+    files: list[File] = []
+    left_out: dict[str, str] = {}
+    for number, found in sorted(forms.items()):
+        form = data.format or next(form for form in _FOLDERS if form in found)
+        reason = f"its participant's .{form} file is read" if form in found else f"data.format is {form}"
+        left_out |= {path.name: reason for other in sorted(found.keys() - {form}) for path in found[other]}
+        files += [_file(path, number) for path in found.get(form, [])]
+    return Found(files, left_out)
 
 
-def read(path: Path, data: Data) -> Iterator[Recording]:
-    """One recording a trial: DEAP cut its sessions up, so trials do not touch each other.
+def read(file: File, data: Deap) -> Iterator[Recording]:
+    """One recording a trial of what was preprocessed: DEAP cut its sessions up, so trials do not touch each other.
 
     Raises:
         MtkdError: the file is damaged, foreign, or would run code.
     """
-    content = load_arrays(path.read_bytes(), str(path))
+    path = file.path
+    if path.suffix.lower() == ".bdf":
+        yield deap_bdf.read(file, data)
+        return
+    is_pickle = path.suffix.lower() == ".dat"
+    content = load_arrays(path.read_bytes(), str(path)) if is_pickle else load_matlab(path, ("data", "labels"))
     signals, labels = _checked(content, path)
     n_times = signals.shape[2]
     if n_times <= data.baseline_s * SFREQ:
         raise MtkdError(
             f"{path}: trials of {n_times / SFREQ:g} s hold nothing after a baseline of {data.baseline_s:g} s"
         )
-    info = mne.create_info(list(CHANNELS), SFREQ, [MNE_TYPE[kind] for kind in CHANNELS.values()])
+    kinds = type_channels(list(CHANNELS), {**data.channels, **CHANNELS, **data.channels}, str(path))
     for index, (trial, ratings) in enumerate(zip(signals, labels, strict=True), start=1):
-        span = Span(
-            name=f"t{index:02d}",
-            stimulus=f"video-{index:02d}",
-            start_s=data.baseline_s,
-            stop_s=n_times / SFREQ,
-            ratings={name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)},
-        )
-        raw = mne.io.RawArray(_to_si(trial), info, copy="auto", verbose="error")
-        yield Recording(raw, path.stem, str(path), CHANNELS, [span])
+        rated = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)}
+        span = Span(*deap_bdf.named(index), data.baseline_s, n_times / SFREQ, rated)
+        streams = {
+            kind: _stream(trial, kind, [row for row, found in enumerate(kinds.values()) if found == kind], path)
+            for kind in dict.fromkeys(kinds.values())
+            if kind != "ignore"
+        }
+        yield Recording(file.subject, str(path), streams, [span])
+
+
+def _listed(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _file(path: Path, number: int) -> File:
+    rows = deap_bdf.rated(path, number) if path.suffix.lower() == ".bdf" else None
+    return File(f"s{number:02d}", f"s{number:02d}", (path,), rows)
+
+
+def _stream(trial: Num[np.ndarray, "40 n_times"], kind: Modality, rows: list[int], path: Path) -> Stream:
+    names = list(CHANNELS)
+    read = partial(_read, trial, slice(rows[0], rows[-1] + 1) if rows == [*range(rows[0], rows[-1] + 1)] else rows)
+    return Stream([names[row] for row in rows], SFREQ, trial.shape[1], partial(read, kind, str(path)))
+
+
+def _read(
+    trial: np.ndarray, rows: slice | list[int], kind: Modality, source: str, start: int, stop: int
+) -> Float[np.ndarray, "n_chans n_times"]:
+    return to_si(np.asarray(trial[rows, start:stop], np.float64), kind, UNITS[kind], source)
 
 
 def _checked(content: dict, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -77,14 +126,3 @@ def _checked(content: dict, path: Path) -> tuple[np.ndarray, np.ndarray]:
     if rated.size and not (rated.min() >= 1 and rated.max() <= 9):
         raise MtkdError(f"{path}: ratings from {rated.min():g} to {rated.max():g}, expected 1 to 9")
     return signals, labels
-
-
-def _to_si(trial: np.ndarray) -> np.ndarray:
-    """(40, n_times): microvolt to volt, skin resistance in ohm to conductance in siemens, the rest untouched."""
-    values = trial.astype(np.float64)
-    for row, (name, modality) in enumerate(CHANNELS.items()):
-        if modality in ("eeg", "eog", "emg"):
-            values[row] *= 1e-6
-        elif name == "GSR":
-            values[row] = conductance(values[row])
-    return values

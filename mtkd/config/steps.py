@@ -1,0 +1,175 @@
+"""The steps of preprocessing: each is a mapping with one key, as ``{bandpass: [1, 45]}``, or that key alone."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from mtkd.config.section import Modality, OpenBand, Section
+
+Hertz = Annotated[float, Field(gt=0)]
+
+
+class OneKey(Section):
+    """A step: its one key says what is done, its value how."""
+
+    @property
+    def name(self) -> str:
+        """The key."""
+        return next(iter(type(self).model_fields))
+
+    @property
+    def value(self) -> Any:
+        """What stands there."""
+        return getattr(self, self.name)
+
+
+class Notch(OneKey):
+    """Stop narrow bands, such as the mains and its harmonics: ``{notch: [50, 100]}``, hertz."""
+
+    notch: list[Hertz] = Field(min_length=1)
+
+
+class Bandpass(OneKey):
+    """Pass a band, of which either edge may be null: ``{bandpass: [1, 45]}``, hertz."""
+
+    bandpass: OpenBand
+
+    @field_validator("bandpass")
+    @classmethod
+    def _some_edge(cls, band: OpenBand) -> OpenBand:
+        if band == (None, None):
+            raise ValueError("both edges are null, so nothing is filtered")
+        return band
+
+
+class Reference(OneKey):
+    """Take off each electrode the average of all that are on, or of those named: ``{reference: average}``."""
+
+    reference: Literal["average"] | Annotated[list[str], Field(min_length=1)]
+
+
+class Bads(OneKey):
+    """Find electrodes that differ from their neighbours, by MNE's local outlier factor, and interpolate them."""
+
+    class Rule(Section):
+        """From which factor on an electrode is bad, and whether it is interpolated or masked."""
+
+        threshold: float = Field(1.5, gt=1)
+        interpolate: bool = True
+
+    bads: Rule = Rule()
+
+
+class Ica(OneKey):
+    """Take off the independent components that go with the EOG, fitted on the trials of a whole recording."""
+
+    class Rule(Section):
+        """Share of the variance that the components hold, and the correlation from which on one goes with the EOG."""
+
+        n_components: float = Field(0.99, gt=0, lt=1)
+        threshold: float = Field(0.5, gt=0, lt=1)
+
+    ica: Rule = Rule()
+
+
+class Resample(OneKey):
+    """Where in the list the modality's ``sfreq`` is reached; without this step, at its end."""
+
+    resample: Annotated[dict[str, Any], Field(max_length=0)] = {}
+
+
+class Baseline(OneKey):
+    """Take off each channel its mean over so many seconds before the trial: ``{baseline: 3.0}``."""
+
+    baseline: float = Field(gt=0)
+
+
+class Reject(OneKey):
+    """Mask the seconds in which a channel spans more than this, in the unit of its modality: ``{reject: 2.0e-4}``."""
+
+    reject: float = Field(gt=0)
+
+
+class Split(OneKey):
+    """Split skin conductance into its tonic and phasic part, at a frequency in hertz."""
+
+    split: float = Field(0.05, gt=0)
+
+
+class Rate(OneKey):
+    """One more channel: the rate of heartbeats or breaths in hertz, from the peaks that NeuroKit2 finds."""
+
+    rate: Annotated[dict[str, Any], Field(max_length=0)] = {}
+
+
+STEPS: dict[str, type[OneKey]] = {
+    "notch": Notch,
+    "bandpass": Bandpass,
+    "reference": Reference,
+    "bads": Bads,
+    "ica": Ica,
+    "resample": Resample,
+    "baseline": Baseline,
+    "reject": Reject,
+    "split": Split,
+    "rate": Rate,
+}
+ONLY: dict[str, tuple[Modality, ...]] = {
+    "reference": ("eeg",),
+    "bads": ("eeg",),
+    "ica": ("eeg",),
+    "split": ("eda",),
+    "rate": ("ecg", "ppg", "resp"),
+}
+ONCE = ("resample", "split", "rate")
+"""A rate is reached once, and of channels that a step made it would make others."""
+LOOKS_AHEAD = ("bads", "ica", "rate")
+
+
+def _key(step: Any) -> Any:
+    """By what a step is told: a study's text, or a step that is there already."""
+    return next(iter(step), None) if isinstance(step, dict) else getattr(step, "name", None)
+
+
+Step = Annotated[
+    Annotated[Notch, Tag("notch")]
+    | Annotated[Bandpass, Tag("bandpass")]
+    | Annotated[Reference, Tag("reference")]
+    | Annotated[Bads, Tag("bads")]
+    | Annotated[Ica, Tag("ica")]
+    | Annotated[Resample, Tag("resample")]
+    | Annotated[Baseline, Tag("baseline")]
+    | Annotated[Reject, Tag("reject")]
+    | Annotated[Split, Tag("split")]
+    | Annotated[Rate, Tag("rate")],
+    Discriminator(_key, custom_error_type="step", custom_error_message=f"a step is one of {', '.join(STEPS)}"),
+]
+
+
+class ModalitySignals(Section):
+    """One modality's rate and the steps to it, in their order. ``causal`` filters never look ahead."""
+
+    sfreq: float = Field(gt=0, le=1e6)
+    phase: Literal["causal", "zero"] = "causal"
+    steps: list[Step] = []
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _keys_alone(cls, steps: Any) -> Any:
+        bare = {"split": 0.05}
+        return (
+            [{step: bare.get(step, {})} if isinstance(step, str) else step for step in steps]
+            if isinstance(steps, list)
+            else steps
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        names = [step.name for step in self.steps]
+        for name in ONCE:
+            if names.count(name) > 1:
+                raise ValueError(f"steps {name} twice")
+        for name in LOOKS_AHEAD:
+            if name in names and self.phase == "causal":
+                raise ValueError(f"the step {name} looks ahead, which phase = causal does not allow; phase = zero does")
+        return self

@@ -1,0 +1,112 @@
+"""One recording as a unit of work: its trials in a tar of their own, made once for any number of shard sets.
+
+What is finished stands when the rest is interrupted, and a study that gains a recording makes only that one.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mtkd.config import Study
+from mtkd.errors import MtkdError
+from mtkd.files import read_json, sha256_once, write_json
+from mtkd.processes import become_worker
+from mtkd.shards.index import Sample
+from mtkd.shards.schema import encode
+from mtkd.shards.write import write_shard
+from mtkd.signals import readers
+from mtkd.signals.preprocess import Trial, preprocess
+from mtkd.signals.recording import File, Recording
+from mtkd.workspace import Unit, make_unit
+
+STAGE = "recordings"
+VERSION = 4  # of the arrays this code makes of a recording
+TAR, TRIALS = "trials.tar", "trials.json"
+# keys of ``data`` that say which recordings and which rows there are, which File.rows has
+_ELSEWHERE = {
+    *("folder", "download", "simulate", "subjects", "exclude", "format", "pattern", "table", "task", "sessions"),
+    *("trial_types", "type_column", "ratings", "stimulus"),
+}
+
+
+def units_of(study: Study, files: list[File]) -> list[Unit]:
+    """The unit of each recording. All files are read for their checksums, several at a time."""
+    paths = list(dict.fromkeys(path for file in files for path in file.paths))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        digests = dict(zip(paths, threads.map(sha256_once, paths), strict=True))
+    sections = {"data": study.data.model_dump(exclude=_ELSEWHERE), "signals": study.signals.model_dump()}
+    return [
+        make_unit(
+            study,
+            STAGE,
+            file.name,
+            {
+                "stage": STAGE,
+                "version": VERSION,
+                **sections,
+                "name": file.name,
+                "subject": file.subject,
+                "rows": file.rows,
+                "files": {path.name: digests[path] for path in file.paths},
+            },
+        )
+        for file in files
+    ]
+
+
+def stamps(file: File) -> list[tuple[int, int]]:
+    """Size and time of a recording's files: what changes when they do."""
+    return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in file.paths)]
+
+
+def build(study: Study, file: File, unit: Unit, stamped: list[tuple[int, int]], starter: int | None) -> None:
+    """Make the unit of one recording, in a process that ``starter`` started; None where that is not ours to end.
+
+    Raises:
+        MtkdError: the recording is damaged, not what the study says, or changed since its checksum was taken.
+    """
+    if starter is not None:
+        become_worker(starter)
+    rejected: dict[str, str] = {}
+    with unit.build() as (folder, measured):
+        trials = _trials(study, file, rejected)
+        samples = (encode(file.subject, span, signals, study.signals.entropy) for span, signals in trials)
+        entries = write_shard(folder / TAR, samples)
+        write_json(folder / TRIALS, {"trials": [entry.model_dump() for entry in entries], "rejected": rejected})
+        if stamps(file) != stamped:
+            raise MtkdError(f"{file.path}: was changed while it was read; run it again")
+        measured.update(n_trials=len(entries))
+
+
+def read_trials(unit: Unit) -> tuple[list[Sample], dict[str, str]]:
+    """The trials of a recording's unit, and those that were rejected with the reason."""
+    content = read_json(unit.folder / TRIALS)
+    return [Sample.model_validate(entry) for entry in content["trials"]], content["rejected"]
+
+
+def summary_of(units: list[Unit]) -> dict[str, Any]:
+    """Fingerprint of each recording: what a shard set depends on."""
+    return {unit.folder.name.rpartition("-")[0]: unit.fingerprint for unit in units}
+
+
+def _trials(study: Study, file: File, rejected: dict[str, str]) -> Iterator[Trial]:
+    for recording in readers.read(file, study.data):
+        rejected.update(recording.rejected)
+        _check_modalities(study, file.path, recording)
+        for span, signals in preprocess(recording, study.signals):
+            if any(signal.valid.any() for signal in signals.values()):
+                yield span, signals
+            else:
+                rejected[span.name] = "no sensor gave a signal"
+
+
+def _check_modalities(study: Study, path: Path, recording: Recording) -> None:
+    absent = [name for name in study.signals.modalities if name not in recording.streams]
+    if absent and study.data.absent == "refuse":
+        raise MtkdError(
+            f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)"
+        )
+    if len(absent) == len(study.signals.modalities):
+        raise MtkdError(f"{path}: has none of the modalities of signals.modalities")

@@ -1,0 +1,96 @@
+"""A shard set at a root that fsspec knows (``https://``, ``s3://``): tars are fetched when they are first read.
+
+What is fetched lies in the workspace, checked against the set's manifest, and is shared by the processes of a machine.
+"""
+
+import functools
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from mtkd.errors import MtkdError, one_line
+from mtkd.files import publish_file, sha256
+from mtkd.shards.index import NAME
+from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MANIFEST_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Fetched(Unit):
+    """A set that stands elsewhere. Its files are checked one by one when they are fetched."""
+
+    def stands(self) -> bool:
+        """It does: its manifest was read."""
+        return True
+
+    def manifest(self) -> Manifest:
+        """The manifest of the set."""
+        return read_manifest(self.folder)
+
+
+@functools.lru_cache(maxsize=8)
+def fetched_unit(root: str, workspace: Path) -> Fetched:
+    """The set at ``root`` as a unit of the workspace: manifest and index are there, tars come as they are asked for.
+
+    Raises:
+        MtkdError: there is no such set, or it is damaged.
+    """
+    source = f"{root.rstrip('/')}/{MANIFEST}"
+    content = _read(source, _MANIFEST_BYTES)
+    try:
+        manifest = parse_manifest(json.loads(content), source)
+    except (ValueError, RecursionError):
+        raise MtkdError(f"{source}: no manifest") from None
+    if manifest.stage != "shards" or NAME not in manifest.files:
+        raise MtkdError(f"{source}: the manifest of {manifest.stage}, not of a shard set")
+    for name in manifest.files:
+        if not _PLAIN.fullmatch(name):
+            raise MtkdError(f"{source}: names the file {name!r}, which is none of a shard set")
+    unit = Fetched("shards", workspace / "remote" / f"{manifest.fingerprint}-{manifest.digest}", manifest.inputs)
+    if not (unit.folder / MANIFEST).is_file():
+        with publish_file(unit.folder / MANIFEST) as aside:
+            aside.write_bytes(content)
+    fetch(root, unit.folder, NAME)
+    return unit
+
+
+def fetch(root: str, folder: Path, name: str) -> None:
+    """Fetch one file of a set, unless it is there.
+
+    Raises:
+        MtkdError: it cannot be read, or is not what the manifest says.
+    """
+    path = folder / name
+    if path.is_file():
+        return
+    wanted = read_manifest(folder).files.get(name)
+    source = f"{root.rstrip('/')}/{name}"
+    if wanted is None:
+        raise MtkdError(f"{source}: is not in the manifest of its set")
+    with publish_file(path) as aside:
+        try:
+            with fsspec.open(source, "rb") as there, aside.open("wb") as here:
+                shutil.copyfileobj(there, here, 2**20)
+        except Exception as error:  # every file system raises its own
+            raise MtkdError(f"{source}: cannot be read ({type(error).__name__}: {one_line(error)})") from None
+        if aside.stat().st_size != wanted.n_bytes or sha256(aside) != wanted.sha256:
+            raise MtkdError(f"{source}: its checksum is not the manifest's")
+
+
+def _read(source: str, most: int) -> bytes:
+    try:
+        with fsspec.open(source, "rb") as file:
+            content = file.read(most + 1)
+    except ImportError as error:
+        raise MtkdError(f"{source}: {one_line(error)}") from None
+    except Exception as error:  # as above
+        raise MtkdError(f"{source}: cannot be read ({type(error).__name__}: {one_line(error)})") from None
+    if len(content) > most:
+        raise MtkdError(f"{source}: larger than any manifest")
+    return content

@@ -1,0 +1,65 @@
+"""When a sensor was on: bridging what it did not say, and remembering that it did not."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mtkd.config import Modality
+
+BEYOND = 1e15
+"""No sensor says that, in any unit of ours; filtered it would leave what single precision holds."""
+STILL_S = 5
+"""A sensor whose value has not moved for so long, in whole seconds, is off."""
+STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
+"""The same for slow signals on coarse scales, which may stand still."""
+
+
+def n_lead(lead_s: float) -> int:
+    """How many seconds lie before a trial. They count from its start: of a broken lead the first is the shorter one.
+
+    A second across the start would tell the trial's last whole second what comes after it.
+    """
+    return int(np.ceil(lead_s - 1e-9))
+
+
+def second_of(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
+    """The second of each sample."""
+    after = (np.arange(n_times) - round(lead_s * sfreq)) / sfreq
+    return np.maximum(n_lead(lead_s) + np.floor(after + 1e-9).astype(int), 0)
+
+
+def seconds(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
+    """The first sample of each started second; of one without samples, the last before it."""
+    own = second_of(n_times, sfreq, lead_s)
+    all_of_them = np.arange(own.max(initial=-1) + 1)
+    starts = np.searchsorted(own, all_of_them)
+    return np.maximum(starts - (own[starts] > all_of_them), 0)
+
+
+def fill(
+    data: Float[np.ndarray, "n_chans n_times"], sfreq: float, modality: Modality, lead_s: float = 0.0
+) -> tuple[Float[np.ndarray, "n_chans n_times"], Bool[np.ndarray, "n_chans n_secs"]]:
+    """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
+    finite = np.abs(data) < BEYOND  # false for NaN, too
+    starts = seconds(data.shape[1], sfreq, lead_s)
+    filled = data
+    if not finite.all():
+        filled = np.where(finite, data, 0.0)
+        times = np.arange(data.shape[1])
+        for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
+            filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
+    still_s = STILL_SLOW_S.get(modality, STILL_S)
+    return filled, np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s)
+
+
+def _moved(data: np.ndarray, starts: np.ndarray, still_s: int) -> np.ndarray:
+    """Whether each channel's value moved in the ``still_s`` seconds up to the end of each second, from ``starts`` on.
+
+    Nobody can know earlier that a sensor has come off, and a mask that looked ahead would tell a causal model of it.
+    One that has not moved since the recording began is off until it does.
+    """
+    changed = np.zeros(data.shape, bool)
+    np.not_equal(data[:, 1:], data[:, :-1], out=changed[:, 1:])
+    n_moves = np.cumsum(np.logical_or.reduceat(changed, starts, axis=1), axis=1)
+    before = np.zeros_like(n_moves)
+    before[:, still_s:] = n_moves[:, :-still_s]
+    return n_moves > before

@@ -1,0 +1,143 @@
+"""A BIDS data set of EEG: recordings are found by mne-bids, trials are rows of ``events.tsv``.
+
+Channels are typed by ``channels.tsv``, where ``data.channels`` does not say otherwise; one that is ``bad`` there is
+left out of its recording. Its units hold where an EDF has none, as in those that MNE writes, and for what is no
+voltage in EEGLAB's files, which have none at all.
+"""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtkd.config import Bids, Kind
+from mtkd.errors import MtkdError, one_line
+from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
+from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.raw import read_streams
+from mtkd.signals.recording import File, Found, Recording, Span
+
+_KINDS: dict[str, Kind] = {
+    "EEG": "eeg",
+    "EOG": "eog",
+    "HEOG": "eog",
+    "VEOG": "eog",
+    "EMG": "emg",
+    "ECG": "ecg",
+    "GSR": "eda",
+    "RESP": "resp",
+    "PPG": "ppg",
+    "TEMP": "temp",
+}
+_EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
+_BESIDE = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}
+
+
+def find(folder: Path, data: Bids) -> Found:
+    """The recordings of the data set that have trials.
+
+    Raises:
+        MtkdError: there are several tasks and ``data.task`` names none of them, or a table is damaged.
+    """
+    import mne_bids  # which takes a second
+
+    try:
+        paths = mne_bids.find_matching_paths(
+            folder,
+            tasks=data.task,
+            sessions=data.sessions,
+            suffixes="eeg",
+            datatypes="eeg",
+            extensions=_EXTENSIONS,
+            ignore_nosub=True,
+        )
+    except Exception as error:  # a name that only looks like BIDS
+        raise MtkdError(f"{folder}: no BIDS data set ({one_line(error)})") from None
+    tasks = sorted({str(path.task) for path in paths})
+    if len(tasks) > 1:
+        raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
+    files, left_out = [], {}
+    for path in sorted(paths, key=lambda path: str(path.fpath)):
+        events, channels = (_sidecar(path, suffix) for suffix in ("events", "channels"))
+        trials = _trials(events, path, data) if events else []
+        if not trials:
+            left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
+            continue
+        main = Path(path.fpath)
+        beside = [main.with_suffix(suffix) for suffix in _BESIDE.get(main.suffix.lower(), ())]
+        kinds, units = _channels(channels) if channels else ({}, {})
+        rows = {"trials": trials, "channels": kinds, "units": units}
+        name = path.basename.rpartition("_")[0]
+        files.append(File(name, str(path.subject), (main, *(other for other in beside if other.is_file())), rows))
+    return Found(files, left_out)
+
+
+def read(file: File, data: Bids) -> Iterator[Recording]:
+    """One recording with the trials of its events.
+
+    Raises:
+        MtkdError: the file is damaged, or a channel is typed nowhere.
+    """
+    said = {glob.escape(name): kind for name, kind in file.rows["channels"].items()}
+    units = {**_missing(file), **data.units}
+    streams = read_streams(file.path, data.model_copy(update={"units": units}), {**said, "Status": "ignore"}, {})
+    duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    spans, rejected = [], {}
+    for row in file.rows["trials"]:
+        start_s, stop_s = row["start_s"], row["stop_s"]
+        if start_s is None or stop_s is None or not 0 <= start_s < stop_s <= duration_s + 1e-6:
+            rejected[row["name"]] = f"from {start_s} s to {stop_s} s, but the recording lasts {duration_s:g} s"
+        else:
+            spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
+    yield Recording(file.subject, str(file.path), streams, spans, rejected)
+
+
+def _sidecar(path: Any, suffix: str) -> Path | None:
+    found = path.find_matching_sidecar(suffix=suffix, extension=".tsv", on_error="ignore")
+    return None if found is None else Path(getattr(found, "fpath", found))
+
+
+def _trials(events: Path, path: Any, data: Bids) -> list[dict[str, Any]]:
+    """The rows that are trials, each with where it starts and stops (None: not told)."""
+    needed = ("onset", "duration") if data.trial_types is None else ("onset", "duration", data.type_column)
+    trials: list[dict[str, Any]] = []
+    for line, row in enumerate(read_rows(events, "\t", needed), start=2):
+        where = f"row {line}"
+        start_s, length_s = (number(events, row, name, where) for name in ("onset", "duration"))
+        is_trial = bool(length_s) if data.trial_types is None else row[data.type_column] in data.trial_types
+        if not is_trial:
+            continue
+        if data.stimulus is not None and data.stimulus not in row:
+            raise MtkdError(f"{events}: has no column {data.stimulus!r}, which data.stimulus names")
+        name = f"{path.basename.rpartition('_')[0].partition('_')[2]}-{len(trials) + 1}"
+        trials.append(
+            {
+                "name": name,
+                "stimulus": row[data.stimulus] if data.stimulus else row.get(data.type_column, name),
+                "start_s": start_s,
+                "stop_s": None if start_s is None or length_s is None else start_s + length_s,
+                "ratings": ratings(events, row, data.rated, where),
+            }
+        )
+    return trials
+
+
+def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str]]:
+    """Kinds and units."""
+    rows = read_rows(path, "\t", ("name", "type"))
+    kinds: dict[str, Kind] = {
+        row["name"]: "ignore" if row.get("status") == "bad" else _KINDS.get(row["type"].upper(), "ignore")
+        for row in rows
+    }
+    units = {row["name"]: row.get("units", "").replace("μ", "u").replace("µ", "u") for row in rows}
+    return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}
+
+
+def _missing(file: File) -> dict[str, str]:
+    """Units of the channels of which the file tells none."""
+    units, kinds = file.rows["units"], file.rows["channels"]
+    if file.path.suffix.lower() == ".set":
+        return {name: unit for name, unit in units.items() if kinds[name] in {"eda", "temp"}}
+    if file.path.suffix.lower() not in {".edf", ".bdf"} or not file.path.is_file():
+        return {}
+    return {s.name: units[s.name] for s in read_header(file.path).signals if not s.unit and s.name in units}

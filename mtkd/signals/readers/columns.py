@@ -1,0 +1,78 @@
+"""Tables of trials: rows of text, and what their columns say of a trial."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtkd.config import Column
+from mtkd.errors import MtkdError
+
+ABSENT = ("", "n/a", "NaN", "nan")
+_MAX_BYTES = 2**26
+
+
+def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a table with a line of names, as text.
+
+    Raises:
+        MtkdError: the file is missing or no such table, or lacks a column that is needed.
+    """
+    if not path.is_file():
+        raise MtkdError(f"{path}: no such file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise MtkdError(f"{path}: {path.stat().st_size} bytes, larger than any table of trials")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            rows = [row for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MtkdError(f"{path}: no table ({error})") from None
+    if strange := [name for name in names if not name.isprintable()]:
+        raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r})")
+    for name in [*needed, *filter(None, names)]:
+        if names.count(name) != 1:
+            raise MtkdError(f"{path}: {names.count(name)} columns are called {name!r}, one is needed")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            raise MtkdError(f"{path}: row {number} has {len(row)} cells, its first line {len(names)}")
+    return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in rows]
+
+
+def number(path: Path, row: Mapping[str, str], name: str, where: str) -> float | None:
+    """A cell as a number; None where it is empty.
+
+    Raises:
+        MtkdError: it holds something else.
+    """
+    text = row.get(name, "")
+    if text in ABSENT:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e12:
+        raise MtkdError(f"{path}: {where}: {name} is {text!r}, no number")
+    return value
+
+
+def ratings(path: Path, row: Mapping[str, str], rated: Mapping[str, Column], where: str) -> dict[str, float]:
+    """What the columns of the ratings say; those that are empty are left out.
+
+    Raises:
+        MtkdError: a column is missing, or holds a word that has no level, or no number where none has.
+    """
+    found = {}
+    for name, column in rated.items():
+        if column.column not in row:
+            raise MtkdError(f"{path}: has no column {column.column!r}, which data.ratings.{name} names")
+        text = row[column.column]
+        if text in column.levels:
+            found[name] = column.levels[text]
+        elif column.levels and text not in ABSENT:
+            known = ", ".join(column.levels)
+            raise MtkdError(f"{path}: {where}: {column.column} is {text!r}; data.ratings.{name}.levels knows {known}")
+        elif (value := number(path, row, column.column, where)) is not None:
+            found[name] = value
+    return found

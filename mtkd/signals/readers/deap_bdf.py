@@ -1,0 +1,131 @@
+"""DEAP's original sessions, ``sNN.bdf``: BioSemi, 512 Hz, 40 videos of a minute in one file.
+
+Participants 1 to 22 were recorded at Twente, 23 to 32 at Geneva: the order of their electrodes differs, and so does
+what the Status channel holds above its lowest byte; in that byte 4 is the start of a video at both. From
+participant 24 on, Status has no name. The n-th video of a file is the n-th trial of its participant in
+``participant_ratings.csv``, which tells the video's own number, by which the preprocessed files are ordered.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtkd.config import Deap, Kind, Modality
+from mtkd.errors import MtkdError
+from mtkd.signals.channels import GENEVA
+from mtkd.signals.readers.edf_header import Header, read_header
+from mtkd.signals.readers.raw import read_streams
+from mtkd.signals.recording import File, Recording, Span, Stream
+
+VIDEO = 4
+VIDEO_S = 60.0
+BIPOLAR = {"hEOG": ["EXG1", "EXG2"], "vEOG": ["EXG3", "EXG4"], "zEMG": ["EXG5", "EXG6"], "tEMG": ["EXG7", "EXG8"]}
+_OWN: dict[str, Kind] = {
+    **dict.fromkeys(GENEVA, "eeg"),
+    "?EOG": "eog",
+    "?EMG": "emg",
+    "GSR": "eda",
+    "Resp": "resp",
+    "Plet": "ppg",
+    "Temp": "temp",
+    **dict.fromkeys(("GSR2", "Erg[12]", "EXG?", "Status", ""), "ignore"),
+}
+_TABLE = "participant_ratings.csv"
+_COLUMNS = {"valence": 9, "arousal": 9, "dominance": 9, "liking": 9, "familiarity": 5}
+"""Ratings go from 1 to these; familiarity was not asked of all."""
+
+
+def named(video: int) -> tuple[str, str]:
+    """Name and stimulus of the trial that shows a video."""
+    return f"t{video:02d}", f"video-{video:02d}"
+
+
+def rated(path: Path, participant: int) -> list[dict[str, Any]]:
+    """What a participant's trials show and how they were rated, in the order of their presentation.
+
+    Raises:
+        MtkdError: the table is not where DEAP's folders have it, or is damaged.
+    """
+    parents = (path.parent, path.parent.parent)
+    places = [parent / name for parent in parents for name in ("", "metadata_csv", "Metadata", "metadata")]
+    table = next((place / _TABLE for place in places if (place / _TABLE).is_file()), None)
+    if table is None:
+        raise MtkdError(f"{path}: no {_TABLE} beside it, nor in metadata_csv/, so its videos are unknown")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = [_row(table, row) for row in csv.DictReader(file)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MtkdError(f"{table}: no table ({error})") from None
+    own = sorted((row for row in rows if row["participant"] == participant), key=lambda row: row["trial"])
+    videos = [row["video"] for row in own]
+    if [row["trial"] for row in own] != [*range(1, len(own) + 1)] or len(set(videos)) < len(videos) or not own:
+        raise MtkdError(f"{table}: the trials of participant {participant} are not 1, 2, 3, each of another video")
+    return own
+
+
+def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
+    lower = {(key or "").strip().lower(): value or "" for key, value in row.items() if isinstance(value, str)}
+    try:
+        keys = {"participant": "participant_id", "trial": "trial", "video": "experiment_id"}
+        numbers = {name: int(lower[key]) for name, key in keys.items()}
+        ratings = {name: float(lower[name]) for name in _COLUMNS if lower.get(name, "").strip() not in ("", "NaN")}
+    except (KeyError, ValueError) as error:
+        raise MtkdError(f"{table}: a row without numbers where DEAP has them ({error})") from None
+    for name, value in ratings.items():
+        if not 1 <= value <= _COLUMNS[name]:
+            raise MtkdError(f"{table}: {name} of {value:g}, expected 1 to {_COLUMNS[name]}")
+    return {**numbers, "ratings": ratings}
+
+
+def read(file: File, data: Deap) -> Recording:
+    """The session with a trial for each video.
+
+    Raises:
+        MtkdError: the file is damaged, or its Status does not go with the table.
+    """
+    header = read_header(file.path)
+    starts = video_starts(header)
+    rows = file.rows
+    if len(starts) > len(rows):
+        raise MtkdError(f"{file.path}: its Status marks {len(starts)} videos, but {_TABLE} knows {len(rows)}")
+    has = {signal.name for signal in header.signals}
+    bipolar = {name: pair for name, pair in BIPOLAR.items() if has.issuperset(pair)} | data.bipolar
+    names = {"GSR1": "GSR"} if "GSR1" in has else {}
+    streams = read_streams(file.path, data.model_copy(update={"bipolar": bipolar}), _OWN, names)
+    duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    spans, rejected = [], {named(row["video"])[0]: "its Status marks no start" for row in rows[len(starts) :]}
+    for start_s, row in zip(starts, rows, strict=False):
+        name, stimulus = named(row["video"])
+        if start_s + VIDEO_S > duration_s + 1e-6:
+            rejected[name] = f"the file ends {duration_s - start_s:.0f} s after its start"
+        else:
+            spans.append(Span(name, stimulus, start_s, start_s + VIDEO_S, row["ratings"]))
+    return Recording(file.subject, str(file.path), _in_order(streams), spans, rejected)
+
+
+def video_starts(header: Header) -> list[float]:
+    """When a video starts, in seconds, by the lowest byte of the Status channel.
+
+    Raises:
+        MtkdError: there is no such channel, or it marks none.
+    """
+    last = [i for i, signal in enumerate(header.signals) if signal.name.lower() == "status" or not signal.name]
+    if not last:
+        raise MtkdError(f"{header.path}: has no Status channel, so nothing tells where its trials start")
+    codes = header.low_bytes(last[-1])
+    starts = np.flatnonzero((codes[1:] == VIDEO) & (codes[:-1] != VIDEO)) + 1
+    if not len(starts):
+        raise MtkdError(f"{header.path}: its Status channel marks the start of no video (code {VIDEO})")
+    return (starts / header.sfreq(header.signals[last[-1]])).tolist()
+
+
+def _in_order(streams: dict[Modality, Stream]) -> dict[Modality, Stream]:
+    """Electrodes in the order of the preprocessed files, whatever that of the site is."""
+    eeg = streams.get("eeg")
+    if eeg is None or set(eeg.ch_names) != set(GENEVA):
+        return streams
+    place = [eeg.ch_names.index(name) for name in GENEVA]
+    read = eeg.read
+    return {**streams, "eeg": Stream(list(GENEVA), eeg.sfreq, eeg.n_times, lambda a, b: read(a, b)[place])}

@@ -1,0 +1,118 @@
+"""The header of an EDF or BDF file as it stands there, and a BDF's Status channel.
+
+MNE forgets units it does not know, takes a file that is shorter than it says, and joins what is not continuous; so each
+file is looked at here before MNE opens it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mtkd.errors import MtkdError
+
+_FIELDS = {"name": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "digital_low": 8, "digital_high": 8}
+ANNOTATIONS = {"EDF Annotations", "BDF Annotations"}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One channel: its range in its own unit and in the converter's steps, and its samples in each record."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    digital_low: float
+    digital_high: float
+    n_samples: int
+
+    @property
+    def step(self) -> float:
+        """What the converter's smallest step is, in the channel's unit."""
+        return (self.high - self.low) / (self.digital_high - self.digital_low)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file says of itself; ``record_s`` is the length of a record in seconds."""
+
+    path: Path
+    sample_bytes: int
+    n_bytes: int
+    n_records: int
+    record_s: float
+    signals: list[Signal]
+
+    def sfreq(self, signal: Signal) -> float:
+        """Sampling rate in hertz."""
+        return signal.n_samples / self.record_s
+
+    def low_bytes(self, index: int) -> UInt8[np.ndarray, " n_times"]:
+        """The lowest byte of every sample of one channel: what a BDF's Status says once it is masked with 0xFF."""
+        record = sum(signal.n_samples for signal in self.signals) * self.sample_bytes
+        start = sum(signal.n_samples for signal in self.signals[:index]) * self.sample_bytes
+        stop = start + self.signals[index].n_samples * self.sample_bytes
+        content = np.memmap(self.path, np.uint8, "r", self.n_bytes, (self.n_records, record))
+        return np.array(content[:, start : stop : self.sample_bytes]).ravel()
+
+
+def read_header(path: Path) -> Header:
+    """The header of an EDF or BDF file.
+
+    Raises:
+        MtkdError: it makes no sense, is of the other kind, tells of gaps, or promises more than the file holds.
+    """
+    with path.open("rb") as file:
+        fixed = file.read(256)
+        kind = "BDF" if fixed[:1] == b"\xff" else "EDF"
+        if path.suffix.lower() != f".{kind.lower()}":  # MNE goes by the name
+            raise MtkdError(f"{path}: {kind} by its content, so its name must end with .{kind.lower()}")
+        if fixed[192:197] in (b"EDF+D", b"BDF+D"):
+            raise MtkdError(f"{path}: a discontinuous recording ({kind}+D), whose gaps would be closed")
+        try:
+            header = _parse(path, fixed, file.read(256 * 4096), 3 if kind == "BDF" else 2)
+        except ValueError:
+            raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
+    n_samples = sum(signal.n_samples for signal in header.signals)
+    expected = header.n_bytes + header.n_records * n_samples * header.sample_bytes
+    if path.stat().st_size < expected:
+        raise MtkdError(f"{path}: truncated, {path.stat().st_size} bytes of the {expected} its header promises")
+    return header
+
+
+def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:
+    n_bytes, n_records, n_signals = int(fixed[184:192]), int(fixed[236:244]), int(fixed[252:256])
+    record_s = float(fixed[244:252])
+    if not 0 < n_signals <= 4096 or n_bytes != 256 * (1 + n_signals):
+        raise ValueError("its sizes do not agree")
+    if n_records < 1 or not 0 < record_s < 1e6:
+        raise ValueError("it promises no data")
+    columns, at = {}, 0
+    for field, size in _FIELDS.items():
+        columns[field] = [rest[at + size * i : at + size * (i + 1)] for i in range(n_signals)]
+        at += size * n_signals
+    at += 80 * n_signals  # the filters it has passed
+    numbers = [[float(value) for value in columns[field]] for field in list(_FIELDS)[3:]]
+    n_samples = [int(rest[at + 8 * i : at + 8 * (i + 1)]) for i in range(n_signals)]
+    names, units = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
+    signals = [Signal(*row) for row in zip(names, units, *numbers, n_samples, strict=True)]
+    for signal in signals:
+        _check(signal)
+    return Header(path, sample_bytes, n_bytes, n_records, record_s, signals)
+
+
+def _check(signal: Signal) -> None:
+    """Refuse what no physical value follows from, whatever the samples are.
+
+    Raises:
+        ValueError: a range is empty, turned around, not finite or beyond what single precision holds, or there are no
+            samples.
+    """
+    if signal.n_samples < 1:
+        raise ValueError("a channel without samples")
+    if not (abs(signal.low) < 1e30 and abs(signal.high) < 1e30) or signal.low == signal.high:
+        raise ValueError("its range makes no sense")
+    if not signal.digital_low < signal.digital_high:
+        raise ValueError("its converter's range makes no sense")

@@ -1,0 +1,210 @@
+"""Any file MNE can read as streams: one for each modality, at its own rate, read piece by piece."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mne
+import numpy as np
+from jaxtyping import Float
+
+from mtkd.config import Kind, Modality, Source
+from mtkd.errors import MtkdError, one_line
+from mtkd.signals.channels import KNOWN, UNIT, VOLTS, plain_name, to_si, type_channels
+from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
+from mtkd.signals.recording import Stream
+
+CLIPPED_S = 0.02
+"""A converter that gives its outermost value for so long, and for three samples, is at its end."""
+RENAME = "predict.channels={ITS NAME: THE STUDY'S NAME} tells a channel that it calls by another name"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One of the file's rows, or the difference of two, in ``unit`` once each is multiplied with its gain."""
+
+    name: str
+    kind: Modality
+    rows: tuple[str, ...]
+    unit: str
+    gains: tuple[float, ...] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads channels of one modality. ``ends`` are the values beyond which a row is at its converter's end."""
+
+    raw: mne.io.BaseRaw
+    channels: list[Channel]
+    ends: dict[str, tuple[float, float]]
+    source: str
+
+    def __call__(self, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
+        rows = list(dict.fromkeys(row for channel in self.channels for row in channel.rows))
+        n_still = max(3, round(CLIPPED_S * self.raw.info["sfreq"]))
+        before = min(n_still - 1, start)  # a converter may be at its end already
+        try:
+            picks = [self.raw.ch_names.index(row) for row in rows]  # a name such as "ecg" is a type to MNE
+            values = self.raw.get_data(picks, start - before, stop)
+        except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
+            raise MtkdError(f"{self.source}: damaged ({type(error).__name__}: {one_line(error)})") from None
+        whole = {row: _unclipped(values[i], self.ends[row], n_still)[before:] for i, row in enumerate(rows)}
+        return np.stack([self._channel(channel, [whole[row] for row in channel.rows]) for channel in self.channels])
+
+    def _channel(self, channel: Channel, rows: list[np.ndarray]) -> np.ndarray:
+        first, *second = (row * gain for row, gain in zip(rows, channel.gains, strict=False))
+        return to_si(first - second[0] if second else first, channel.kind, channel.unit, self.source)
+
+
+def read_streams(
+    path: Path, data: Source, own: Mapping[str, Kind], names: Mapping[str, str], lenient: bool = False
+) -> dict[Modality, Stream]:
+    """The channels of a file that a study, or the reader by ``own`` patterns, gives a modality.
+
+    ``names`` renames some of the file's; ``lenient`` passes over what the study asks of channels that it has not.
+
+    Raises:
+        MtkdError: the file is missing, damaged, truncated, has no channel to rename or to subtract, one that no
+            pattern names, or one in a unit that is none of its modality's.
+    """
+    if not path.is_file():
+        raise MtkdError(f"{path}: no such file")
+    header = read_header(path) if path.suffix.lower() in {".edf", ".bdf"} else None
+    units, rates = _said(header) if header else _opened(path)
+    if not all(name.isprintable() for name in units):
+        raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
+    if lenient:
+        bipolar = {name: pair for name, pair in data.bipolar.items() if set(pair) <= set(units)}
+        corrected = {name: unit for name, unit in data.units.items() if name in units}
+        data = data.model_copy(update={"bipolar": bipolar, "units": corrected})
+    channels = _channels(path, header, data, own, units, _renamed(path, list(units), names))
+    if not channels:
+        hint = f"; {RENAME}" if lenient else ""
+        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {', '.join(units)}{hint}")
+    kinds = list(dict.fromkeys(channel.kind for channel in channels))
+    return {kind: _stream(path, header, [c for c in channels if c.kind == kind], rates) for kind in kinds}
+
+
+def _said(header: Header) -> tuple[dict[str, str], dict[str, float]]:
+    """Unit and rate of each channel, as an EDF's header says them."""
+    signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
+    return {s.name: s.unit for s in signals}, {s.name: header.sfreq(s) for s in signals}
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, float]]:
+    """The same of a file in another format, for which MNE has one rate and SI units."""
+    raw = _open(path)
+    return dict.fromkeys(raw.ch_names, ""), dict.fromkeys(raw.ch_names, float(raw.info["sfreq"]))
+
+
+def _open(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
+    try:
+        if include is None:
+            return mne.io.read_raw(path, preload=False, verbose="error")
+        read = mne.io.read_raw_bdf if path.suffix.lower() == ".bdf" else mne.io.read_raw_edf
+        return read(path, include=include, preload=False, verbose="error")
+    except Exception as error:  # as above
+        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
+
+
+def _renamed(path: Path, ch_names: list[str], names: Mapping[str, str]) -> dict[str, str]:
+    """What each of the file's channels is called here."""
+    has = ", ".join(ch_names)
+    for theirs, ours in names.items():
+        if theirs not in ch_names:
+            raise MtkdError(f"{path}: has no channel {theirs!r} that could be renamed {ours!r}; it has {has}")
+        if ours in ch_names:
+            raise MtkdError(f"{path}: cannot rename its channel {theirs!r} {ours!r}, of which it has one; it has {has}")
+    return {name: names.get(name, name) for name in ch_names}
+
+
+def _channels(
+    path: Path,
+    header: Header | None,
+    data: Source,
+    own: Mapping[str, Kind],
+    units: dict[str, str],
+    ours: dict[str, str],
+) -> list[Channel]:
+    used = {row for pair in data.bipolar.values() for row in pair}
+    for key, asked in (("bipolar", used), ("units", data.units)):
+        for row in sorted(set(asked) - set(units)):
+            raise MtkdError(f"{path}: has no channel {row!r} for data.{key}; it has {', '.join(units)}")
+    rows: dict[str, tuple[str, ...]] = {ours[name]: (name,) for name in units if name not in used}
+    if both := sorted(rows.keys() & data.bipolar.keys()):
+        raise MtkdError(f"{path}: has a channel {both[0]!r} already, which data.bipolar would make")
+    rows |= {name: tuple(pair) for name, pair in data.bipolar.items()}
+    typed = type_channels(list(rows), {**data.channels, **own, **data.channels}, str(path))
+    if header is not None:
+        _refuse_twins(path, header, {name: typed.get(ours[name], "eeg") for name in units})
+    channels = [
+        _channel(path, Channel(plain_name(name), kind, rows[name], ""), units, header, data.units)
+        for name, kind in typed.items()
+        if kind != "ignore"
+    ]
+    if len({channel.name for channel in channels}) < len(channels):
+        raise MtkdError(f"{path}: two channels share a name")
+    return channels
+
+
+def _refuse_twins(path: Path, header: Header, typed: dict[str, Kind]) -> None:
+    """Refuse channels of one name, of which MNE would number one, where they are not to be ignored."""
+    names = [signal.name for signal in header.signals]
+    for name in sorted({name for name in names if names.count(name) > 1} - ANNOTATIONS):
+        if typed[name] != "ignore":
+            raise MtkdError(f"{path}: two channels share a name, {name!r}")
+
+
+def _channel(
+    path: Path, channel: Channel, units: dict[str, str], header: Header | None, corrected: Mapping[str, str]
+) -> Channel:
+    """The channel with its unit: MNE turns an EDF's millivolt and microvolt to volt and leaves all others alone.
+
+    EEGLAB's are microvolt to it, whatever they are. Of other formats it gives what is taken for SI units, and
+    ``corrected`` says otherwise of its numbers.
+    """
+    kind = channel.kind
+    if header is None:
+        units = dict.fromkeys(units, "uV" if path.suffix.lower() == ".set" else UNIT[kind])
+    said = [corrected.get(row, units[row]) for row in channel.rows]
+    for row, unit in zip(channel.rows, said, strict=True):
+        if unit not in KNOWN.get(kind, {unit}):
+            told = ", ".join(known for known in KNOWN[kind] if known)
+            raise MtkdError(f"{path}: {row} is in the unit {unit!r}; known of {kind} are {told}")
+        if unit != said[0]:
+            raise MtkdError(f"{path}: {' and '.join(channel.rows)} are in different units")
+    if corrected.keys() & set(channel.rows):
+        return replace(channel, unit=said[0], gains=tuple(1 / VOLTS.get(units[row], 1.0) for row in channel.rows))
+    return replace(channel, unit="V" if said[0] in VOLTS else said[0])
+
+
+def _stream(path: Path, header: Header | None, channels: list[Channel], rates: dict[str, float]) -> Stream:
+    rows = list(dict.fromkeys(row for channel in channels for row in channel.rows))
+    found = sorted({rates[row] for row in rows})
+    if len(found) > 1:
+        told = " and ".join(f"{rate:g}" for rate in found)
+        raise MtkdError(f"{path}: its channels of {channels[0].kind} are sampled at {told} Hz, not at one rate")
+    raw = _open(path, rows if header else None)
+    ends = dict.fromkeys(rows, (-np.inf, np.inf))
+    if header is not None:
+        ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}
+    reader = _Reader(raw, channels, ends, str(path))
+    return Stream([channel.name for channel in channels], found[0], int(raw.n_times), reader)
+
+
+def _ends(signal: Signal) -> tuple[float, float]:
+    """Half a step inside the converter's range, in what MNE gives."""
+    scale = VOLTS.get(signal.unit, 1.0)
+    low, high = sorted((signal.low, signal.high))
+    half = abs(signal.step) / 2
+    return (low + half) * scale, (high - half) * scale
+
+
+def _unclipped(values: Float[np.ndarray, " n_times"], ends: tuple[float, float], n: int) -> np.ndarray:
+    """NaN from the ``n``-th sample on that a converter stays at its end: nobody can know it earlier."""
+    at_end = (values <= ends[0]) | (values >= ends[1])
+    if not at_end.any():
+        return values
+    run = np.cumsum(at_end)
+    since: np.ndarray = run - np.maximum.accumulate(np.where(at_end, 0, run))  # samples in a row up to each one
+    return np.where(since >= n, np.nan, values)

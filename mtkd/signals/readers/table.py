@@ -1,0 +1,112 @@
+"""Any files MNE can read, and one table of their trials: a study that needs no code.
+
+``trials.csv``, a line a trial: ``file,subject,start_s,stop_s`` and then ratings, for instance
+``walk.edf,anna,12.5,72.5,7,3``. ``start_s`` and ``stop_s`` count from the file's start; empty ones mean its two ends.
+``trial`` and a stimulus may be told by further columns.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtkd.config import Column, Table
+from mtkd.errors import MtkdError
+from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
+from mtkd.signals.readers.raw import read_streams
+from mtkd.signals.recording import File, Found, Recording, Span
+
+_OWN = ("file", "subject", "start_s", "stop_s", "trial")
+_LONGEST = 255
+"""Bytes of a name; a file's cannot have more."""
+_BESIDE = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}
+"""What else belongs to a recording of which the table names one file."""
+
+
+def find(folder: Path, data: Table) -> Found:
+    """The files that the table names, each with its rows.
+
+    Raises:
+        MtkdError: the table is missing or damaged, a row makes no sense, or a file has two subjects.
+    """
+    table = folder / data.table
+    rows = read_rows(table, ",", ("file", "subject"))
+    rated = data.rated or _numeric(rows, data.stimulus)
+    trials: dict[str, list[dict[str, Any]]] = {}
+    subjects: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        name, subject = _named(folder, table, row, line)
+        if subjects.setdefault(name, subject) != subject:
+            raise MtkdError(f"{table}: row {line}: {name} is of {subject}, but also of {subjects[name]}")
+        trials.setdefault(name, []).append(_trial(table, row, line, len(trials.get(name, [])), rated, data.stimulus))
+    return Found([_file(folder, name, subjects[name], told) for name, told in trials.items()])
+
+
+def read(file: File, data: Table) -> Iterator[Recording]:
+    """The file as one recording with the trials of its rows.
+
+    Raises:
+        MtkdError: the file is damaged, or a trial reaches beyond it.
+    """
+    streams = read_streams(file.path, data, {}, {})
+    duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    spans = []
+    for row in file.rows:
+        start_s = row["start_s"] or 0.0
+        stop_s = duration_s if row["stop_s"] is None else row["stop_s"]
+        if not 0 <= start_s < stop_s <= duration_s + 1e-6:
+            raise MtkdError(
+                f"{file.path}: {duration_s:g} s long, but {data.table} has a trial from {start_s:g} s to {stop_s:g} s"
+            )
+        spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
+    yield Recording(file.subject, str(file.path), streams, spans)
+
+
+def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[str, str]:
+    """A row's file, spelled in one way, and its subject."""
+    if not Path(row["file"]).name or not row["subject"]:
+        raise MtkdError(f"{table}: row {line} names no file or no subject")
+    for key in ("file", "subject", "trial"):
+        text = row.get(key, "")
+        if not text.isprintable() or len(text.encode()) > _LONGEST:
+            raise MtkdError(f"{table}: row {line}: {key} is {text[:20]!r}, no name")
+    path = Path(row["file"])
+    if path.is_absolute() or ".." in path.parts:
+        raise MtkdError(f"{table}: row {line}: the file {row['file']!r} lies outside {folder}")
+    return path.as_posix(), row["subject"]
+
+
+def _numeric(rows: list[dict[str, str]], stimulus: str | None) -> dict[str, Column]:
+    """All further columns that hold numbers throughout."""
+
+    def is_number(text: str) -> bool:
+        try:
+            return text in ABSENT or abs(float(text)) < 1e12
+        except ValueError:
+            return False
+
+    names = [name for name in (rows[0] if rows else {}) if name and name not in _OWN and name != stimulus]
+    return {name: Column(column=name) for name in names if all(is_number(row[name]) for row in rows)}
+
+
+def _trial(
+    table: Path, row: dict[str, str], line: int, index: int, rated: dict[str, Column], stimulus: str | None
+) -> dict[str, Any]:
+    where = f"row {line}"
+    if stimulus is not None and stimulus not in row:
+        raise MtkdError(f"{table}: has no column {stimulus!r}, which data.stimulus names")
+    stem = Path(row["file"]).with_suffix("").as_posix().replace("/", "-")
+    name = row.get("trial") or f"{stem}-{index + 1}"
+    return {
+        "name": name,
+        "stimulus": row[stimulus] if stimulus else name,
+        "start_s": number(table, row, "start_s", where),
+        "stop_s": number(table, row, "stop_s", where),
+        "ratings": ratings(table, row, rated, where),
+    }
+
+
+def _file(folder: Path, name: str, subject: str, rows: list[dict[str, Any]]) -> File:
+    path = folder / name
+    beside = [path.with_suffix(suffix) for suffix in _BESIDE.get(path.suffix.lower(), ())]
+    stem = Path(name).with_suffix("").as_posix().replace("/", "-")
+    return File(f"{subject}_{stem}", subject, (path, *(other for other in beside if other.is_file())), rows)

@@ -1,0 +1,1 @@
+"""The steps of preprocessing, each a function from a piece of a signal to the next."""

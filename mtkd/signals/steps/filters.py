@@ -1,0 +1,106 @@
+"""Filters and resampling by MNE, and what is taken off or masked sample by sample."""
+
+from dataclasses import replace
+from typing import Any
+
+import mne
+import numpy as np
+
+from mtkd.errors import MtkdError
+from mtkd.signals.masks import seconds
+from mtkd.signals.steps.piece import Piece
+
+ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
+_STEEP = {"order": 8, "ftype": "ellip", "rp": 0.1, "rs": 60.0, "output": "sos"}
+"""That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on."""
+NOTCH_WIDTH = 1 / 50
+"""Of the frequency it stops."""
+
+
+def bandpass(piece: Piece, low: float | None, high: float | None) -> Piece:
+    """Pass what lies between two frequencies; a Butterworth filter of fourth order, as MNE makes it.
+
+    Raises:
+        MtkdError: the signal does not reach so high, or nothing passes.
+    """
+    if high is not None and high >= piece.sfreq / 2:
+        raise MtkdError(f"{piece.where}.steps: bandpass to {high:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
+    to = piece.settings.sfreq
+    top = min(high or np.inf, ANTI_ALIAS * to if to < piece.sfreq else np.inf)
+    if low is not None and not 0 <= low < top:  # MNE would take it for a band to stop
+        raise MtkdError(f"{piece.where}.steps: nothing passes from {low:g} Hz to {top:g} Hz")
+    return replace(piece, data=iir(piece, low, high))
+
+
+def notch(piece: Piece, freqs: list[float]) -> Piece:
+    """Stop a narrow band around each frequency.
+
+    Raises:
+        MtkdError: the signal does not reach so high.
+    """
+    for freq in freqs:
+        width = freq * NOTCH_WIDTH
+        if freq + width >= piece.sfreq / 2:
+            raise MtkdError(f"{piece.where}.steps: notch at {freq:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
+        # from higher to lower, MNE stops what lies between; of second order it has settled within a second
+        piece = replace(piece, data=iir(piece, freq + width, freq - width, iir_params={"order": 2, "ftype": "butter"}))
+    return piece
+
+
+def iir(piece: Piece, low: float | None, high: float | None, **options: Any) -> np.ndarray:
+    """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump."""
+    start = piece.data[:, :1]
+    try:
+        filtered = mne.filter.filter_data(
+            piece.data - start, piece.sfreq, low, high, method="iir", phase=piece.phase, verbose="error", **options
+        )
+    except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
+        raise MtkdError(f"{piece.where}.steps: {error}") from None
+    passes_level = not low or (high is not None and high < low)
+    return filtered + start if passes_level else filtered
+
+
+def resample(piece: Piece) -> Piece:
+    """To the modality's rate.
+
+    Raises:
+        MtkdError: it is no whole fraction of the piece's own, which a causal filter needs.
+    """
+    to = piece.settings.sfreq
+    if to == piece.sfreq:
+        return piece
+    if piece.settings.phase == "zero":
+        try:
+            data = mne.filter.resample(piece.data, up=to, down=piece.sfreq, method="polyphase", verbose="error")
+        except (ValueError, RuntimeError) as error:
+            raise MtkdError(f"{piece.where}: {error}") from None
+        return replace(piece, data=data, sfreq=to)
+    step = piece.sfreq / to
+    if step < 1 or not float(step).is_integer():
+        raise MtkdError(
+            f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs"
+        )
+    data = iir(piece, None, ANTI_ALIAS * to, iir_params=_STEEP)
+    return replace(piece, data=np.ascontiguousarray(data[:, :: int(step)]), sfreq=to)
+
+
+def baseline(piece: Piece, length_s: float) -> Piece:
+    """Take off each channel's mean over the last ``length_s`` before the trial.
+
+    Raises:
+        MtkdError: at the rate of the piece there is no sample so shortly before it.
+    """
+    start, stop = (round(edge * piece.sfreq) for edge in (piece.lead_s - length_s, piece.lead_s))
+    if start >= stop:
+        raise MtkdError(f"{piece.where}.steps: a baseline of {length_s:g} s holds no sample at {piece.sfreq:g} Hz")
+    return replace(piece, data=piece.data - piece.data[:, start:stop].mean(axis=1, keepdims=True))
+
+
+def reject(piece: Piece, span: float) -> Piece:
+    """Mask the seconds in which a channel spans more than ``span``, in the unit of its modality."""
+    starts = seconds(piece.data.shape[1], piece.sfreq, piece.lead_s)
+    spans = np.maximum.reduceat(piece.data, starts, axis=1) - np.minimum.reduceat(piece.data, starts, axis=1)
+    valid = piece.valid.copy()
+    n_secs = min(valid.shape[1], spans.shape[1])
+    valid[:, :n_secs] &= spans[:, :n_secs] <= span
+    return replace(piece, valid=valid)

@@ -1,0 +1,110 @@
+"""Recordings as units of work: what stands is kept, what is missing is made, and what each may be."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import edfio
+import numpy as np
+import pytest
+
+from mtkd.config import Study
+from mtkd.shards import recordings
+from mtkd.shards.build import open_shards, run
+from mtkd.shards.index import Sample
+
+
+def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monkeypatch, refused):
+    """Else what was read of one file would stand under the name of another."""
+    made = study()
+    first, last = (Path(made.data.folder) / name for name in ("s01.dat", "s03.dat"))
+
+    write = recordings.write_shard
+
+    def change(path: Path, samples: Iterator[Any]) -> list[Sample]:
+        if ".s03-" in str(path):
+            content = first.read_bytes()
+            last.unlink()  # it may be a link to what other tests share
+            last.write_bytes(content)
+        return write(path, samples)
+
+    monkeypatch.setattr(recordings, "write_shard", change)
+    assert refused(made) == f"{last}: was changed while it was read; run it again"
+    standing = [path.name[:3] for path in (Path(made.workspace) / "recordings").iterdir() if path.name[0] != "."]
+    assert sorted(standing) == ["s01", "s02"]
+
+
+def test_what_stands_is_not_made_again(study, tmp_path, capsys, refused, write_deap):
+    """A recording more, one less, or one that was damaged at first: only what is new is made."""
+    whole = (tmp_path / "raw" / "s02.dat").read_bytes()
+    (tmp_path / "raw" / "s02.dat").write_bytes(whole[:-100])
+    made = study()
+    refused(made)
+    standing = {path: path.stat().st_mtime_ns for path in (tmp_path / "workspace/recordings").glob("s*/*")}
+    assert standing
+    (tmp_path / "raw" / "s02.dat").write_bytes(whole)
+    capsys.readouterr()
+    run(made)
+    assert f"reused {len(standing) // 3} recording" in capsys.readouterr().out
+    write_deap(tmp_path / "raw" / "s04.dat", 4)
+    run(study())
+    assert "1 of 1 recording\n" in capsys.readouterr().out
+    run(study("data.subjects=[s01, s04]"))
+    assert "reused 2 recordings of 2\n" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in standing} == standing
+
+
+@pytest.fixture
+def edf_study(make_study, tmp_path, in_this_process) -> Callable[..., Study]:
+    """A factory of studies of three EDF files: one whole, one without ECG, one of a condition without rating."""
+    folder = tmp_path / "edf"
+    folder.mkdir()
+    wave = np.random.default_rng(0).uniform(-50, 50, 6 * 128)
+    for name, labels in {"a_1": ("EEG Fz", "ECG"), "b_1": ("EEG Fz",), "b_2": ("EEG Fz", "ECG")}.items():
+        signals = [edfio.EdfSignal(wave, 128, label=label, physical_dimension="uV") for label in labels]
+        edfio.Edf(signals).write(folder / f"{name}.edf")
+    given = [
+        f"data={{reader: edf, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}, "
+        "conditions: {'1': {ratings: {task: 1}}, '2': {stop_s: 4}}}",
+        "labels={task: 0.5}",
+        "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}}",
+        "signals.lead_s=0",
+        "temporal.modalities=[eeg]",
+        "distill.modalities=[ecg]",
+    ]
+    return lambda *overrides: make_study(*given, *overrides, workspace=tmp_path / "workspace")
+
+
+def test_a_recording_without_a_modality_is_refused(edf_study, tmp_path, refused):
+    sentence = refused(edf_study())
+    assert str(tmp_path / "edf" / "b_1.edf") in sentence
+    assert "ecg" in sentence
+
+
+def test_a_recording_without_a_modality_is_taken_where_the_study_says_so(edf_study):
+    made = edf_study("data.absent=mask")
+    assert run(made).manifest().measured["trials_with"] == {"eeg": 3, "ecg": 2}
+    _, shards = open_shards(made)
+    assert {key: list(sample.modalities) for key, sample in shards.samples.items()} == {
+        "a_1": ["eeg", "ecg"],
+        "b_1": ["eeg"],
+        "b_2": ["eeg", "ecg"],
+    }
+    assert {key: sample.duration_s for key, sample in shards.samples.items()} == {"a_1": 6, "b_1": 6, "b_2": 4}
+    assert [sample.ratings for sample in shards.index.samples] == [{"task": 1.0}, {"task": 1.0}, {}]
+
+
+def test_a_modality_that_no_recording_has_is_refused(edf_study, tmp_path, refused):
+    more = "signals.modalities={eeg: {sfreq: 128}, ecg: {sfreq: 64}, eda: {sfreq: 16}}"
+    sentence = refused(edf_study("data.absent=mask", more))
+    assert sentence == f"{tmp_path / 'edf'}: no recording has eda, which signals.modalities asks for"
+
+
+def test_trials_of_one_name_are_refused_with_both_files(edf_study, tmp_path, refused):
+    shutil.copy(tmp_path / "edf" / "a_1.edf", tmp_path / "edf" / "A_1.edf")
+    table = tmp_path / "edf" / "trials.csv"
+    table.write_text("file,subject,trial,task\na_1.edf,a,same,1\nA_1.edf,a,same,0\n")
+    folder = tmp_path / "edf"
+    made = edf_study(f"data={{reader: table, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}}}")
+    assert refused(made) == f"{folder / 'a_1.edf'}: the trial a_same comes twice, in {folder / 'A_1.edf'} too"

@@ -1,0 +1,122 @@
+"""A shard set elsewhere: what is fetched, when, and what is refused."""
+
+import functools
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mtkd.config import Study
+from mtkd.errors import MtkdError
+from mtkd.shards import remote
+from mtkd.shards.build import open_shards, run
+from mtkd.shards.index import NAME
+from mtkd.workspace import MANIFEST, Unit
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    asked: list[str] = []  # noqa: RUF012
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing to the terminal."""
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path.strip("/"))
+        super().do_GET()
+
+
+@pytest.fixture
+def served(study: Callable[..., Study], tmp_path: Path) -> Iterator[tuple[Unit, str]]:
+    """A shard set that stands, and a server of its folder on this machine."""
+    unit = run(study())
+    _Handler.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(unit.folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield unit, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    remote.fetched_unit.cache_clear()
+
+
+@pytest.fixture
+def elsewhere(served: tuple[Unit, str], study: Callable[..., Study], tmp_path: Path) -> Study:
+    """The study in another workspace, that has no recordings."""
+    made = study(f"shards.root={served[1]}", name="elsewhere")
+    shutil.rmtree(tmp_path / "raw")
+    return made
+
+
+def test_a_set_on_a_server_reads_as_at_home(served, elsewhere, capsys):
+    unit, root = served
+    found, shards = open_shards(elsewhere)
+    assert found.manifest().digest == unit.manifest().digest
+    assert run(elsewhere) == found
+    assert root in capsys.readouterr().out
+    assert list(shards.samples) == [f"s0{subject}_t0{trial}" for subject in (1, 2, 3) for trial in (1, 2)]
+    assert set(_Handler.asked) == {MANIFEST, NAME}
+    here = shards.read("s02_t01", "eeg.npy")
+    assert here.shape == (32, 512)
+    shards.read("s02_t02", "eeg.npy")
+    assert [name for name in _Handler.asked if name.endswith(".tar")] == ["s02.tar"]
+    assert (found.folder / "s02.tar").read_bytes() == (unit.folder / "s02.tar").read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["file://", ""])
+def test_other_roots_of_fsspec(served, study, scheme):
+    unit, _ = served
+    found, shards = open_shards(study(f"shards.root={scheme}{unit.folder}", name="elsewhere"))
+    assert shards.read("s01_t01", "eda.npy").shape[0] == 1
+    assert found.folder != unit.folder
+
+
+def test_a_damaged_tar_is_refused_by_its_address_and_not_kept(served, elsewhere):
+    unit, root = served
+    path = unit.folder / "s03.tar"
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    found, shards = open_shards(elsewhere)
+    with pytest.raises(MtkdError, match=rf"^{root}/s03\.tar: its checksum is not the manifest's$"):
+        shards.read("s03_t01", "eeg.npy")
+    assert not (found.folder / "s03.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content.pop("seal"), "damaged manifest"),
+        (lambda content: content["files"].update(x=1), "damaged manifest"),
+        (lambda content: content["measured"].update(n_trials=7), "its seal is not that of its content"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(served, elsewhere, change, words):
+    unit, root = served
+    content = json.loads((unit.folder / MANIFEST).read_text())
+    change(content)
+    (unit.folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(MtkdError, match=words) as caught:
+        open_shards(elsewhere)
+    assert str(caught.value).startswith(f"{root}/{MANIFEST}: ")
+
+
+def test_a_manifest_cannot_name_files_outside_the_folder(served, elsewhere):
+    unit, _ = served
+    manifest = unit.manifest()
+    files = {**manifest.files, "../outside.tar": manifest.files["s01.tar"]}
+    changed = manifest.model_copy(update={"files": files}).sealed()
+    (unit.folder / MANIFEST).write_text(changed.model_dump_json())
+    with pytest.raises(MtkdError, match=r"names the file '\.\./outside\.tar', which is none of a shard set"):
+        open_shards(elsewhere)
+
+
+@pytest.mark.parametrize("root", ["http://127.0.0.1:9/nothing", "/nothing/here", "nonsense://x", "s3"])
+def test_a_root_that_is_not_there_is_refused_by_its_address(study, root):
+    with pytest.raises(MtkdError) as caught:
+        open_shards(study(f"shards.root={root}"))
+    assert str(caught.value).startswith(f"{root}/{MANIFEST}: ")
+    assert "\n" not in str(caught.value)
