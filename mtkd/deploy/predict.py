@@ -90,7 +90,7 @@ def _chosen(study: Study) -> tuple[Path, list[Fold]]:
 
 def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
     """All folds, or of a recording of the study's own those that test its subject."""
-    own = {sha256_once(file.path): file.subject for file in recordings(study).files}
+    own = open_shards(study)[0].manifest().measured["sources"]
     subject = own.get(sha256_once(path)) if path.is_file() else None  # a copy under another name is as well known
     if subject is None:
         return folds

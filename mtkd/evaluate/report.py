@@ -47,7 +47,8 @@ def console_table(results: dict[str, Any]) -> "Table":
     table = Table(
         title=f"{results['study']['name']}: {protocol['n_subjects']} test subjects, {protocol['n_trials']} trials",
         caption="mean ± standard deviation over subjects"
-        + ("; possible: what the best predictor there can be says" if plots.possible(results["models"]) else ""),
+        + ("; possible: what the best predictor there can be says" if plots.possible(results["models"]) else "")
+        + ("; statistics of test subjects' recordings were used" if results["study"]["transductive"] else ""),
     )
     table.add_column("model", overflow="fold")
     for level in results["levels"]:

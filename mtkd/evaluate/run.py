@@ -27,7 +27,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 3
+VERSION = 4
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -96,6 +96,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
             name: int((rows.confidence == 0).sum()) for name, rows in predictions.items() if kinds[name] != "possible"
         },
         "hop_s": study.windows.hop_s,
+        "transductive": study.signals.transductive,
     }
     results = build_results(
         facts,

@@ -48,6 +48,8 @@ def run(study: Study) -> Unit:
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
         measured.update(rejected=rejected, left_out=found.left_out)
+        pairs = zip(found.files, units, strict=True)
+        measured["sources"] = {unit.inputs["files"][file.path.name]: file.subject for file, unit in pairs}
     n_trials = sum(map(len, shards.values()))
     said = f", {len(rejected)} rejected" * bool(rejected) + f", {len(found.left_out)} left out" * bool(found.left_out)
     say(STAGE, f"{counted(n_trials, 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")

@@ -93,6 +93,7 @@ def example(ratings: list[str], n_subjects: int = 12, n_trials: int = 24, n_wind
             "n_bins": 10,
             "baseline": "labels alone",
             "hop_s": 4.0,
+            "transductive": False,
         },
         folds=[_fold(rows, fold) for fold in range(N_FOLDS)],
         expected={WITH_EEG: _level(0.72, 0.86, 0.86, 0.95), NO_EEG: _level(0.62, 0.79, 0.75, 0.89)},

@@ -146,6 +146,19 @@ def test_a_bare_study_is_reported(binary: Any, tmp_path: Path) -> None:
     assert "±" not in format_table(results, "trial")[0][1]
 
 
+def test_what_was_transductive_is_told_in_every_table(binary: Any, tmp_path: Path) -> None:
+    results = binary.results()
+    told = "statistics of test subjects' recordings were used"
+    for transductive in (False, True):
+        results["study"]["transductive"] = transductive
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(console_table(results))
+        assert (told in console.export_text()) == transductive
+        text = write_report(results, binary.predictions, None, tmp_path).read_text(encoding="utf-8")
+        assert ("signals.transductive" in text) == transductive
+        assert ("no statistic of a test subject was used" in text) != transductive
+
+
 def test_other_predictions_than_the_results_are_refused(
     quadrants: Any, quadrant_results: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pytest
+from moto.server import ThreadedMotoServer
 
 from mtkd.config import Study
 from mtkd.errors import MtkdError
 from mtkd.shards import remote
 from mtkd.shards.build import open_shards, run
 from mtkd.shards.index import NAME
+from mtkd.shards.read import ShardSet
 from mtkd.workspace import MANIFEST, Unit
 
 
@@ -71,6 +75,36 @@ def test_other_roots_of_fsspec(served, study, scheme):
     found, shards = open_shards(study(f"shards.root={scheme}{unit.folder}", name="elsewhere"))
     assert shards.read("s01_t01", "eda.npy").shape[0] == 1
     assert found.folder != unit.folder
+
+
+def test_a_bucket(served, study, monkeypatch):
+    """A real client of S3 against a server on this machine."""
+    unit, _ = served
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "ACCESS_KEY_ID": "x",
+        "SECRET_ACCESS_KEY": "x",
+        "ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket.mkdir("studies")
+        bucket.put(f"{unit.folder}/", "studies/small/", recursive=True)
+        made = study("shards.root=s3://studies/small", name="elsewhere")
+        found, shards = open_shards(made)
+        np.testing.assert_array_equal(
+            shards.read("s02_t01", "eeg.npy"), ShardSet(unit.folder).read("s02_t01", "eeg.npy")
+        )
+        assert sorted(path.name for path in found.folder.iterdir()) == [NAME, MANIFEST, "s02.tar"]
+        with pytest.raises(
+            MtkdError, match=r"^s3://studies/nothing/manifest\.json: cannot be read \(FileNotFoundError"
+        ):
+            open_shards(study("shards.root=s3://studies/nothing", name="elsewhere"))
+    finally:
+        server.stop()
 
 
 def test_a_damaged_tar_is_refused_by_its_address_and_not_kept(served, elsewhere):
