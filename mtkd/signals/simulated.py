@@ -237,11 +237,11 @@ def _write_subject(simulation: Simulation, subject: int, folder: Path) -> str:
     trials = draw_trials(simulation, subject)
     arrays = {"labels": trials.ratings, "data": trial_data(simulation, subject, trials)}
     with publish_file(folder / name) as aside, aside.open("wb") as file:
-        _dump_as_python2(arrays, file)
+        dump_as_python2(arrays, file)
     return name
 
 
-def _dump_as_python2(arrays: Mapping[str, ndarray], file: BufferedIOBase) -> None:
+def dump_as_python2(arrays: Mapping[str, ndarray], file: BufferedIOBase) -> None:
     """Pickle as Python 2 did, protocol 2, with strings of bytes.
 
     Python 3's own protocol 2 spells bytes as a call of ``_codecs.encode``, in half as much space again.

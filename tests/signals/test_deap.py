@@ -15,7 +15,7 @@ from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers import deap
 from mtkd.signals.recording import File, Recording
-from mtkd.signals.simulated import _dump_as_python2
+from mtkd.signals.simulated import dump_as_python2
 
 DATA = Deap(reader="deap", folder="x", baseline_s=1.0)
 N_TRIALS, N_TIMES = 2, 3 * 128
@@ -25,7 +25,7 @@ PLACE = {name: row for row, name in enumerate([*GENEVA, *deap.PERIPHERALS])}
 def python2(arrays: dict[str, np.ndarray]) -> bytes:
     """As DEAP's own files were pickled."""
     buffer = io.BytesIO()
-    _dump_as_python2(arrays, buffer)
+    dump_as_python2(arrays, buffer)
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ from mtkd.config import Deap
 from mtkd.errors import MtkdError
 from mtkd.signals import readers
 from mtkd.signals.readers import matlab
-from mtkd.signals.simulated import _dump_as_python2
+from mtkd.signals.simulated import dump_as_python2
 
 DATA = Deap(reader="deap", folder="x", baseline_s=0.5)
 N_TRIALS, N_TIMES = 2, 100
@@ -63,7 +63,7 @@ def test_a_matlab_file_gives_what_the_pickle_of_its_arrays_does(tmp_path, option
     (tmp_path / "dat").mkdir()
     (tmp_path / "mat").mkdir()
     with (tmp_path / "dat" / "s01.dat").open("wb") as file:
-        _dump_as_python2(arrays(), file)
+        dump_as_python2(arrays(), file)
     both = zip(read(tmp_path / "dat" / "s01.dat"), read(saved(tmp_path / "mat", arrays(), **options)), strict=True)
     for pickled, recording in both:
         assert recording.subject == pickled.subject == "s01"
