@@ -70,12 +70,15 @@ class Cutter:
         signals, valid = {}, {}
         for modality, layout in self.layouts.items():
             n_times = round(self.windows.window_s * layout.sfreq)
-            signal = np.zeros((len(keys), longest, len(layout.ch_names), n_times), np.float32)
+            signal = np.empty((len(keys), longest, len(layout.ch_names), n_times), np.float32)
             mask = np.zeros((len(keys), longest, len(layout.ch_names)), bool)
             for row, sample in enumerate(samples):
+                if n_steps[row] < longest or not _is_whole(sample, modality, layout):
+                    signal[row] = 0  # else every sample is written anyway
                 if modality in sample.modalities:
                     data = self.shards.read(sample.key, f"{modality}.npy")
-                    whole = self.shards.read(sample.key, f"{modality}.valid.npy")
+                    on = sample.valid[modality] == 1  # throughout
+                    whole = None if on else self.shards.read(sample.key, f"{modality}.valid.npy")
                     own, n = sample.modalities[modality], n_steps[row]
                     place_windows(data, whole, own, layout, self.windows, signal[row, :n], mask[row, :n])
             signals[modality], valid[modality] = torch.from_numpy(signal), torch.from_numpy(mask)
@@ -84,9 +87,14 @@ class Cutter:
         return Batch(signals, valid, steps, torch.tensor([self.label(sample) for sample in samples]), keys)
 
 
+def _is_whole(sample: Sample, modality: Modality, layout: Layout) -> bool:
+    """Whether a trial has all channels of a modality."""
+    return modality in sample.modalities and sample.modalities[modality].ch_names == layout.ch_names
+
+
 def place_windows(
     data: Float[np.ndarray, "own_chan n_times"],
-    valid: Bool[np.ndarray, "own_chan n_secs"],
+    valid: Bool[np.ndarray, "own_chan n_secs"] | None,
     own: Layout,
     layout: Layout,
     windows: Windows,
@@ -96,10 +104,14 @@ def place_windows(
     """Cut a trial's modality into ``signal`` and ``mask``, as many windows as they hold, its channels where ``layout``
     has them.
 
-    Channels unknown to the layout are left out; where it has one more than the trial, nothing is written.
+    Without ``valid`` all channels were on throughout. Channels unknown to the layout are left out; where it has one
+    more than the trial, nothing is written.
     """
     pieces = cut(data, own.sfreq, windows.window_s, windows.hop_s, len(signal))
-    whole = cut_valid(valid, windows.window_s, windows.hop_s, len(mask))
+    if valid is None:
+        whole = np.ones((len(mask), len(own.ch_names)), bool)
+    else:
+        whole = cut_valid(valid, windows.window_s, windows.hop_s, len(mask))
     if own.ch_names == layout.ch_names:
         signal[:], mask[:] = pieces, whole
         return

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 from mtkd.shards.batch import Batch, Cutter
+from mtkd.shards.memory import keep_freed_memory
 
 
 class RankBatches(Sampler[list[int]]):
@@ -72,6 +73,7 @@ class Loader:
         shuffle: bool = False,
         workers: int = 0,
     ) -> None:
+        keep_freed_memory()
         self.cutter, self.keys = cutter, keys
         self._n_given = 0
         self.sampler = RankBatches(len(keys), batch_size, rank, world, seed, shuffle)

@@ -16,6 +16,7 @@ member                 dtype, shape               meaning
 import functools
 import io
 import json
+import math
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -37,8 +38,10 @@ class Layout(BaseModel):
 
 
 class SampleInfo(BaseModel):
-    """What is known of a trial without reading its signals; ``valid`` is the share of a modality's seconds and channels
-    in which there was a signal."""
+    """What is known of a trial without reading its signals.
+
+    ``valid`` is the share of a modality's channels and seconds with a signal, rounded down: 1 means all of them.
+    """
 
     model_config = ConfigDict(frozen=True)
     key: str
@@ -66,7 +69,7 @@ def encode(
         duration_s=min(signal.data.shape[1] / signal.sfreq for signal in signals.values()),
         ratings=span.ratings,
         modalities={name: Layout(ch_names=signal.ch_names, sfreq=signal.sfreq) for name, signal in signals.items()},
-        valid={name: round(float(signal.valid.mean()), 4) for name, signal in signals.items()},
+        valid={name: math.floor(signal.valid.mean() * 1e4) / 1e4 for name, signal in signals.items()},
     )
     members = {}
     for modality, signal in signals.items():
@@ -85,14 +88,14 @@ def encode_array(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode_array(content: bytes) -> np.ndarray:
+def decode_array(content: bytes | memoryview) -> np.ndarray:
     """A read-only array over the bytes of a ``.npy`` file, without copying them.
 
     Raises:
         ValueError: they are no plain, C-ordered array.
     """
     size = 10 + int.from_bytes(content[8:10], "little")  # format 1.0: magic, version, length of the header
-    shape, dtype = _header(content[:size])
+    shape, dtype = _header(bytes(content[:size]))
     return np.frombuffer(content, dtype, offset=size).reshape(shape)
 
 

@@ -20,6 +20,7 @@ def write_shard(path: Path, samples: Iterable[tuple[SampleInfo, dict[str, bytes]
         MtkdError: two samples share a key.
     """
     infos: dict[str, SampleInfo] = {}
+    sums: dict[str, dict[str, int]] = {}
     with publish_file(path) as aside:
         with (
             aside.open("wb") as file,
@@ -29,17 +30,18 @@ def write_shard(path: Path, samples: Iterable[tuple[SampleInfo, dict[str, bytes]
                 if info.key in infos:
                     raise MtkdError(f"{path}: the trial {info.key} comes twice")
                 infos[info.key] = info
+                sums[info.key] = {name: zlib.crc32(content) for name, content in members.items()}
                 tar.write({"__key__": info.key, **members})
-        entries = _index(aside)
+        entries = _index(aside, sums)
     return [Sample(**info.model_dump(), members=entries[key]) for key, info in infos.items()]
 
 
-def _index(path: Path) -> dict[str, dict[str, Member]]:
+def _index(path: Path, sums: dict[str, dict[str, int]]) -> dict[str, dict[str, Member]]:
+    """Where each member lies, by the headers alone: what was written need not be read again for its checksum."""
     found: dict[str, dict[str, Member]] = {}
-    with tarfile.open(path) as tar, path.open("rb") as file:
+    with tarfile.open(path) as tar:
         for member in tar:
             key, _, name = Path(member.name).name.partition(".")
-            file.seek(member.offset_data)
-            crc32 = zlib.crc32(file.read(member.size))
-            found.setdefault(key, {})[name] = Member(offset=member.offset_data, size=member.size, crc32=crc32)
+            place = Member(offset=member.offset_data, size=member.size, crc32=sums[key][name])
+            found.setdefault(key, {})[name] = place
     return found

@@ -12,9 +12,16 @@ def n_windows(duration_s: float, window_s: float, hop_s: float) -> int:
 def cut(
     data: Float[np.ndarray, "chan n_times"], sfreq: float, window_s: float, hop_s: float, n_steps: int
 ) -> Float[np.ndarray, "step chan time"]:
-    """Copies of the first ``n_steps`` windows: ``round(window_s * sfreq)`` samples each, window k from sample
-    ``round(k * hop_s * sfreq)`` on."""
-    n_times = round(window_s * sfreq)
+    """The first ``n_steps`` windows: ``round(window_s * sfreq)`` samples each, window k from sample
+    ``round(k * hop_s * sfreq)`` on.
+
+    A view of ``data`` where the hop is a whole number of samples, copies otherwise.
+    """
+    n_times, hop = round(window_s * sfreq), hop_s * sfreq
+    if hop.is_integer() and (n_steps - 1) * hop + n_times <= data.shape[1]:
+        chan, time = data.strides
+        shape, strides = (n_steps, len(data), n_times), (int(hop) * time, chan, time)
+        return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
     starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), data.shape[1] - n_times)
     return np.stack([data[:, start : start + n_times] for start in starts.tolist()])
 

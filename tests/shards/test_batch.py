@@ -185,3 +185,19 @@ def test_as_many_steps_as_windows_fit_the_duration(quarters, window, hop):
     trial = sample().model_copy(update={"duration_s": quarters / 4})
     starts = [start for start in range(0, 40, hop) if start + window <= quarters / 4]
     assert made.n_steps(trial) == len(starts)
+
+
+def test_a_mask_that_is_on_throughout_need_not_be_read(tmp_path, make_set, make_trial, monkeypatch):
+    """It is known from the index; one second that is off among thousands is not lost in rounding."""
+    subject, span, signals = make_trial("t02", 20_000.0, {"eda": 4.0})
+    signals["eda"].valid[0, 12_345] = False
+    shards = make_set(tmp_path, {"s01.tar": [make_trial("t01", 20_000.0, {"eda": 4.0}), (subject, span, signals)]})
+    assert shards.samples["s01_t01"].valid["eda"] == 1
+    assert shards.samples["s01_t02"].valid["eda"] < 1
+    cutter = Cutter(shards, layouts(shards.index.samples, ["eda"]), Windows(window_s=1, hop_s=1), {})
+    plain, read = ShardSet.read, []
+    monkeypatch.setattr(ShardSet, "read", lambda self, key, member: (read.append(member), plain(self, key, member))[1])
+    first, second = (cutter.batch([key]).valid["eda"][0, :, 0] for key in ("s01_t01", "s01_t02"))
+    assert read == ["eda.npy", "eda.npy", "eda.valid.npy"]
+    assert first.all()
+    assert (~second).nonzero().tolist() == [[12_345]]
