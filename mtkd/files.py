@@ -122,10 +122,10 @@ def _pid_namespace() -> str:
         return "0"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all."""
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write ``content`` as JSON, whole or not at all; long tables without ``indent`` are written far faster."""
     with publish_file(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

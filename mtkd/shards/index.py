@@ -51,7 +51,7 @@ class Index(BaseModel):
 
 def write_index(folder: Path, shards: dict[str, list[Sample]]) -> None:
     """Write the index, whole or not at all."""
-    write_json(folder / NAME, Index(shards=shards).model_dump())
+    write_json(folder / NAME, Index(shards=shards).model_dump(), indent=None)
 
 
 def read_index(folder: Path) -> Index:

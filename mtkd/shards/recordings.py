@@ -74,7 +74,8 @@ def build(study: Study, file: File, unit: Unit, stamped: list[tuple[int, int]], 
         trials = _trials(study, file, rejected)
         samples = (encode(file.subject, span, signals, study.signals.entropy) for span, signals in trials)
         entries = write_shard(folder / TAR, samples)
-        write_json(folder / TRIALS, {"trials": [entry.model_dump() for entry in entries], "rejected": rejected})
+        told = {"trials": [entry.model_dump() for entry in entries], "rejected": rejected}
+        write_json(folder / TRIALS, told, indent=None)
         if stamps(file) != stamped:
             raise MtkdError(f"{file.path}: was changed while it was read; run it again")
         measured.update(n_trials=len(entries))

@@ -1,6 +1,7 @@
 """Pickles: what would run code, take the memory or spoil the sentence is refused, and nothing of it happens."""
 
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.pickles import load_arrays
+from mtkd.signals.readers.pickles import _memo, load_arrays
 
 
 def refused(content: bytes) -> str:
@@ -179,7 +180,7 @@ def test_a_dtype_that_lies_about_its_objects_is_refused_and_frees_no_made_up_add
     path = tmp_path / "s01.dat"
     path.write_bytes(_crafted_dtype(flags))
     code = (
-        "import sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
+        "import sys\nfrom mtkd.signals.readers.pickles import _memo, load_arrays\n"
         "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
         "except Exception as error: print(type(error).__name__)"
     )
@@ -204,7 +205,7 @@ def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
     path = tmp_path / "s01.dat"
     path.write_bytes(b"\x80\x02}r" + (2**27).to_bytes(4, "little") + b".")
     code = (
-        "import resource, sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
+        "import resource, sys\nfrom mtkd.signals.readers.pickles import _memo, load_arrays\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\nbefore = most()\n"
         "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
         "except Exception as error: print(type(error).__name__)\n"
@@ -225,3 +226,21 @@ def test_random_bytes_give_no_array(content):
         found = {"said": str(error)}
     assert not any(isinstance(value, np.ndarray) for value in found.values())
     assert found.get("said", "x: ").startswith("x: ")
+
+
+EXAMPLES = [
+    pickle.dumps(arrays() | {"more": ["a", 1, 2**70, None, b"b", {1, 2}, (3.5,)]}, protocol) for protocol in range(6)
+]
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(EXAMPLES), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3))
+def test_the_numbers_of_kept_objects_are_those_that_python_finds(example, changes):
+    content = bytearray(example)
+    for place, value in changes:
+        content[place % len(content)] = value
+    try:
+        expected = [int(found or 0) for opcode, found, _ in pickletools.genops(bytes(content)) if "PUT" in opcode.name]
+    except (ValueError, SyntaxError, UnicodeDecodeError):  # what Python refuses may be passed over here
+        return
+    assert list(_memo(bytes(content))) == expected

@@ -9,24 +9,28 @@ import io
 import pickle
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from mtkd.errors import MtkdError
 
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+
 
 class _Dtype:
     """Stands for ``numpy.dtype(code, align, copy)``, of which only numbers are known."""
 
-    def __init__(self, code: str, *_: Any) -> None:
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        code = _text(code)
         if not re.fullmatch(r"[bfiu][1248]", code):
             raise pickle.UnpicklingError(f"it holds an array of {code!r}, which is no number type")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
-        self.dtype = self.dtype.newbyteorder("=" if state[1] == "|" else state[1])
+        order = _text(state[1])
+        self.dtype = self.dtype.newbyteorder("=" if order == "|" else order)  # type: ignore[arg-type]
 
 
 class _Array:
@@ -44,7 +48,7 @@ class _Array:
 
 class _ArrayUnpickler(pickle.Unpickler):
     def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="latin1")
+        super().__init__(io.BytesIO(content), encoding="bytes")  # the samples of Python 2 as they are, not as text
         self._left = len(content)
         array = functools.partial(_Array, self._encode)
         self._stand_ins = {
@@ -72,14 +76,14 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def load_arrays(content: bytes, source: str) -> dict[str, Any]:
-    """The dictionary of arrays in a pickle, Python 2's included (``latin1``).
+    """The dictionary of arrays in a pickle, Python 2's included.
 
     Raises:
         MtkdError: the pickle is damaged, holds no dictionary, or names anything but NumPy arrays.
     """
     try:
-        for opcode, index, _ in pickletools.genops(content):
-            if "PUT" in opcode.name and int(index or 0) > len(content):  # ten bytes could claim a memo of 64 GB
+        for index in _memo(content):
+            if index > len(content):  # ten bytes could claim a memo of 64 GB
                 raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
         loaded = _ArrayUnpickler(content).load()
     except pickle.UnpicklingError as error:
@@ -89,4 +93,55 @@ def load_arrays(content: bytes, source: str) -> dict[str, Any]:
         raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {sentence})") from None
     if not isinstance(loaded, dict):
         raise MtkdError(f"{source}: expected a dictionary of arrays, found {type(loaded).__name__}")
-    return {key: value.array if isinstance(value, _Array) else value for key, value in loaded.items()}
+    return {
+        _text(key): value.array if isinstance(value, _Array) else value
+        for key, value in loaded.items()
+        if isinstance(key, str | bytes)
+    }
+
+
+def _text(value: str | bytes) -> str:
+    """Python 2 had one type for both."""
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _memo(content: bytes) -> Iterator[int]:
+    """The numbers under which a pickle keeps objects; what it holds is passed over, not copied.
+
+    Raises:
+        ValueError: it ends amid an argument, or holds what is no instruction.
+    """
+    at = 0
+    while True:
+        opcode = _OPCODES.get(chr(content[at])) if at < len(content) else None
+        if opcode is None:
+            raise ValueError("it does not end" if at >= len(content) else f"at {at} is no instruction")
+        at += 1
+        if opcode.name == "STOP":
+            return
+        start, at = at, _skipped(content, at, opcode)
+        if at > len(content):
+            raise ValueError("it ends amid an argument")
+        if "PUT" in opcode.name:
+            argument = content[start:at]
+            yield int(argument) if opcode.name == "PUT" else int.from_bytes(argument, "little")
+
+
+def _skipped(content: bytes, at: int, opcode: pickletools.OpcodeInfo) -> int:
+    """Where an opcode's argument ends."""
+    if opcode.arg is None:
+        return at
+    n_bytes = opcode.arg.n
+    if n_bytes >= 0:
+        return at + n_bytes
+    if n_bytes == pickletools.UP_TO_NEWLINE:
+        for _ in range(2 if opcode.name in ("GLOBAL", "INST") else 1):
+            at = content.index(b"\n", at) + 1
+        return at
+    size = {
+        pickletools.TAKEN_FROM_ARGUMENT1: 1,
+        pickletools.TAKEN_FROM_ARGUMENT4: 4,
+        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+    }[n_bytes]
+    return at + size + int.from_bytes(content[at : at + size], "little")
