@@ -1,0 +1,269 @@
+"""Damaged files, thousands of each kind: ``python benchmarks/fuzz.py [--files N] [--seed S] [--json F]``.
+
+A good file of each kind is changed at random and read as a study would read it. Each must read, or end in one sentence
+of the project's own that names the file or its folder: no crash, no hang, no unbounded memory, no file elsewhere, no
+code. Files are read in processes of their own, of which each may take two gigabytes more than it has, and a minute a
+file.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import edfio
+import numpy as np
+import scipy.io
+from rows import Rows, finish, parser
+
+from mtkd.config import Data, Deap, Edf, Mahnob, Table
+from mtkd.errors import MtkdError
+from mtkd.shards.index import write_index
+from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import encode
+from mtkd.shards.write import write_shard
+from mtkd.signals import readers
+from mtkd.signals.preprocess import Signal
+from mtkd.signals.recording import Span
+from mtkd.signals.simulated import dump_as_python2
+
+GIB, SECONDS, CHUNK = 2**30, 60, 100
+SESSION = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<session sessionId="10" isStim="1" cutNr="1" cutLenSec="3.0" '
+    'mediaFile="69.avi" feltEmo="4" feltArsl="3" feltVlnc="7" feltCtrl="5" feltPred="6"><subject id="1" '
+    'gender="female"/><track type="Physiological" filename="Part_1_S_Trial1_emotion.bdf"/></session>\n'
+)
+INTERESTING = [b"-1", b"0", b"99999999", b"nan", b"1e308", b"\xff" * 4, b"\x00" * 8, b"../x", b"<!ENTITY", b"R.", b'"']
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: a good one in a folder, and reading all of that folder."""
+
+    name: str
+    write: Callable[[Path], Path]
+    read: Callable[[Path], None]
+
+
+def _deap(form: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        random = np.random.default_rng(0)
+        data = 10 * random.normal(size=(2, 40, 256))
+        data[:, 36] = 2e5
+        arrays = {"labels": random.uniform(1, 9, (2, 4)), "data": data}
+        path = folder / f"s01.{form}"
+        if form == "dat":
+            with path.open("wb") as file:
+                dump_as_python2(arrays, file)
+        elif form == "pickle":
+            path = folder / "s01.dat"
+            path.write_bytes(pickle.dumps(arrays, 4))
+        else:
+            scipy.io.savemat(path, arrays, do_compression=True)
+        return path
+
+    return write
+
+
+def _signals(kind: type, bdf: bool) -> list:
+    made = edfio.BdfSignal if bdf else edfio.EdfSignal
+    values = np.random.default_rng(0).uniform(-50, 50, 640)
+    status = np.zeros(640)
+    status[[100, 500]] = 16
+    channels = {"Fp1": ("uV", values), "Cz": ("uV", values), "GSR1": ("Ohm", 1e5 + values)}
+    channels |= {"Status": ("", status)} if bdf else {}
+    return [
+        made(row, 128, label=name, physical_dimension=unit, physical_range=(row.min() - 1, row.max() + 1))
+        for name, (unit, row) in channels.items()
+    ]
+
+
+def _edf(folder: Path) -> Path:
+    edfio.Edf(_signals(edfio.EdfSignal, False)).write(folder / "a_rest.edf")
+    return folder / "a_rest.edf"
+
+
+def _session(folder: Path) -> Path:
+    place = folder / "Sessions" / "10"
+    place.mkdir(parents=True)
+    edfio.Bdf(_signals(edfio.BdfSignal, True)).write(place / "Part_1_S_Trial1_emotion.bdf")
+    (place / "session.xml").write_text(SESSION)
+    return place / "session.xml"
+
+
+def _bdf(folder: Path) -> Path:
+    return _session(folder).with_name("Part_1_S_Trial1_emotion.bdf")
+
+
+def _table(folder: Path) -> Path:
+    _edf(folder)
+    (folder / "trials.csv").write_text(
+        "file,subject,start_s,stop_s,trial,valence,word\na_rest.edf,anna,0.5,2,t1,7,good\na_rest.edf,anna,,,t2,,bad\n"
+    )
+    return folder / "trials.csv"
+
+
+def _shards(name: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        data = np.random.default_rng(0).normal(size=(2, 640)).astype(np.float32)
+        trial = {"eeg": Signal(data, np.ones((2, 5), bool), 128.0, ["Fp1", "Cz"])}
+        samples = (encode("a", Span(f"t{i}", "x", 0.0, 5.0, {"valence": 5.0}), trial) for i in range(2))
+        write_index(folder, {"a.tar": write_shard(folder / "a.tar", samples)})
+        return folder / name
+
+    return write
+
+
+def _reads(data: Data) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        found = readers.find(folder, data)
+        for file in found.files:
+            for recording in readers.read(file, data):
+                for stream in recording.streams.values():
+                    stream.read(0, min(stream.n_times, 2000))
+
+    return read
+
+
+def _read_shards(folder: Path) -> None:
+    shards = ShardSet(folder)
+    for key, sample in shards.samples.items():
+        for member in sample.members:
+            if member.endswith(".npy"):
+                shards.read(key, member)
+
+
+CHANNELS = {"GSR1": "eda", "Status": "ignore", "*": "eeg"}
+DEAP, MAHNOB = Deap(reader="deap", folder="x", baseline_s=0.5), Mahnob(reader="mahnob", folder="x")
+EDF = Edf.model_validate({"reader": "edf", "folder": "x", "conditions": {"rest": {}}, "channels": CHANNELS})
+TABLE = Table.model_validate({"reader": "table", "folder": "x", "channels": CHANNELS})
+KINDS = [
+    Kind(".dat of Python 2", _deap("dat"), _reads(DEAP)),
+    Kind(".dat of Python 3", _deap("pickle"), _reads(DEAP)),
+    Kind(".mat", _deap("mat"), _reads(DEAP)),
+    Kind(".bdf", _bdf, _reads(MAHNOB)),
+    Kind(".edf", _edf, _reads(EDF)),
+    Kind("session.xml", _session, _reads(MAHNOB)),
+    Kind("CSV", _table, _reads(TABLE)),
+    Kind("tar of a shard", _shards("a.tar"), _read_shards),
+    Kind("index of shards", _shards("index.json"), _read_shards),
+]
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """The content with some changes; half of them lie near its start, where what counts stands."""
+    changed = bytearray(content)
+    for _ in range(chance.choice([1, 1, 1, 2, 3, 6])):
+        near = chance.random() < 0.5
+        at = chance.randrange(max(1, min(len(changed), 1500) if near else len(changed)))
+        what = chance.randrange(6)
+        if what == 0:
+            changed[at : at + 1] = bytes([chance.randrange(256)])
+        elif what == 1:
+            new = chance.choice(INTERESTING)
+            changed[at : at + len(new)] = new
+        elif what == 2:
+            changed[at:at] = chance.choice(INTERESTING)
+        elif what == 3:
+            del changed[at : at + chance.randint(1, 40)]
+        elif what == 4:
+            changed[at:at] = changed[at : at + chance.randint(1, 300)]
+        elif chance.random() < 0.2:
+            del changed[at:]
+    return bytes(changed)
+
+
+def _one(kind: Kind, folder: Path, path: Path, content: bytes) -> str:
+    """What came of one file: ``read``, ``refused``, or what is wrong."""
+    path.write_bytes(content)
+    before = set(folder.parent.rglob("*"))
+    try:
+        kind.read(folder)
+        ended = "read"
+    except MtkdError as error:
+        told = str(error)
+        ended = "refused" if str(folder) in told and "\n" not in told else f"a sentence without its file: {told!r}"
+    except MemoryError:
+        ended = "more memory than a file may take"
+    except Exception as error:
+        ended = f"{type(error).__name__}: {error}"
+    if set(folder.parent.rglob("*")) != before:
+        return "files that were not there"
+    return ended
+
+
+def _chunk(kind: Kind, folder: Path, numbers: range, seed: int, log: Path) -> None:
+    """Read some files in this process; ``log`` holds a line for each that has ended."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2 * GIB, resource.RLIM_INFINITY))
+    path = kind.write(folder)
+    content = path.read_bytes()
+    with log.open("w") as file:
+        for number in numbers:
+            signal.alarm(SECONDS)
+            file.write(json.dumps(_one(kind, folder, path, mutated(content, random.Random(f"{seed} {number}")))) + "\n")
+            file.flush()
+
+
+def ended(kind: Kind, numbers: range, seed: int, scratch: Path) -> list[str]:
+    """What came of some files, read in a process of their own; what ends it is told of the file it was at."""
+    found: list[str] = []
+    while len(found) < len(numbers):
+        left = numbers[len(found) :]
+        with tempfile.TemporaryDirectory(dir=scratch) as place:
+            folder, log = Path(place) / "inside", Path(place) / "log"
+            folder.mkdir()
+            log.touch()
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException), Path(os.devnull).open("w") as sys.stderr:
+                    _chunk(kind, folder, left, seed, log)
+                    os._exit(0)
+                os._exit(1)
+            _, status = os.waitpid(child, 0)
+            found += [json.loads(line) for line in log.read_text().splitlines()]
+            if status != 0:
+                found.append(f"its process ended with status {status}")
+    return found
+
+
+def _chunks(n_files: int) -> Iterator[range]:
+    for start in range(0, n_files, CHUNK):
+        yield range(start, min(start + CHUNK, n_files))
+
+
+def measure(n_files: int, seed: int) -> Rows:
+    """A row for each kind: files that came to something else than being read or refused."""
+    rows = Rows()
+    with tempfile.TemporaryDirectory() as place:
+        for kind in KINDS:
+            found = [how for numbers in _chunks(n_files) for how in ended(kind, numbers, seed, Path(place))]
+            bad = [(number, how) for number, how in enumerate(found) if how not in ("read", "refused")]
+            for number, how in bad[:5]:
+                print(f"{kind.name}, file {number}: {how}", flush=True)
+            told = f"{len(found)} files, {found.count('read')} read, {found.count('refused')} refused"
+            rows.at_most(f"damaged files, {kind.name}", len(bad), 0, told)
+        shutil.rmtree(place, ignore_errors=True)
+    return rows
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--files", type=int, default=1200, help="of each kind")
+    arguments.add_argument("--seed", type=int, default=0)
+    given = arguments.parse_args()
+    finish("fuzz.py", measure(given.files, given.seed), given.json)
+
+
+if __name__ == "__main__":
+    main()
