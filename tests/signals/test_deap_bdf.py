@@ -32,6 +32,7 @@ COLUMNS = [*"Participant_id Trial Experiment_id Start_time Valence Arousal Domin
 @pytest.fixture(autouse=True)
 def short_videos(monkeypatch):
     monkeypatch.setattr(deap_bdf, "VIDEO_S", VIDEO_S)
+    monkeypatch.setattr(deap_bdf, "_CLOCK_S", 0.5)
 
 
 def wave(name: str) -> np.ndarray:
@@ -103,12 +104,7 @@ def refused(folder: Path, named: str, data: Deap = DATA) -> str:
 
 @pytest.mark.parametrize(
     ("participant", "eeg", "high", "name"),
-    [
-        (1, TWENTE, "Twente", "Status"),
-        (23, GENEVA, "some", "Status"),
-        (24, GENEVA, "others", ""),
-        (32, TWENTE, "some", ""),
-    ],
+    [(1, TWENTE, "Twente", "Status"), (23, GENEVA, "some", "Status"), (24, GENEVA, "others", "")],
 )
 def test_both_sites_give_the_same_channels_in_si_units(tmp_path, participant, eeg, high, name):
     session(tmp_path / f"s{participant:02d}.bdf", eeg, status(high=HIGH[high]), name)
@@ -172,15 +168,41 @@ def test_a_missing_rating_is_left_out(tmp_path, empty):
     assert [list(each) for each in ratings] == [["valence", "arousal", "dominance", "liking"]] * 3
 
 
-def test_videos_that_the_file_does_not_hold_whole_are_rejected_with_a_reason(tmp_path):
-    session(tmp_path / "s05.bdf", codes=status((2, SECONDS - 1)))
+def test_a_video_that_the_file_does_not_hold_whole_is_rejected_with_a_reason(tmp_path):
+    session(tmp_path / "s05.bdf", codes=status((2, 6, SECONDS - 1)))
     table(tmp_path, [row(5, trial) for trial in VIDEOS])
     recording = read(tmp_path)
-    assert [span.name for span in recording.spans] == ["t31"]
-    assert recording.rejected == {
-        "t07": "the file ends 1 s after its start",
-        "t18": "its Status marks no start",
-    }
+    assert [span.name for span in recording.spans] == ["t31", "t07"]
+    assert recording.rejected == {"t18": "the file ends 1 s after its start"}
+
+
+def logged(*seconds: float) -> list[dict]:
+    return [row(5, trial, Start_time=round(1e6 * at)) for trial, at in zip(VIDEOS, seconds, strict=True)]
+
+
+@pytest.mark.parametrize("expected", [{"t31": 2, "t18": 9}, {"t31": 2, "t07": 5}, {"t07": 5, "t18": 9}])
+def test_where_a_mark_is_missing_the_logged_times_tell_which(tmp_path, expected):
+    session(tmp_path / "s05.bdf", codes=status(tuple(expected.values())))
+    table(tmp_path, logged(102.1, 105.0, 109.0))
+    recording = read(tmp_path)
+    assert {span.name: span.start_s for span in recording.spans} == expected
+    (missing,) = {"t31", "t07", "t18"} - set(expected)
+    assert recording.rejected == {missing: "its Status marks no start"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (logged(102, 106, 110), "leave 2 possibilities which"),
+        (logged(102, 103, 104), "leave 0 possibilities which"),
+        ([row(5, trial, Start_time="") for trial in VIDEOS], "has no Start_time to tell which"),
+    ],
+)
+def test_where_they_do_not_tell_the_file_is_refused(tmp_path, rows, words):
+    session(tmp_path / "s05.bdf", codes=status((2, 6)))
+    table(tmp_path, rows)
+    with pytest.raises(MtkdError, match=rf": its Status marks 2 videos of 3, and .*{words}$"):
+        read(tmp_path)
 
 
 def test_a_video_that_ends_with_the_file_is_whole(tmp_path):
@@ -226,8 +248,7 @@ def test_a_channel_that_a_session_has_not_is_only_missing(tmp_path, missing):
 
 def test_a_session_without_its_table_is_refused(tmp_path):
     session(tmp_path / "s05.bdf")
-    words = "no participant_ratings.csv beside it, nor in metadata_csv/, so its videos are unknown"
-    assert refused(tmp_path, "s05.bdf") == words
+    assert refused(tmp_path, "s05.bdf").startswith("no participant_ratings.csv beside it, nor in metadata_csv/, so its")
 
 
 @pytest.mark.parametrize(
@@ -238,10 +259,8 @@ def test_a_session_without_its_table_is_refused(tmp_path):
         ({"Liking": "inf"}, "liking of inf, expected 1 to 9"),
         ({"Familiarity": 6}, "familiarity of 6, expected 1 to 5"),
         ({"Dominance": "much"}, "a row without numbers where DEAP has them"),
-        ({"Trial": ""}, "a row without numbers where DEAP has them"),
         ({"Experiment_id": 1.5}, "a row without numbers where DEAP has them"),
         ({"Trial": 3}, "the trials of participant 5 are not 1, 2, 3, each of another video"),
-        ({"Trial": 4}, "the trials of participant 5 are not 1, 2, 3, each of another video"),
         ({"Experiment_id": 31}, "the trials of participant 5 are not 1, 2, 3, each of another video"),
         ({"Participant_id": 6}, "the trials of participant 5 are not 1, 2, 3, each of another video"),
     ],

@@ -85,7 +85,7 @@ def test_the_table_of_ratings_is_found_where_it_may_stand(tmp_path, place):
     put_table(tmp_path / place, 24)
     (file,) = readers.find(tmp_path, data()).files
     rated = {"valence": 5, "arousal": 5, "dominance": 5, "liking": 5, "familiarity": 3}
-    assert file.rows == [{"participant": 24, "trial": 1, "video": 24, "ratings": rated}]
+    assert file.rows == [{"participant": 24, "trial": 1, "video": 24, "start_s": 0.0, "ratings": rated}]
 
 
 def test_preprocessed_files_need_no_table(tmp_path):

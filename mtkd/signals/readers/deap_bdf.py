@@ -3,7 +3,8 @@
 Participants 1 to 22 were recorded at Twente, 23 to 32 at Geneva: the order of their electrodes differs, and so does
 what the Status channel holds above its lowest byte; in that byte 4 is the start of a video at both. From
 participant 24 on, Status has no name. The n-th video of a file is the n-th trial of its participant in
-``participant_ratings.csv``, which tells the video's own number, by which the preprocessed files are ordered.
+``participant_ratings.csv``, which tells the video's own number, by which the preprocessed files are ordered. Where a
+mark is missing, the times in that table tell which.
 """
 
 import csv
@@ -33,6 +34,8 @@ _OWN: dict[str, Kind] = {
     **dict.fromkeys(("GSR2", "Erg[12]", "EXG?", "Status", ""), "ignore"),
 }
 _TABLE = "participant_ratings.csv"
+_CLOCK_S = 5.0
+"""The two clocks may differ by so much between videos that are at least a minute apart."""
 _COLUMNS = {"valence": 9, "arousal": 9, "dominance": 9, "liking": 9, "familiarity": 5}
 """Ratings go from 1 to these; familiarity was not asked of all."""
 
@@ -76,7 +79,12 @@ def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
     for name, value in ratings.items():
         if not 1 <= value <= _COLUMNS[name]:
             raise MtkdError(f"{table}: {name} of {value:g}, expected 1 to {_COLUMNS[name]}")
-    return {**numbers, "ratings": ratings}
+    logged = lower.get("start_time", "").strip()
+    return {
+        **numbers,
+        "start_s": int(logged) / 1e6 if logged.isascii() and logged.isdigit() else None,
+        "ratings": ratings,
+    }
 
 
 def read(file: File, data: Deap) -> Recording:
@@ -95,14 +103,39 @@ def read(file: File, data: Deap) -> Recording:
     names = {"GSR1": "GSR"} if "GSR1" in has else {}
     streams = read_streams(file.path, data.model_copy(update={"bipolar": bipolar}), _OWN, names)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
-    spans, rejected = [], {named(row["video"])[0]: "its Status marks no start" for row in rows[len(starts) :]}
-    for start_s, row in zip(starts, rows, strict=False):
+    shown = _shown(file.path, starts, rows)
+    spans, rejected = [], {named(r["video"])[0]: "its Status marks no start" for r in rows if r not in shown}
+    for start_s, row in zip(starts, shown, strict=True):
         name, stimulus = named(row["video"])
         if start_s + VIDEO_S > duration_s + 1e-6:
             rejected[name] = f"the file ends {duration_s - start_s:.0f} s after its start"
         else:
             spans.append(Span(name, stimulus, start_s, start_s + VIDEO_S, row["ratings"]))
     return Recording(file.subject, str(file.path), _in_order(streams), spans, rejected)
+
+
+def _shown(path: Path, starts: list[float], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The row of each start. Where there are fewer starts than rows, the times that the experiment logged tell which.
+
+    Raises:
+        MtkdError: they do not, or tell of several possibilities.
+    """
+    if len(starts) == len(rows):
+        return rows
+    said = f"{path}: its Status marks {len(starts)} videos of {len(rows)}"
+    if any(row["start_s"] is None for row in rows):
+        raise MtkdError(f"{said}, and {_TABLE} has no Start_time to tell which")
+    logged = np.array([row["start_s"] for row in rows])
+    found = set()
+    for first in range(len(rows) - len(starts) + 1):  # the clock of the file is not that of the experiment
+        times = logged - logged[first] + starts[0]
+        nearest = np.abs(times[None] - np.array(starts)[:, None])
+        chosen = nearest.argmin(axis=1)
+        if nearest.min(axis=1).max() < _CLOCK_S and (np.diff(chosen) > 0).all():
+            found.add(tuple(chosen.tolist()))
+    if len(found) != 1:
+        raise MtkdError(f"{said}, and the Start_times of {_TABLE} leave {len(found)} possibilities which")
+    return [rows[index] for index in found.pop()]
 
 
 def video_starts(header: Header) -> list[float]:
