@@ -61,7 +61,10 @@ class Bads(OneKey):
 
 
 class Ica(OneKey):
-    """Take off the independent components that go with the EOG, fitted on the trials of a whole recording."""
+    """Take off the independent components that go with the EOG, fitted on all trials of a recording.
+
+    DEAP's preprocessed files are a recording a trial.
+    """
 
     class Rule(Section):
         """Share of the variance that the components hold, and the correlation from which on one goes with the EOG."""

@@ -18,7 +18,7 @@ from mtkd.distill.student import Student
 from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.files import publish_file, sha256, sha256_once, slug
+from mtkd.files import publish_file, sha256_of_all, slug
 from mtkd.shards.batch import Batch, layouts, place_windows
 from mtkd.shards.build import open_shards
 from mtkd.shards.labels import UNLABELLED
@@ -27,6 +27,7 @@ from mtkd.shards.schema import Layout
 from mtkd.signals import readers
 from mtkd.signals.channels import origin
 from mtkd.signals.preprocess import Signal, preprocess
+from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.raw import RENAME, read_streams
 from mtkd.signals.recording import File, Recording, Span, Stream
 from mtkd.signals.simulated import WEARABLE
@@ -59,7 +60,7 @@ def run(study: Study) -> Path:
         say(STAGE, f"reused {table} and {picture.name}")
     else:
         timeline = predict_recording(study, path, folds)
-        if sha256(path) != unit.inputs["recording"]:
+        if sha256_of_all(all_of(path)) != unit.inputs["recording"]:
             raise MtkdError(f"{path}: was changed while it was read; run it again")
         with unit.build() as (folder, measured):
             _write_table(folder / table.name, timeline, study.class_names)
@@ -91,7 +92,9 @@ def _chosen(study: Study) -> tuple[Path, list[Fold]]:
 def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
     """All folds, or of a recording of the study's own those that test its subject."""
     own = open_shards(study)[0].manifest().measured["sources"]
-    subject = own.get(sha256_once(path)) if path.is_file() else None  # a copy under another name is as well known
+    subject = (
+        own.get(sha256_of_all(all_of(path))) if path.is_file() else None
+    )  # a copy under another name is as well known
     if subject is None:
         return folds
     say(STAGE, f"{path.name} is one of the study's own: taking the student of the fold that tests {subject}")
@@ -102,7 +105,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
     inputs = {
         "stage": STAGE,
         "version": VERSION,
-        "recording": sha256_once(path),
+        "recording": sha256_of_all(all_of(path)),
         "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),
@@ -162,15 +165,25 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
 
 
 def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> dict[Modality, Stream]:
-    if path.suffix.lower() in (".dat", ".mat") and study.data.reader == "deap":
-        first = next(readers.read(File(path.stem, path.stem, (path,)), study.data), None)
+    arrays = path.suffix.lower() in (".dat", ".mat") and study.data.reader == "deap"
+    file = File(path.stem, path.stem, (path,)) if arrays else _own_file(study, path)
+    if file is not None:  # as it was read for the training
+        first = next(readers.read(file, study.data), None)
         if first is None:
             raise MtkdError(f"{path}: holds no trial")
-        say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
+        if arrays:
+            say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
         return first.streams
     own: dict[str, Kind] = {glob.escape(name): kind for kind, names in raw_names.items() for name in names}
     # it may bring what nobody asks for
     return read_streams(path, study.data, {**own, "*": "ignore"}, study.predict.channels, lenient=True)
+
+
+def _own_file(study: Study, path: Path) -> File | None:
+    """The recording of the study that this is, where its recordings are here and no channel goes by another name."""
+    if study.shards.root is not None or study.data.simulated is not None or study.predict.channels:
+        return None
+    return next((file for file in recordings(study).files if file.path.resolve() == path.resolve()), None)
 
 
 def _matched(stream: Stream, known: list[str]) -> Stream:

@@ -14,10 +14,11 @@ import joblib
 from mtkd.config import Study
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError
-from mtkd.shards import recordings as pieces
+from mtkd.files import fingerprint, sha256_of_all
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
+from mtkd.shards.recordings import TAR, Job, build, jobs_of, read_trials
 from mtkd.shards.remote import fetched_unit
 from mtkd.shards.summary import summary
 from mtkd.signals.recording import File, Found
@@ -33,23 +34,22 @@ def run(study: Study) -> Unit:
         say(STAGE, f"reading those of {study.shards.root}")
         return unit_of(study)
     make_raw(study)
-    unit, found, units = _plan(study)
+    unit, found, jobs = _plan(study)
     if unit.stands():
         say(STAGE, f"reused {unit.folder}")
         return unit
     started = time.perf_counter()
-    missing = [pair for pair in zip(found.files, units, strict=True) if not pair[1].stands()]
-    if len(missing) < len(units):
-        say(STAGE, f"reused {counted(len(units) - len(missing), 'recording')} of {len(units)}")
+    missing = [job for job in jobs if not job.unit.stands()]
+    if len(missing) < len(jobs):
+        say(STAGE, f"reused {counted(len(jobs) - len(missing), 'recording')} of {len(jobs)}")
     _build_all(study, missing)
     with unit.build() as (folder, measured):
-        shards, rejected = _assemble(folder, found.files, units)
+        shards, rejected = _assemble(folder, jobs)
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
         measured.update(rejected=rejected, left_out=found.left_out)
-        pairs = zip(found.files, units, strict=True)
-        measured["sources"] = {unit.inputs["files"][file.path.name]: file.subject for file, unit in pairs}
+        measured["sources"] = _sources(jobs)
     n_trials = sum(map(len, shards.values()))
     said = f", {len(rejected)} rejected" * bool(rejected) + f", {len(found.left_out)} left out" * bool(found.left_out)
     say(STAGE, f"{counted(n_trials, 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
@@ -60,7 +60,12 @@ def run(study: Study) -> Unit:
 def unit_of(study: Study) -> Unit:
     """The unit of the study's shards."""
     if study.shards.root is not None:
-        return fetched_unit(study.shards.root, Path(study.workspace))
+        unit = fetched_unit(study.shards.root, Path(study.workspace))
+        if fingerprint(unit.inputs.get("signals")) != fingerprint(study.signals.model_dump()):
+            raise MtkdError(
+                f"{study.shards.root}: its signals are not those of the study, by which a student would listen"
+            )
+        return unit
     return _plan(study)[0]
 
 
@@ -71,16 +76,16 @@ def open_shards(study: Study) -> tuple[Unit, ShardSet]:
     return unit, _opened(unit.folder, study.shards.root)
 
 
-def _plan(study: Study) -> tuple[Unit, Found, list[Unit]]:
+def _plan(study: Study) -> tuple[Unit, Found, list[Job]]:
     found = recordings(study)
-    units = pieces.units_of(study, found.files)
+    jobs = jobs_of(study, found.files)
     inputs = {
         "stage": STAGE,
         "version": VERSION,
         "signals": study.signals.model_dump(),
-        "recordings": pieces.summary_of(units),
+        "recordings": {job.file.name: job.unit.fingerprint for job in jobs},
     }
-    return make_unit(study, STAGE, "all", inputs), found, units
+    return make_unit(study, STAGE, "all", inputs), found, jobs
 
 
 @functools.lru_cache(maxsize=8)
@@ -100,7 +105,21 @@ class _Jobs(joblib.Parallel):
         self.told(self.n_completed_tasks)
 
 
-def _build_all(study: Study, missing: list[tuple[File, Unit]]) -> None:
+def _sources(jobs: list[Job]) -> dict[str, str]:
+    """Whose each recording is, by the digest of its files.
+
+    Raises:
+        MtkdError: the same recording stands under the names of two subjects.
+    """
+    found: dict[str, Job] = {}
+    for job in jobs:
+        other = found.setdefault(sha256_of_all(job.file.paths), job)
+        if other.file.subject != job.file.subject:
+            raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}, which is of another subject")
+    return {digest: job.file.subject for digest, job in found.items()}
+
+
+def _build_all(study: Study, missing: list[Job]) -> None:
     """Make the units of all recordings that have none, one job each."""
 
     def told(n_done: int) -> None:
@@ -109,7 +128,7 @@ def _build_all(study: Study, missing: list[tuple[File, Unit]]) -> None:
     with _engine(study):
         starter = os.getpid() if study.shards.engine == "joblib" else None
         jobs = _Jobs(told, n_jobs=study.shards.n_jobs, batch_size=1)
-        jobs(joblib.delayed(pieces.build)(study, file, unit, pieces.stamps(file), starter) for file, unit in missing)
+        jobs(joblib.delayed(build)(study, job, starter) for job in missing)
 
 
 @contextmanager
@@ -124,9 +143,7 @@ def _engine(study: Study) -> Iterator[None]:
         yield
 
 
-def _assemble(
-    folder: Path, files: list[File], units: list[Unit]
-) -> tuple[dict[str, list[Sample]], dict[str, dict[str, str]]]:
+def _assemble(folder: Path, jobs: list[Job]) -> tuple[dict[str, list[Sample]], dict[str, dict[str, str]]]:
     """Link the tars of all recordings into the folder; return their trials, and those rejected, by recording.
 
     Raises:
@@ -135,8 +152,9 @@ def _assemble(
     shards: dict[str, list[Sample]] = {}
     rejected: dict[str, dict[str, str]] = {}
     where: dict[str, File] = {}
-    for file, unit in sorted(zip(files, units, strict=True), key=lambda pair: (pair[0].subject, pair[0].name)):
-        trials, refused = pieces.read_trials(unit)
+    for job in sorted(jobs, key=lambda job: (job.file.subject, job.file.name)):
+        file = job.file
+        trials, refused = read_trials(job.unit)
         if refused:
             rejected[file.name] = refused
         for sample in trials:
@@ -144,10 +162,10 @@ def _assemble(
                 raise MtkdError(f"{file.path}: the trial {sample.key} comes twice, in {where[sample.key].path} too")
             where[sample.key] = file
         if trials:
-            _link(unit.folder / pieces.TAR, folder / f"{file.name}.tar")
+            _link(job.unit.folder / TAR, folder / f"{file.name}.tar")
             shards[f"{file.name}.tar"] = trials
     if not shards:
-        raise MtkdError(f"{files[0].path.parent}: no trial is left, all were rejected")
+        raise MtkdError(f"{jobs[0].file.path.parent}: no trial is left, all were rejected")
     return shards, rejected
 
 

@@ -13,6 +13,7 @@ from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
 from mtkd.shards.picture import draw_trial
 from mtkd.shards.read import ShardSet
+from mtkd.shards.summary import summary
 from mtkd.signals.windows import cut_valid, n_windows
 
 STAGE = "inspect"
@@ -25,7 +26,7 @@ def run(study: Study) -> Path:
         MtkdError: the shards do not stand, or have no such trial.
     """
     unit, shards = open_shards(study)
-    measured = unit.manifest().measured
+    measured = unit.manifest().measured | summary(study, shards.index.shards)  # by the labels of now
     key = study.inspect.trial or next(iter(shards.samples))
     if key not in shards.samples:
         raise MtkdError(

@@ -6,8 +6,8 @@ What is finished stands when the rest is interrupted, and a study that gains a r
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mtkd.config import Study
 from mtkd.errors import MtkdError
@@ -31,37 +31,42 @@ _ELSEWHERE = {
 }
 
 
-def units_of(study: Study, files: list[File]) -> list[Unit]:
-    """The unit of each recording. All files are read for their checksums, several at a time."""
+@dataclass(frozen=True)
+class Job:
+    """A recording, its unit, and size and time of its files from before their checksums were taken."""
+
+    file: File
+    unit: Unit
+    stamps: list[tuple[int, int]]
+
+
+def jobs_of(study: Study, files: list[File]) -> list[Job]:
+    """All recordings with their units. Files are read for their checksums, several at a time."""
+    stamped = [_stamps(file) for file in files]
     paths = list(dict.fromkeys(path for file in files for path in file.paths))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         digests = dict(zip(paths, threads.map(sha256_once, paths), strict=True))
     sections = {"data": study.data.model_dump(exclude=_ELSEWHERE), "signals": study.signals.model_dump()}
-    return [
-        make_unit(
-            study,
-            STAGE,
-            file.name,
-            {
-                "stage": STAGE,
-                "version": VERSION,
-                **sections,
-                "name": file.name,
-                "subject": file.subject,
-                "rows": file.rows,
-                "files": {path.name: digests[path] for path in file.paths},
-            },
-        )
-        for file in files
-    ]
+    jobs = []
+    for file, stamps in zip(files, stamped, strict=True):
+        inputs = {
+            "stage": STAGE,
+            "version": VERSION,
+            **sections,
+            "name": file.name,
+            "subject": file.subject,
+            "rows": file.rows,
+            "files": {path.name: digests[path] for path in file.paths},
+        }
+        jobs.append(Job(file, make_unit(study, STAGE, file.name, inputs), stamps))
+    return jobs
 
 
-def stamps(file: File) -> list[tuple[int, int]]:
-    """Size and time of a recording's files: what changes when they do."""
+def _stamps(file: File) -> list[tuple[int, int]]:
     return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in file.paths)]
 
 
-def build(study: Study, file: File, unit: Unit, stamped: list[tuple[int, int]], starter: int | None) -> None:
+def build(study: Study, job: Job, starter: int | None) -> None:
     """Make the unit of one recording, in a process that ``starter`` started; None where that is not ours to end.
 
     Raises:
@@ -69,6 +74,7 @@ def build(study: Study, file: File, unit: Unit, stamped: list[tuple[int, int]], 
     """
     if starter is not None:
         become_worker(starter)
+    file, unit = job.file, job.unit
     rejected: dict[str, str] = {}
     with unit.build() as (folder, measured):
         trials = _trials(study, file, rejected)
@@ -76,7 +82,7 @@ def build(study: Study, file: File, unit: Unit, stamped: list[tuple[int, int]], 
         entries = write_shard(folder / TAR, samples)
         told = {"trials": [entry.model_dump() for entry in entries], "rejected": rejected}
         write_json(folder / TRIALS, told, indent=None)
-        if stamps(file) != stamped:
+        if _stamps(file) != job.stamps:
             raise MtkdError(f"{file.path}: was changed while it was read; run it again")
         measured.update(n_trials=len(entries))
 
@@ -85,11 +91,6 @@ def read_trials(unit: Unit) -> tuple[list[Sample], dict[str, str]]:
     """The trials of a recording's unit, and those that were rejected with the reason."""
     content = read_json(unit.folder / TRIALS)
     return [Sample.model_validate(entry) for entry in content["trials"]], content["rejected"]
-
-
-def summary_of(units: list[Unit]) -> dict[str, Any]:
-    """Fingerprint of each recording: what a shard set depends on."""
-    return {unit.folder.name.rpartition("-")[0]: unit.fingerprint for unit in units}
 
 
 def _trials(study: Study, file: File, rejected: dict[str, str]) -> Iterator[Trial]:

@@ -5,19 +5,17 @@ What is fetched lies in the workspace, checked against the set's manifest, and i
 
 import functools
 import json
-import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import publish_file, sha256
+from mtkd.files import fingerprint, publish_file, sha256
 from mtkd.shards.index import NAME
+from mtkd.signals.readers import plain
 from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
 
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MANIFEST_BYTES = 2**26
 
 
@@ -47,10 +45,10 @@ def fetched_unit(root: str, workspace: Path) -> Fetched:
         manifest = parse_manifest(json.loads(content), source)
     except (ValueError, RecursionError):
         raise MtkdError(f"{source}: no manifest") from None
-    if manifest.stage != "shards" or NAME not in manifest.files:
+    if manifest.stage != "shards" or NAME not in manifest.files or manifest.fingerprint != fingerprint(manifest.inputs):
         raise MtkdError(f"{source}: the manifest of {manifest.stage}, not of a shard set")
     for name in manifest.files:
-        if not _PLAIN.fullmatch(name):
+        if plain(name) != name:
             raise MtkdError(f"{source}: names the file {name!r}, which is none of a shard set")
     unit = Fetched("shards", workspace / "remote" / f"{manifest.fingerprint}-{manifest.digest}", manifest.inputs)
     if not (unit.folder / MANIFEST).is_file():
@@ -66,17 +64,19 @@ def fetch(root: str, folder: Path, name: str) -> None:
     Raises:
         MtkdError: it cannot be read, or is not what the manifest says.
     """
-    path = folder / name
-    if path.is_file():
-        return
     wanted = read_manifest(folder).files.get(name)
-    source = f"{root.rstrip('/')}/{name}"
+    source, path = f"{root.rstrip('/')}/{name}", folder / name
     if wanted is None:
         raise MtkdError(f"{source}: is not in the manifest of its set")
+    if path.is_file():
+        return
     with publish_file(path) as aside:
         try:
             with fsspec.open(source, "rb") as there, aside.open("wb") as here:
-                shutil.copyfileobj(there, here, 2**20)
+                left = wanted.n_bytes + 1  # a server may go on for ever
+                while left > 0 and (some := there.read(min(left, 2**20))):
+                    here.write(some)
+                    left -= len(some)
         except Exception as error:  # every file system raises its own
             raise MtkdError(f"{source}: cannot be read ({type(error).__name__}: {one_line(error)})") from None
         if aside.stat().st_size != wanted.n_bytes or sha256(aside) != wanted.sha256:

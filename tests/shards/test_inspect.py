@@ -49,6 +49,16 @@ def test_windows_are_rejected_where_no_channel_is_valid(shown):
     assert found["eeg"] == (0, 6 * 4)
 
 
+def test_classes_are_those_of_the_labels_as_they_are_now(shown, capsys):
+    inspect.run(shown)
+    before = capsys.readouterr().out
+    inspect.run(shown.model_copy(update={"labels": {"valence": 8.9, "arousal": 5.0}}))
+    after = capsys.readouterr().out
+    shares = [[line for line in out.splitlines() if "high valence" in line] for out in (before, after)]
+    assert shares[0] != shares[1]
+    assert all("0.0%" in line for line in shares[1])
+
+
 def test_another_trial_is_drawn_and_an_unknown_one_refused(shown, capsys):
     chosen = shown.model_copy(update={"inspect": shown.inspect.model_copy(update={"trial": "s03_t02"})})
     assert inspect.run(chosen).name == "s03_t02.png"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from mtkd.config import Study
+from mtkd.errors import MtkdError
 from mtkd.shards import recordings
 from mtkd.shards.build import open_shards, run
 from mtkd.shards.index import Sample
+from mtkd.signals import readers
 
 
 def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monkeypatch, refused):
@@ -33,6 +35,23 @@ def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monke
     assert refused(made) == f"{last}: was changed while it was read; run it again"
     standing = [path.name[:3] for path in (Path(made.workspace) / "recordings").iterdir() if path.name[0] != "."]
     assert sorted(standing) == ["s01", "s02"]
+
+
+def test_a_recording_that_is_changed_before_it_is_read_makes_no_unit(study, write_deap):
+    made = study()
+    folder = Path(made.data.folder)
+    (first, *_) = recordings.jobs_of(made, readers.find(folder, made.data).files)
+    (folder / "s01.dat").unlink()
+    write_deap(folder / "s01.dat", 9)
+    with pytest.raises(MtkdError, match=r"s01\.dat: was changed while it was read; run it again$"):
+        recordings.build(made, first, None)
+    assert not first.unit.folder.exists()
+
+
+def test_one_recording_of_two_subjects_is_refused(study, refused, tmp_path):
+    shutil.copy(tmp_path / "raw" / "s01.dat", tmp_path / "raw" / "s04.dat")
+    said = f"{tmp_path}/raw/s04.dat: holds the same as {tmp_path}/raw/s01.dat, which is of another subject"
+    assert refused(study()) == said
 
 
 def test_what_stands_is_not_made_again(study, tmp_path, capsys, refused, write_deap):
@@ -60,8 +79,10 @@ def edf_study(make_study, tmp_path, in_this_process) -> Callable[..., Study]:
     """A factory of studies of three EDF files: one whole, one without ECG, one of a condition without rating."""
     folder = tmp_path / "edf"
     folder.mkdir()
-    wave = np.random.default_rng(0).uniform(-50, 50, 6 * 128)
-    for name, labels in {"a_1": ("EEG Fz", "ECG"), "b_1": ("EEG Fz",), "b_2": ("EEG Fz", "ECG")}.items():
+    for seed, (name, labels) in enumerate(
+        {"a_1": ("EEG Fz", "ECG"), "b_1": ("EEG Fz",), "b_2": ("EEG Fz", "ECG")}.items()
+    ):
+        wave = np.random.default_rng(seed).uniform(-50, 50, 6 * 128)
         signals = [edfio.EdfSignal(wave, 128, label=label, physical_dimension="uV") for label in labels]
         edfio.Edf(signals).write(folder / f"{name}.edf")
     given = [

@@ -148,6 +148,28 @@ def test_a_manifest_cannot_name_files_outside_the_folder(served, elsewhere):
         open_shards(elsewhere)
 
 
+def test_the_fingerprint_of_a_manifest_is_that_of_its_inputs(served, elsewhere):
+    """It names the folder that things are fetched to."""
+    unit, _ = served
+    changed = unit.manifest().model_copy(update={"fingerprint": "../../escaped"}).sealed()
+    (unit.folder / MANIFEST).write_text(changed.model_dump_json())
+    with pytest.raises(MtkdError, match="not of a shard set"):
+        open_shards(elsewhere)
+
+
+def test_a_set_of_other_signals_is_refused(served, study):
+    made = study(f"shards.root={served[1]}", "signals.modalities.eda.sfreq=32", name="elsewhere")
+    with pytest.raises(MtkdError, match=rf"^{served[1]}: its signals are not those of the study"):
+        open_shards(made)
+
+
+def test_an_index_cannot_name_files_outside_the_folder(served, elsewhere, tmp_path):
+    found, _ = open_shards(elsewhere)
+    (found.folder.parent / "outside.tar").write_bytes(b"x")
+    with pytest.raises(MtkdError, match=r"/\.\./outside\.tar: is not in the manifest of its set$"):
+        remote.fetch(served[1], found.folder, "../outside.tar")
+
+
 @pytest.mark.parametrize("root", ["http://127.0.0.1:9/nothing", "/nothing/here", "nonsense://x", "s3"])
 def test_a_root_that_is_not_there_is_refused_by_its_address(study, root):
     with pytest.raises(MtkdError) as caught:

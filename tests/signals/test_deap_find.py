@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtkd.config import Deap
 from mtkd.errors import MtkdError
@@ -126,3 +128,26 @@ def test_a_folder_that_has_a_files_name_is_refused(tmp_path):
 def test_a_folder_without_recordings_is_refused(tmp_path, holds):
     put(*(tmp_path / name for name in holds))
     assert refused(tmp_path) == f"{tmp_path}: no file that the reader 'deap' takes"
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_a_damaged_table_reads_or_is_refused_and_nothing_else(tmp_path_factory, changes):
+    folder = tmp_path_factory.mktemp("table")
+    rows = [f"5,{trial},{30 + trial},{trial},5,5,5,5,3" for trial in (1, 2, 3)]
+    path = folder / "participant_ratings.csv"
+    path.write_text("\n".join([HEADER, *rows]))
+    damaged = bytearray(path.read_bytes())
+    for _ in range(changes.draw(st.integers(1, 3))):
+        place = changes.draw(st.integers(0, len(damaged) - 1))
+        new = changes.draw(st.sampled_from([b"\0", b'"', b"\n", b",", b"\xff", b"-", b"nan"]) | st.binary(max_size=4))
+        damaged[place : place + len(new)] = new
+    path.write_bytes(damaged)
+    (folder / "s05.bdf").touch()
+    try:
+        (file,) = readers.find(folder, data()).files
+    except MtkdError as error:
+        assert str(error).startswith(f"{path}: ")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert [each["trial"] for each in file.rows] == [*range(1, len(file.rows) + 1)]

@@ -244,3 +244,7 @@ def test_the_numbers_of_kept_objects_are_those_that_python_finds(example, change
     except (ValueError, SyntaxError, UnicodeDecodeError):  # what Python refuses may be passed over here
         return
     assert list(_memo(bytes(content))) == expected
+
+
+def test_tuples_in_tuples_as_a_key_do_not_overflow_the_stack():
+    assert "tuples" in refused(b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s.")

@@ -133,6 +133,19 @@ def test_a_baseline_is_the_mean_of_the_last_seconds_before_the_trial(one, length
     np.testing.assert_allclose(found.data, expected, atol=1e-5)
 
 
+def test_a_baseline_is_of_the_seconds_in_which_the_sensor_was_on(one):
+    rows, second = 50 + noise()[:1], int(SFREQ)
+    half, off = rows.copy(), rows.copy()
+    half[:, : 3 * second] = np.nan  # one second of the lead is left
+    off[:, : 4 * second] = np.nan
+    settings = {"spans": [(4.0, 7.0)], "sfreq": SFREQ, "lead_s": 3.0, "steps": [{"baseline": 3.0}]}
+    (left,), (none,) = one(half, **settings), one(off, **settings)
+    expected = rows[:, 4 * second : 7 * second] - rows[:, 3 * second : 4 * second].mean()
+    np.testing.assert_allclose(left.data, expected, atol=1e-4)
+    assert left.valid.all()
+    assert not none.valid.any()
+
+
 def test_a_baseline_without_a_sample_is_refused(one):
     with pytest.raises(MtkdError, match=r"^s1\.dat: signals\.modalities\.emg\.steps: a baseline of 0\.001 s .* 256 Hz"):
         one(noise(), spans=[(4.0, 7.0)], sfreq=SFREQ, lead_s=3.0, steps=[{"baseline": 1e-3}])

@@ -144,7 +144,7 @@ def test_files_of_several_subjects_and_folders_are_recordings_of_their_own(folde
     assert [(file.name, file.subject) for file in files] == [
         ("anna_walk", "anna"),
         ("ben_sit", "ben"),
-        ("anna_day 2-walk", "anna"),
+        ("anna_day-2-walk", "anna"),
     ]
     found = everything(folder, table())
     assert [recording.source for recording in found] == [str(file.path) for file in files]

@@ -1,7 +1,9 @@
 """Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
 
 import importlib
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mtkd.config import Data
@@ -24,7 +26,7 @@ def find(folder: Path, data: Data) -> Found:
             if subject not in subjects:
                 raise MtkdError(f"{folder}: no file of the subject {subject} that data.{key} names")
     wanted = (subjects if data.subjects is None else set(data.subjects)) - set(data.exclude)
-    files = [file for file in found.files if file.subject in wanted]
+    files = [replace(file, name=plain(file.name)) for file in found.files if file.subject in wanted]
     names: dict[str, File] = {}
     for file in files:
         other = names.setdefault(file.name, file)
@@ -36,6 +38,11 @@ def find(folder: Path, data: Data) -> Found:
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {data.reader!r} takes")
     return Found(files, found.left_out)
+
+
+def plain(name: str) -> str:
+    """A name that is one of a file, and of no folder: letters, digits, and what joins them."""
+    return re.sub(r"[^\w.-]", "-", name).lstrip(".") or "-"
 
 
 def read(file: File, data: Data) -> Iterator[Recording]:

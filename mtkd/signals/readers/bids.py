@@ -13,6 +13,7 @@ from typing import Any
 from mtkd.config import Bids, Kind
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
+from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import read_header
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
@@ -30,7 +31,6 @@ _KINDS: dict[str, Kind] = {
     "TEMP": "temp",
 }
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
-_BESIDE = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}
 
 
 def find(folder: Path, data: Bids) -> Found:
@@ -64,11 +64,10 @@ def find(folder: Path, data: Bids) -> Found:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
             continue
         main = Path(path.fpath)
-        beside = [main.with_suffix(suffix) for suffix in _BESIDE.get(main.suffix.lower(), ())]
         kinds, units = _channels(channels) if channels else ({}, {})
         rows = {"trials": trials, "channels": kinds, "units": units}
         name = path.basename.rpartition("_")[0]
-        files.append(File(name, str(path.subject), (main, *(other for other in beside if other.is_file())), rows))
+        files.append(File(name, str(path.subject), all_of(main), rows))
     return Found(files, left_out)
 
 

@@ -72,6 +72,8 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
     if path.suffix.lower() == ".bdf":
         yield deap_bdf.read(file, data)
         return
+    if data.units or data.bipolar:
+        raise MtkdError(f"{path}: data.units and data.bipolar are for DEAP's .bdf files, these are preprocessed")
     is_pickle = path.suffix.lower() == ".dat"
     content = load_arrays(path.read_bytes(), str(path)) if is_pickle else load_matlab(path, ("data", "labels"))
     signals, labels = _checked(content, path)

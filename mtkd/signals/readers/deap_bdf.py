@@ -7,7 +7,6 @@ participant 24 on, Status has no name. The n-th video of a file is the n-th tria
 mark is missing, the times in that table tell which.
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from mtkd.config import Deap, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
+from mtkd.signals.readers.columns import number, read_rows
 from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Recording, Span, Stream
@@ -34,8 +34,8 @@ _OWN: dict[str, Kind] = {
     **dict.fromkeys(("GSR2", "Erg[12]", "EXG?", "Status", ""), "ignore"),
 }
 _TABLE = "participant_ratings.csv"
-_CLOCK_S = 5.0
-"""The two clocks may differ by so much between videos that are at least a minute apart."""
+_CLOCK_S = 20.0
+"""So much may the two clocks differ over a session, whose videos are more than a minute apart."""
 _COLUMNS = {"valence": 9, "arousal": 9, "dominance": 9, "liking": 9, "familiarity": 5}
 """Ratings go from 1 to these; familiarity was not asked of all."""
 
@@ -56,11 +56,7 @@ def rated(path: Path, participant: int) -> list[dict[str, Any]]:
     table = next((place / _TABLE for place in places if (place / _TABLE).is_file()), None)
     if table is None:
         raise MtkdError(f"{path}: no {_TABLE} beside it, nor in metadata_csv/, so its videos are unknown")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [_row(table, row) for row in csv.DictReader(file)]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise MtkdError(f"{table}: no table ({error})") from None
+    rows = [_row(table, row) for row in read_rows(table, ",", ())]
     own = sorted((row for row in rows if row["participant"] == participant), key=lambda row: row["trial"])
     videos = [row["video"] for row in own]
     if [row["trial"] for row in own] != [*range(1, len(own) + 1)] or len(set(videos)) < len(videos) or not own:
@@ -69,7 +65,7 @@ def rated(path: Path, participant: int) -> list[dict[str, Any]]:
 
 
 def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
-    lower = {(key or "").strip().lower(): value or "" for key, value in row.items() if isinstance(value, str)}
+    lower = {key.lower(): value for key, value in row.items()}
     try:
         keys = {"participant": "participant_id", "trial": "trial", "video": "experiment_id"}
         numbers = {name: int(lower[key]) for name, key in keys.items()}
@@ -79,12 +75,8 @@ def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
     for name, value in ratings.items():
         if not 1 <= value <= _COLUMNS[name]:
             raise MtkdError(f"{table}: {name} of {value:g}, expected 1 to {_COLUMNS[name]}")
-    logged = lower.get("start_time", "").strip()
-    return {
-        **numbers,
-        "start_s": int(logged) / 1e6 if logged.isascii() and logged.isdigit() else None,
-        "ratings": ratings,
-    }
+    microseconds = number(table, lower, "start_time", "a row")
+    return {**numbers, "start_s": None if microseconds is None else microseconds / 1e6, "ratings": ratings}
 
 
 def read(file: File, data: Deap) -> Recording:
@@ -115,17 +107,19 @@ def read(file: File, data: Deap) -> Recording:
 
 
 def _shown(path: Path, starts: list[float], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The row of each start. Where there are fewer starts than rows, the times that the experiment logged tell which.
+    """The row of each start, by their order and the times that the experiment logged.
 
     Raises:
-        MtkdError: they do not, or tell of several possibilities.
+        MtkdError: starts overlap or do not go with those times, or there are fewer than rows and nothing tells which.
     """
-    if len(starts) == len(rows):
-        return rows
+    if (np.diff(starts) < VIDEO_S - 1e-6).any():
+        raise MtkdError(f"{path}: its Status marks videos less than {VIDEO_S:g} s apart")
     said = f"{path}: its Status marks {len(starts)} videos of {len(rows)}"
-    if any(row["start_s"] is None for row in rows):
+    logged = np.array([row["start_s"] for row in rows], float)  # NaN where there is none
+    if not (np.diff(logged) > 0).all() or np.isnan(logged).any():
+        if len(starts) == len(rows):
+            return rows
         raise MtkdError(f"{said}, and {_TABLE} has no Start_time to tell which")
-    logged = np.array([row["start_s"] for row in rows])
     found = set()
     for first in range(len(rows) - len(starts) + 1):  # the clock of the file is not that of the experiment
         times = logged - logged[first] + starts[0]

@@ -16,6 +16,8 @@ import numpy as np
 
 from mtkd.errors import MtkdError
 
+_MOST_TUPLES = 1000
+"""Of an honest file: four an array."""
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
@@ -111,7 +113,7 @@ def _memo(content: bytes) -> Iterator[int]:
     Raises:
         ValueError: it ends amid an argument, or holds what is no instruction.
     """
-    at = 0
+    at, n_tuples = 0, 0
     while True:
         opcode = _OPCODES.get(chr(content[at])) if at < len(content) else None
         if opcode is None:
@@ -119,6 +121,9 @@ def _memo(content: bytes) -> Iterator[int]:
         at += 1
         if opcode.name == "STOP":
             return
+        n_tuples += opcode.name.startswith(("TUPLE", "FROZENSET"))
+        if n_tuples > _MOST_TUPLES:  # one in another a million times overflows the stack when it is a key
+            raise ValueError(f"it holds more than {_MOST_TUPLES} tuples")
         start, at = at, _skipped(content, at, opcode)
         if at > len(content):
             raise ValueError("it ends amid an argument")

@@ -12,14 +12,13 @@ from typing import Any
 from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
+from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _OWN = ("file", "subject", "start_s", "stop_s", "trial")
 _LONGEST = 255
 """Bytes of a name; a file's cannot have more."""
-_BESIDE = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}
-"""What else belongs to a recording of which the table names one file."""
 
 
 def find(folder: Path, data: Table) -> Found:
@@ -106,7 +105,5 @@ def _trial(
 
 
 def _file(folder: Path, name: str, subject: str, rows: list[dict[str, Any]]) -> File:
-    path = folder / name
-    beside = [path.with_suffix(suffix) for suffix in _BESIDE.get(path.suffix.lower(), ())]
     stem = Path(name).with_suffix("").as_posix().replace("/", "-")
-    return File(f"{subject}_{stem}", subject, (path, *(other for other in beside if other.is_file())), rows)
+    return File(f"{subject}_{stem}", subject, all_of(folder / name), rows)

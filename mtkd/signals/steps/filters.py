@@ -85,7 +85,9 @@ def resample(piece: Piece) -> Piece:
 
 
 def baseline(piece: Piece, length_s: float) -> Piece:
-    """Take off each channel's mean over the last ``length_s`` before the trial.
+    """Take off each channel's mean over the last ``length_s`` before the trial, of the seconds in which it was on.
+
+    One that was on in none of them is masked throughout.
 
     Raises:
         MtkdError: at the rate of the piece there is no sample so shortly before it.
@@ -93,7 +95,10 @@ def baseline(piece: Piece, length_s: float) -> Piece:
     start, stop = (round(edge * piece.sfreq) for edge in (piece.lead_s - length_s, piece.lead_s))
     if start >= stop:
         raise MtkdError(f"{piece.where}.steps: a baseline of {length_s:g} s holds no sample at {piece.sfreq:g} Hz")
-    return replace(piece, data=piece.data - piece.data[:, start:stop].mean(axis=1, keepdims=True))
+    on = piece.valid[:, piece.second[start:stop]]
+    n_on = on.sum(axis=1, keepdims=True)
+    level = np.where(on, piece.data[:, start:stop], 0).sum(axis=1, keepdims=True) / np.maximum(n_on, 1)
+    return replace(piece, data=piece.data - level, valid=piece.valid & (n_on > 0))
 
 
 def reject(piece: Piece, span: float) -> Piece:
