@@ -1,6 +1,6 @@
 """Recordings to shards and back, against torcheeg 1.1.3: ``python benchmarks/data_plane.py [--json F] [--scratch D]``.
 
-Files in DEAP's format are made of noise. The peer runs in an environment of its own, which is made in the scratch
+Files in DEAP's format are made of noise, as many as DEAP has. The peer runs in an environment of its own, which is made in the scratch
 folder (two minutes) and kept there, and both are timed without their imports. A bare loop over the same tars with
 ``tarfile`` and ``numpy`` stands beside our loader. Each ratio is of one run.
 """
@@ -21,7 +21,7 @@ from rows import ROOT, MemoryOf, Rows, finish, parser
 
 from mtkd.signals.simulated import dump_as_python2
 
-N_SUBJECTS, N_TRIALS, N_TIMES, WINDOW = 8, 40, 8064, 512
+N_SUBJECTS, N_TRIALS, N_TIMES, WINDOW = 32, 40, 8064, 512
 N_WINDOWS = N_SUBJECTS * N_TRIALS * ((N_TIMES - 384) // WINDOW)
 PEER = ["torcheeg==1.1.3", "torch==2.13.0", "pandas<3", "setuptools<81"]
 RAW = (
@@ -143,22 +143,20 @@ def peer(folder: Path, scratch: Path) -> dict[str, float]:
 def measure(scratch: Path) -> Rows:
     """All rows."""
     rows = Rows()
-    few = write_deap(scratch / f"deap-{N_SUBJECTS}", N_SUBJECTS)
+    few = write_deap(scratch / "deap-4", 4)
+    whole = write_deap(scratch / f"deap-{N_SUBJECTS}", N_SUBJECTS)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder)
-        raw, entropy = convert(few, place / "raw", False), convert(few, place / "entropy", True)
-        ours, bare = load(few, place / "raw")
-        theirs = peer(few, scratch)
+        raw, entropy = convert(whole, place / "raw", False), convert(whole, place / "entropy", True)
+        ours, bare = load(whole, place / "raw")
+        theirs = peer(whole, scratch)
         told = "{:.0f} against {:.0f} windows/s".format
         rows.at_least("DEAP-format conversion, 40 channels, raw", raw / theirs["raw"], 10, told(raw, theirs["raw"]))
         both = told(entropy, theirs["entropy"])
         rows.at_least("the same with differential entropy", entropy / theirs["entropy"], 50, both)
         rows.at_least("windows out of the loader, one process", ours / theirs["load"], 4, told(ours, theirs["load"]))
         rows.at_most("a bare loop over the same bytes", bare / ours, 1.3, told(ours, bare))
-        four, many = (
-            peak(write_deap(scratch / f"deap-{n_subjects}", n_subjects), place / f"memory-{n_subjects}")
-            for n_subjects in (4, 32)
-        )
+        four, many = peak(few, place / "memory-4"), peak(whole, place / "memory-32")
         both = f"{many / 1e9:.2f} and {four / 1e9:.2f} GB"
         rows.at_most("peak memory, 32 subjects against 4", many / four, 1.1, both)
     return rows

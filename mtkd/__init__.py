@@ -8,6 +8,5 @@ __version__ = "0.1.0"
 # ones slowed a student's training down twentyfold. The library reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Unpacking GGUF has a bar that transformers' own switch does not reach. tqdm reads this when it is imported, be it by
-# webdataset.
+# Unpacking GGUF has a bar that transformers' own switch does not reach. tqdm reads this when it is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from blake3 import blake3
 
 from mtkd.errors import MtkdError, one_line
 
 PARTIAL = ".partial-"
 MAX_DEPTH = 100  # of YAML that somebody wrote
+_PIECE = 2**20  # bytes that stay in a core's cache
 
 
 @contextlib.contextmanager
@@ -155,26 +157,33 @@ def refuse_deep(text: str) -> None:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(path: Path) -> str:
+    """Hex digest of a file's bytes by BLAKE3, as ``b3sum`` tells it.
+
+    SHA-256 would take a third of the time that a conversion does, and most of it on a processor without instructions
+    for it.
+    """
+    made, piece = blake3(), bytearray(_PIECE)
+    with path.open("rb", buffering=0) as file:
+        while n_bytes := file.readinto(piece):
+            made.update(memoryview(piece)[:n_bytes])
+    return made.hexdigest()
 
 
-def sha256_of_all(paths: Sequence[Path]) -> str:
+def digest_of_all(paths: Sequence[Path]) -> str:
     """One digest of several files in their order, each read once a process."""
-    return fingerprint([sha256_once(path) for path in paths])
+    return fingerprint([digest_once(path) for path in paths])
 
 
-def sha256_once(path: Path) -> str:
-    """The same, read once a process as long as size and time of the file stay."""
+def digest_once(path: Path) -> str:
+    """That of a file, which is read once a process as long as its size and time stay."""
     found = path.stat()
-    return _sha256_of(path, found.st_size, found.st_mtime_ns)
+    return _digest_of(path, found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=65536)
-def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
-    return sha256(path)
+def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
+    return digest(path)
 
 
 def fingerprint(content: Any) -> str:

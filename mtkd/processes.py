@@ -15,15 +15,16 @@ def end_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def become_worker(starter: int) -> None:
+def become_worker(starter: int) -> bool:
     """The same for a worker of joblib's, which also leaves Ctrl-C to who started it: one of them is to speak.
 
-    ``starter`` is the process that handed out the work, which on one core does it itself.
+    ``starter`` is the process that handed out the work, which on one core does it itself; False there.
     """
     if os.getpid() == starter:
-        return
+        return False
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.getppid() != starter:  # it went before we asked to be told
         signal.raise_signal(signal.SIGTERM)
+    return True

@@ -7,7 +7,7 @@ and all that follows a different unit. That, and not a flag, decides what is run
 import contextlib
 import functools
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtkd.config import Study
 from mtkd.errors import MtkdError
-from mtkd.files import fingerprint, publish_folder, read_json, sha256, write_json
+from mtkd.files import digest, fingerprint, publish_folder, read_json, write_json
 
 MANIFEST = "manifest.json"
 _PACKAGES = [
@@ -24,7 +24,6 @@ _PACKAGES = [
     "numpy",
     "scipy",
     "mne",
-    "webdataset",
     "torch",
     "torch-geometric",
     "transformers",
@@ -41,7 +40,7 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     n_bytes: int
-    sha256: str
+    blake3: str
 
 
 class Manifest(BaseModel):
@@ -51,7 +50,7 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal["mtkd-unit-2"] = "mtkd-unit-2"
+    format: Literal["mtkd-unit-3"] = "mtkd-unit-3"
     stage: str
     fingerprint: str
     inputs: dict[str, Any]
@@ -67,7 +66,7 @@ class Manifest(BaseModel):
     @property
     def digest(self) -> str:
         """Fingerprint of the files' bytes: what a later stage depends on."""
-        return fingerprint({name: file.sha256 for name, file in self.files.items()})
+        return fingerprint({name: file.blake3 for name, file in self.files.items()})
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,11 @@ class Unit:
         return read_manifest(self.folder)
 
     @contextlib.contextmanager
-    def build(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield a folder to write to and a dictionary for measurements; the manifest comes last, then the rename."""
+    def build(self, known: Mapping[str, File] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield a folder to write to and a dictionary for measurements; the manifest comes last, then the rename.
+
+        ``known`` may be filled meanwhile with what is known of files that were linked into the folder.
+        """
         measured: dict[str, Any] = {}
         with publish_folder(self.folder) as aside:
             yield aside, measured
@@ -119,9 +121,13 @@ class Unit:
                 inputs=self.inputs,
                 versions=versions(),
                 measured=measured,
-                files={name: File(n_bytes=path.stat().st_size, sha256=sha256(path)) for name, path in found.items()},
+                files={name: (known or {}).get(name) or _described(path) for name, path in found.items()},
             )
             write_json(aside / MANIFEST, manifest.sealed().model_dump(mode="json"))
+
+
+def _described(path: Path) -> File:
+    return File(n_bytes=path.stat().st_size, blake3=digest(path))
 
 
 def make_unit(study: Study, stage: str, label: str, inputs: dict[str, Any]) -> Unit:
@@ -170,7 +176,7 @@ def _check(folder: Path, stage: str, expected: str) -> None:
         path = folder / name
         if not path.is_file():
             raise MtkdError(f"{path}: missing, though {folder / MANIFEST} lists it; delete {folder} to make it again")
-        if path.stat().st_size != file.n_bytes or sha256(path) != file.sha256:
+        if path.stat().st_size != file.n_bytes or digest(path) != file.blake3:
             raise MtkdError(f"{path}: its checksum is not the manifest's; delete {folder} to make it again")
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +18,12 @@ from mtkd.errors import MtkdError
 from mtkd.files import (
     PARTIAL,
     _pid_namespace,
+    digest,
     fingerprint,
     publish_file,
     publish_folder,
     read_json,
     scratch_folder,
-    sha256,
     slug,
     write_json,
 )
@@ -228,12 +229,10 @@ def test_json_that_cannot_be_written_leaves_what_stood_there(tmp_path):
 
 
 @given(st.binary(max_size=300))
-def test_sha256_is_that_of_the_bytes(tmp_path_factory, content):
-    import hashlib
-
+def test_a_digest_is_that_of_the_bytes(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "content.bin"
     path.write_bytes(content)
-    assert sha256(path) == hashlib.sha256(content).hexdigest()
+    assert digest(path) == blake3(content).hexdigest()
 
 
 @given(st.text(max_size=20))

@@ -18,7 +18,7 @@ from mtkd.distill.student import Student
 from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.files import publish_file, sha256_of_all, slug
+from mtkd.files import digest_of_all, publish_file, slug
 from mtkd.shards.batch import Batch, layouts, place_windows
 from mtkd.shards.build import open_shards
 from mtkd.shards.labels import UNLABELLED
@@ -60,7 +60,7 @@ def run(study: Study) -> Path:
         say(STAGE, f"reused {table} and {picture.name}")
     else:
         timeline = predict_recording(study, path, folds)
-        if sha256_of_all(all_of(path)) != unit.inputs["recording"]:
+        if digest_of_all(all_of(path)) != unit.inputs["recording"]:
             raise MtkdError(f"{path}: was changed while it was read; run it again")
         with unit.build() as (folder, measured):
             _write_table(folder / table.name, timeline, study.class_names)
@@ -93,7 +93,7 @@ def _not_trained_on(study: Study, path: Path, folds: list[Fold]) -> list[Fold]:
     """All folds, or of a recording of the study's own those that test its subject."""
     own = open_shards(study)[0].manifest().measured["sources"]
     subject = (
-        own.get(sha256_of_all(all_of(path))) if path.is_file() else None
+        own.get(digest_of_all(all_of(path))) if path.is_file() else None
     )  # a copy under another name is as well known
     if subject is None:
         return folds
@@ -105,7 +105,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
     inputs = {
         "stage": STAGE,
         "version": VERSION,
-        "recording": sha256_of_all(all_of(path)),
+        "recording": digest_of_all(all_of(path)),
         "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),

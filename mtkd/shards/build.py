@@ -11,10 +11,11 @@ from typing import Any
 
 import joblib
 
+from mtkd import workspace
 from mtkd.config import Study
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError
-from mtkd.files import fingerprint, sha256_of_all
+from mtkd.files import digest_of_all, fingerprint
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
@@ -22,7 +23,7 @@ from mtkd.shards.recordings import TAR, Job, build, jobs_of, read_trials
 from mtkd.shards.remote import fetched_unit
 from mtkd.shards.summary import summary
 from mtkd.signals.recording import File, Found
-from mtkd.workspace import Unit, make_unit
+from mtkd.workspace import Unit, make_unit, read_manifest
 
 STAGE = "shards"
 VERSION = 4  # of how recordings become a set
@@ -43,8 +44,9 @@ def run(study: Study) -> Unit:
     if len(missing) < len(jobs):
         say(STAGE, f"reused {counted(len(jobs) - len(missing), 'recording')} of {len(jobs)}")
     _build_all(study, missing)
-    with unit.build() as (folder, measured):
-        shards, rejected = _assemble(folder, jobs)
+    linked: dict[str, workspace.File] = {}
+    with unit.build(linked) as (folder, measured):
+        shards, rejected = _assemble(folder, jobs, linked)
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
@@ -113,7 +115,7 @@ def _sources(jobs: list[Job]) -> dict[str, str]:
     """
     found: dict[str, Job] = {}
     for job in jobs:
-        other = found.setdefault(sha256_of_all(job.file.paths), job)
+        other = found.setdefault(digest_of_all(job.file.paths), job)
         if other.file.subject != job.file.subject:
             raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}, which is of another subject")
     return {digest: job.file.subject for digest, job in found.items()}
@@ -143,8 +145,12 @@ def _engine(study: Study) -> Iterator[None]:
         yield
 
 
-def _assemble(folder: Path, jobs: list[Job]) -> tuple[dict[str, list[Sample]], dict[str, dict[str, str]]]:
+def _assemble(
+    folder: Path, jobs: list[Job], linked: dict[str, workspace.File]
+) -> tuple[dict[str, list[Sample]], dict[str, dict[str, str]]]:
     """Link the tars of all recordings into the folder; return their trials, and those rejected, by recording.
+
+    ``linked`` gets the checksums of the tars, which were taken when they were written.
 
     Raises:
         MtkdError: two recordings of a subject have a trial of one name.
@@ -154,27 +160,30 @@ def _assemble(folder: Path, jobs: list[Job]) -> tuple[dict[str, list[Sample]], d
     where: dict[str, File] = {}
     for job in sorted(jobs, key=lambda job: (job.file.subject, job.file.name)):
         file = job.file
-        trials, refused = read_trials(job.unit)
-        if refused:
-            rejected[file.name] = refused
-        for sample in trials:
+        found = read_trials(job.unit)
+        if found.rejected:
+            rejected[file.name] = found.rejected
+        for sample in found.trials:
             if sample.key in where:
                 raise MtkdError(f"{file.path}: the trial {sample.key} comes twice, in {where[sample.key].path} too")
             where[sample.key] = file
-        if trials:
-            _link(job.unit.folder / TAR, folder / f"{file.name}.tar")
-            shards[f"{file.name}.tar"] = trials
+        if found.trials:
+            if _link(job.unit.folder / TAR, folder / f"{file.name}.tar"):
+                linked[f"{file.name}.tar"] = read_manifest(job.unit.folder).files[TAR]
+            shards[f"{file.name}.tar"] = found.trials
     if not shards:
         raise MtkdError(f"{jobs[0].file.path.parent}: no trial is left, all were rejected")
     return shards, rejected
 
 
-def _link(there: Path, here: Path) -> None:
-    """The same bytes under another name, or a copy where the file system knows no links."""
+def _link(there: Path, here: Path) -> bool:
+    """The same bytes under another name; False for a copy, where the file system knows no links."""
     try:
         os.link(there, here)
     except OSError:
         shutil.copyfile(there, here)
+        return False
+    return True
 
 
 def _check_modalities(study: Study, shards: dict[str, list[Sample]]) -> None:

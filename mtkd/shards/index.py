@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mtkd.errors import MtkdError
-from mtkd.files import read_json, write_json
+from mtkd.files import publish_file
 from mtkd.shards.schema import SampleInfo
 
 NAME = "index.json"
@@ -51,7 +51,8 @@ class Index(BaseModel):
 
 def write_index(folder: Path, shards: dict[str, list[Sample]]) -> None:
     """Write the index, whole or not at all."""
-    write_json(folder / NAME, Index(shards=shards).model_dump(), indent=None)
+    with publish_file(folder / NAME) as aside:
+        aside.write_text(Index(shards=shards).model_dump_json(), encoding="utf-8")
 
 
 def read_index(folder: Path) -> Index:
@@ -62,7 +63,9 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / NAME
     try:
-        return Index.model_validate(read_json(path))
+        return Index.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise MtkdError(f"{path}: no such file") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

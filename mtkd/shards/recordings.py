@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from mtkd.config import Study
 from mtkd.errors import MtkdError
-from mtkd.files import read_json, sha256_once, write_json
+from mtkd.files import digest_once
 from mtkd.processes import become_worker
 from mtkd.shards.index import Sample
+from mtkd.shards.memory import keep_freed_memory
 from mtkd.shards.schema import encode
 from mtkd.shards.write import write_shard
 from mtkd.signals import readers
@@ -31,6 +34,13 @@ _ELSEWHERE = {
 }
 
 
+class Trials(BaseModel):
+    """The trials of one recording, and those of it that were rejected with the reason."""
+
+    trials: list[Sample]
+    rejected: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Job:
     """A recording, its unit, and size and time of its files from before their checksums were taken."""
@@ -45,7 +55,7 @@ def jobs_of(study: Study, files: list[File]) -> list[Job]:
     stamped = [_stamps(file) for file in files]
     paths = list(dict.fromkeys(path for file in files for path in file.paths))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        digests = dict(zip(paths, threads.map(sha256_once, paths), strict=True))
+        digests = dict(zip(paths, threads.map(digest_once, paths), strict=True))
     sections = {"data": study.data.model_dump(exclude=_ELSEWHERE), "signals": study.signals.model_dump()}
     jobs = []
     for file, stamps in zip(files, stamped, strict=True):
@@ -72,25 +82,32 @@ def build(study: Study, job: Job, starter: int | None) -> None:
     Raises:
         MtkdError: the recording is damaged, not what the study says, or changed since its checksum was taken.
     """
-    if starter is not None:
-        become_worker(starter)
+    if starter is not None and become_worker(starter):
+        keep_freed_memory(however_large=True)
     file, unit = job.file, job.unit
     rejected: dict[str, str] = {}
     with unit.build() as (folder, measured):
         trials = _trials(study, file, rejected)
         samples = (encode(file.subject, span, signals, study.signals.entropy) for span, signals in trials)
         entries = write_shard(folder / TAR, samples)
-        told = {"trials": [entry.model_dump() for entry in entries], "rejected": rejected}
-        write_json(folder / TRIALS, told, indent=None)
+        told = Trials(trials=entries, rejected=rejected)
+        (folder / TRIALS).write_text(told.model_dump_json(), encoding="utf-8")
         if _stamps(file) != job.stamps:
             raise MtkdError(f"{file.path}: was changed while it was read; run it again")
         measured.update(n_trials=len(entries))
 
 
-def read_trials(unit: Unit) -> tuple[list[Sample], dict[str, str]]:
-    """The trials of a recording's unit, and those that were rejected with the reason."""
-    content = read_json(unit.folder / TRIALS)
-    return [Sample.model_validate(entry) for entry in content["trials"]], content["rejected"]
+def read_trials(unit: Unit) -> Trials:
+    """What the unit of a recording holds.
+
+    Raises:
+        MtkdError: its table of trials is damaged.
+    """
+    path = unit.folder / TRIALS
+    try:
+        return Trials.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise MtkdError(f"{path}: damaged; delete {unit.folder} to make it again") from None
 
 
 def _trials(study: Study, file: File, rejected: dict[str, str]) -> Iterator[Trial]:

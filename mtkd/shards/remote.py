@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import fingerprint, publish_file, sha256
+from mtkd.files import digest, fingerprint, publish_file
 from mtkd.shards.index import NAME
 from mtkd.signals.readers import plain
 from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
@@ -79,7 +79,7 @@ def fetch(root: str, folder: Path, name: str) -> None:
                     left -= len(some)
         except Exception as error:  # every file system raises its own
             raise MtkdError(f"{source}: cannot be read ({type(error).__name__}: {one_line(error)})") from None
-        if aside.stat().st_size != wanted.n_bytes or sha256(aside) != wanted.sha256:
+        if aside.stat().st_size != wanted.n_bytes or digest(aside) != wanted.blake3:
             raise MtkdError(f"{source}: its checksum is not the manifest's")
 
 

@@ -82,9 +82,23 @@ def encode(
 
 
 def encode_array(array: np.ndarray) -> bytes:
-    """An array as the bytes of a ``.npy`` file."""
+    """An array as the bytes of a ``.npy`` file.
+
+    Raises:
+        ValueError: it holds objects.
+    """
+    if array.dtype.hasobject:
+        raise ValueError("Object arrays are not written")
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return b"".join([_head_of(array.shape, array.dtype), content.data])
+
+
+@functools.lru_cache(maxsize=4096)
+def _head_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What stands before the samples."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
     return buffer.getvalue()
 
 

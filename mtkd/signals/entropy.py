@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy import fft
 
 from mtkd.config import Entropy
 
@@ -22,9 +21,9 @@ def differential_entropy(
     pieces = data[:, : n_windows * n_times].reshape(len(data), n_windows, n_times).astype(np.float32)
     pieces -= pieces.mean(axis=-1, keepdims=True)
     taper = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_times) / n_times)).astype(np.float32)
-    spectrum = fft.rfft(pieces * taper)
+    spectrum = np.fft.rfft(pieces * taper)
     power = spectrum.real**2 + spectrum.imag**2
-    freqs = fft.rfftfreq(n_times, 1 / sfreq)
+    freqs = np.fft.rfftfreq(n_times, 1 / sfreq)
     chosen = np.stack([(freqs >= low) & (freqs < high) for low, high in settings.bands], axis=1)
     weights = (chosen * 2 / (n_times * np.square(taper, dtype=float).sum())).astype(np.float64)
     variance = np.maximum(power @ weights, _FLOOR)

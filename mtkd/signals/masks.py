@@ -1,5 +1,7 @@
 """When a sensor was on: bridging what it did not say, and remembering that it did not."""
 
+import functools
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -21,33 +23,39 @@ def n_lead(lead_s: float) -> int:
     return int(np.ceil(lead_s - 1e-9))
 
 
+@functools.lru_cache(maxsize=256)
 def second_of(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
-    """The second of each sample."""
+    """The second of each sample; read-only, as trials of one length share it."""
     after = (np.arange(n_times) - round(lead_s * sfreq)) / sfreq
-    return np.maximum(n_lead(lead_s) + np.floor(after + 1e-9).astype(int), 0)
+    own = np.maximum(n_lead(lead_s) + np.floor(after + 1e-9).astype(int), 0)
+    own.flags.writeable = False
+    return own
 
 
+@functools.lru_cache(maxsize=256)
 def seconds(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
-    """The first sample of each started second; of one without samples, the last before it."""
+    """The first sample of each started second; of one without samples, the last before it. Read-only, too."""
     own = second_of(n_times, sfreq, lead_s)
     all_of_them = np.arange(own.max(initial=-1) + 1)
     starts = np.searchsorted(own, all_of_them)
-    return np.maximum(starts - (own[starts] > all_of_them), 0)
+    starts = np.maximum(starts - (own[starts] > all_of_them), 0)
+    starts.flags.writeable = False
+    return starts
 
 
 def fill(
     data: Float[np.ndarray, "n_chans n_times"], sfreq: float, modality: Modality, lead_s: float = 0.0
 ) -> tuple[Float[np.ndarray, "n_chans n_times"], Bool[np.ndarray, "n_chans n_secs"]]:
     """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
-    finite = np.abs(data) < BEYOND  # false for NaN, too
     starts = seconds(data.shape[1], sfreq, lead_s)
-    filled = data
-    if not finite.all():
-        filled = np.where(finite, data, 0.0)
-        times = np.arange(data.shape[1])
-        for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
-            filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
     still_s = STILL_SLOW_S.get(modality, STILL_S)
+    if data.min(initial=0.0) > -BEYOND and data.max(initial=0.0) < BEYOND:  # false for NaN, too
+        return data, _moved(data, starts, still_s)
+    finite = np.abs(data) < BEYOND
+    filled = np.where(finite, data, 0.0)
+    times = np.arange(data.shape[1])
+    for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
+        filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
     return filled, np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s)
 
 

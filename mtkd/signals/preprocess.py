@@ -1,7 +1,7 @@
 """From a recording to the arrays of its trials: the study's steps, masks, cutting."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -134,17 +134,15 @@ def _process(
     recording: Recording, span: Span, modality: Modality, signals: Signals, functions: list[Function]
 ) -> Signal:
     piece = _piece(recording, span, modality, signals.lead_s, signals.modalities[modality])
-    piece = _through(piece, functions)
-    data = piece.data.astype(np.float32)
+    return _cut(_through(piece, functions), signals.lead_s, signals.lead_s + span.stop_s - span.start_s)
+
+
+def _cut(piece: Piece, start_s: float, stop_s: float) -> Signal:
+    """The trial without its lead, in single precision; zeros where it is not valid."""
+    start, stop = (round(edge * piece.sfreq) for edge in (start_s, stop_s))
+    data = piece.data[:, start:stop].astype(np.float32, order="C")
+    n_secs = int(np.ceil(data.shape[1] / piece.sfreq - 1e-9))
+    own = np.minimum(n_lead(start_s) + np.arange(n_secs), piece.valid.shape[1] - 1)
     if not piece.valid.all():
-        data[~piece.valid[:, piece.second]] = 0.0
-    whole = Signal(data, piece.valid, piece.sfreq, piece.ch_names)
-    return _cut(whole, signals.lead_s, signals.lead_s + span.stop_s - span.start_s)
-
-
-def _cut(signal: Signal, start_s: float, stop_s: float) -> Signal:
-    start, stop = (round(edge * signal.sfreq) for edge in (start_s, stop_s))
-    data = signal.data[:, start:stop]
-    n_secs = int(np.ceil(data.shape[1] / signal.sfreq - 1e-9))
-    own = np.minimum(n_lead(start_s) + np.arange(n_secs), signal.valid.shape[1] - 1)
-    return replace(signal, data=np.ascontiguousarray(data), valid=signal.valid[:, own])
+        data[~piece.valid[:, piece.second[start:stop]]] = 0.0
+    return Signal(data, piece.valid[:, own], piece.sfreq, piece.ch_names)

@@ -36,7 +36,7 @@ def made(make_study: Callable[..., Study], folder: Path, tmp_path: Path) -> Call
 
 
 def digests(study: Study) -> dict[str, str]:
-    return {name: file.sha256 for name, file in unit_of(study).manifest().files.items()}
+    return {name: file.blake3 for name, file in unit_of(study).manifest().files.items()}
 
 
 def final(workspace: Path) -> list[Path]:

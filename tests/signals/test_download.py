@@ -1,6 +1,7 @@
 """Fetching with checksums, against a server on this machine."""
 
 import functools
+import hashlib
 import http.server
 import threading
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from mtkd.errors import MtkdError
-from mtkd.files import sha256
 from mtkd.signals import download
 
 FILES = {"Subject01_1.edf": b"one" * 5000, "Subject01_2.edf": b"two"}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

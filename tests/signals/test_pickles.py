@@ -1,5 +1,6 @@
 """Pickles: what would run code, take the memory or spoil the sentence is refused, and nothing of it happens."""
 
+import io
 import pickle
 import pickletools
 import struct
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.pickles import _memo, load_arrays
+from mtkd.signals.readers.pickles import _instructions, load_arrays
+from mtkd.signals.simulated import dump_as_python2
 
 
 def refused(content: bytes) -> str:
@@ -180,7 +182,7 @@ def test_a_dtype_that_lies_about_its_objects_is_refused_and_frees_no_made_up_add
     path = tmp_path / "s01.dat"
     path.write_bytes(_crafted_dtype(flags))
     code = (
-        "import sys\nfrom mtkd.signals.readers.pickles import _memo, load_arrays\n"
+        "import sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
         "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
         "except Exception as error: print(type(error).__name__)"
     )
@@ -205,7 +207,7 @@ def test_a_file_of_a_few_bytes_does_not_take_the_memory(tmp_path):
     path = tmp_path / "s01.dat"
     path.write_bytes(b"\x80\x02}r" + (2**27).to_bytes(4, "little") + b".")
     code = (
-        "import resource, sys\nfrom mtkd.signals.readers.pickles import _memo, load_arrays\n"
+        "import resource, sys\nfrom mtkd.signals.readers.pickles import load_arrays\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\nbefore = most()\n"
         "try: load_arrays(open(sys.argv[1], 'rb').read(), 'x')\n"
         "except Exception as error: print(type(error).__name__)\n"
@@ -235,15 +237,28 @@ EXAMPLES = [
 
 @settings(max_examples=500)
 @given(st.sampled_from(EXAMPLES), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3))
-def test_the_numbers_of_kept_objects_are_those_that_python_finds(example, changes):
+def test_the_instructions_are_those_that_python_finds(example, changes):
     content = bytearray(example)
     for place, value in changes:
         content[place % len(content)] = value
     try:
-        expected = [int(found or 0) for opcode, found, _ in pickletools.genops(bytes(content)) if "PUT" in opcode.name]
+        expected = [(opcode.name, at) for opcode, _, at in pickletools.genops(bytes(content))][:-1]
     except (ValueError, SyntaxError, UnicodeDecodeError):  # what Python refuses may be passed over here
         return
-    assert list(_memo(bytes(content))) == expected
+    assert [(name, at) for name, at, _, _ in _instructions(memoryview(content))] == expected
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_large_arrays_are_read_where_they_lie(protocol):
+    large = {"data": np.random.default_rng(0).standard_normal((2, 40, 300)), "labels": np.ones((2, 4))}
+    content = pickle.dumps(large, protocol)
+    found = load_arrays(content, "x")
+    assert all(np.array_equal(found[name], array) for name, array in large.items())
+    assert not found["data"].flags.writeable
+    as_python_2 = io.BytesIO()
+    dump_as_python2(large, as_python_2)
+    there = np.frombuffer(as_python_2.getvalue(), np.uint8)
+    assert np.shares_memory(load_arrays(memoryview(there), "x")["data"], there)
 
 
 def test_tuples_in_tuples_as_a_key_do_not_overflow_the_stack():

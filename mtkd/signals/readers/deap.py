@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -22,7 +23,6 @@ from jaxtyping import Float, Num
 from mtkd.config import Deap, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA, to_si, type_channels
-from mtkd.signals.readers import deap_bdf
 from mtkd.signals.readers.matlab import load_matlab
 from mtkd.signals.readers.pickles import load_arrays
 from mtkd.signals.recording import File, Found, Recording, Span, Stream
@@ -70,12 +70,14 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
     """
     path = file.path
     if path.suffix.lower() == ".bdf":
-        yield deap_bdf.read(file, data)
+        yield _sessions().read(file, data)
         return
     if data.units or data.bipolar:
         raise MtkdError(f"{path}: data.units and data.bipolar are for DEAP's .bdf files, these are preprocessed")
     is_pickle = path.suffix.lower() == ".dat"
-    content = load_arrays(path.read_bytes(), str(path)) if is_pickle else load_matlab(path, ("data", "labels"))
+    content = (
+        load_arrays(np.fromfile(path, np.uint8).data, str(path)) if is_pickle else load_matlab(path, ("data", "labels"))
+    )
     signals, labels = _checked(content, path)
     n_times = signals.shape[2]
     if n_times <= data.baseline_s * SFREQ:
@@ -85,7 +87,7 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
     kinds = type_channels(list(CHANNELS), {**data.channels, **CHANNELS, **data.channels}, str(path))
     for index, (trial, ratings) in enumerate(zip(signals, labels, strict=True), start=1):
         rated = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)}
-        span = Span(*deap_bdf.named(index), data.baseline_s, n_times / SFREQ, rated)
+        span = Span(*named(index), data.baseline_s, n_times / SFREQ, rated)
         streams = {
             kind: _stream(trial, kind, [row for row, found in enumerate(kinds.values()) if found == kind], path)
             for kind in dict.fromkeys(kinds.values())
@@ -94,12 +96,24 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
         yield Recording(file.subject, str(path), streams, [span])
 
 
+def named(video: int) -> tuple[str, str]:
+    """Name and stimulus of the trial that shows a video."""
+    return f"t{video:02d}", f"video-{video:02d}"
+
+
+def _sessions() -> ModuleType:
+    """What reads the original sessions. It takes MNE's readers, which preprocessed files do without."""
+    from mtkd.signals.readers import deap_bdf
+
+    return deap_bdf
+
+
 def _listed(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name)] if folder.is_dir() else []
 
 
 def _file(path: Path, number: int) -> File:
-    rows = deap_bdf.rated(path, number) if path.suffix.lower() == ".bdf" else None
+    rows = _sessions().rated(path, number) if path.suffix.lower() == ".bdf" else None
     return File(f"s{number:02d}", f"s{number:02d}", (path,), rows)
 
 

@@ -16,6 +16,7 @@ from mtkd.config import Deap, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers.columns import number, read_rows
+from mtkd.signals.readers.deap import named
 from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Recording, Span, Stream
@@ -38,11 +39,6 @@ _CLOCK_S = 20.0
 """So much may the two clocks differ over a session, whose videos are more than a minute apart."""
 _COLUMNS = {"valence": 9, "arousal": 9, "dominance": 9, "liking": 9, "familiarity": 5}
 """Ratings go from 1 to these; familiarity was not asked of all."""
-
-
-def named(video: int) -> tuple[str, str]:
-    """Name and stimulus of the trial that shows a video."""
-    return f"t{video:02d}", f"video-{video:02d}"
 
 
 def rated(path: Path, participant: int) -> list[dict[str, Any]]:

@@ -19,6 +19,9 @@ from mtkd.errors import MtkdError
 _MOST_TUPLES = 1000
 """Of an honest file: four an array."""
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_LARGE = 2**16
+"""Bytes of a string that is left where it lies: an array's samples."""
+_NEWLINE = re.compile(rb"\n")
 
 
 class _Dtype:
@@ -44,13 +47,14 @@ class _Array:
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
-        raw = self.encode(content) if isinstance(content, str) else content
+        raw = self.encode(content) if isinstance(content, str) else memoryview(content).toreadonly()
         self.array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")  # the samples of Python 2 as they are, not as text
+    def __init__(self, content: memoryview) -> None:
+        instructions, self._large = _without_large(content)
+        super().__init__(io.BytesIO(instructions), encoding="bytes")  # strings of Python 2 as they are, not as text
         self._left = len(content)
         array = functools.partial(_Array, self._encode)
         self._stand_ins = {
@@ -66,6 +70,9 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
         return self._stand_ins[module, name]
 
+    def persistent_load(self, index: Any) -> memoryview:
+        return self._large[index]
+
     def _encode(self, text: str, encoding: str = "latin1") -> bytes:
         """Stands for ``_codecs.encode``, with which Python 3 spells bytes in protocol 2.
 
@@ -77,17 +84,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
-def load_arrays(content: bytes, source: str) -> dict[str, Any]:
-    """The dictionary of arrays in a pickle, Python 2's included.
+def load_arrays(content: bytes | memoryview, source: str) -> dict[str, Any]:
+    """The dictionary of arrays in a pickle, Python 2's included. They lie in ``content``, nothing is copied.
 
     Raises:
         MtkdError: the pickle is damaged, holds no dictionary, or names anything but NumPy arrays.
     """
     try:
-        for index in _memo(content):
-            if index > len(content):  # ten bytes could claim a memo of 64 GB
-                raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
-        loaded = _ArrayUnpickler(content).load()
+        loaded = _ArrayUnpickler(memoryview(content)).load()
     except pickle.UnpicklingError as error:
         raise MtkdError(f"{source}: not a plain pickle of arrays: {' '.join(str(error).split())}") from None
     except Exception as error:  # a damaged pickle may raise nearly anything
@@ -107,8 +111,33 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
-def _memo(content: bytes) -> Iterator[int]:
-    """The numbers under which a pickle keeps objects; what it holds is passed over, not copied.
+def _without_large(content: memoryview) -> tuple[bytes, list[memoryview]]:
+    """A pickle whose large strings are asked for as persistent objects, and those strings, which are not copied.
+
+    Raises:
+        UnpicklingError: it asks for persistent objects itself, or for a memo larger than it.
+        ValueError: it ends amid an argument, or holds what is no instruction.
+    """
+    parts: list[bytes | memoryview] = []
+    large: list[memoryview] = []
+    copied = 0
+    for name, at, start, stop in _instructions(content):
+        if "PERSID" in name:
+            raise pickle.UnpicklingError("it asks for an object that is not in it")
+        if "PUT" in name:
+            argument = bytes(content[start:stop])
+            index = int(argument) if name == "PUT" else int.from_bytes(argument, "little")
+            if index > len(content):  # ten bytes could claim a memo of 64 GB
+                raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
+        if name in ("BINSTRING", "BINBYTES") and stop - start > _LARGE:
+            parts += [content[copied:at], b"J" + len(large).to_bytes(4, "little") + b"Q"]  # BININT, BINPERSID
+            large.append(content[start + 4 : stop])
+            copied = stop
+    return b"".join([*parts, content[copied:]]), large
+
+
+def _instructions(content: memoryview) -> Iterator[tuple[str, int, int, int]]:
+    """Name of each instruction of a pickle, where it and its argument start and where they end; none is carried out.
 
     Raises:
         ValueError: it ends amid an argument, or holds what is no instruction.
@@ -118,21 +147,19 @@ def _memo(content: bytes) -> Iterator[int]:
         opcode = _OPCODES.get(chr(content[at])) if at < len(content) else None
         if opcode is None:
             raise ValueError("it does not end" if at >= len(content) else f"at {at} is no instruction")
-        at += 1
         if opcode.name == "STOP":
             return
         n_tuples += opcode.name.startswith(("TUPLE", "FROZENSET"))
         if n_tuples > _MOST_TUPLES:  # one in another a million times overflows the stack when it is a key
             raise ValueError(f"it holds more than {_MOST_TUPLES} tuples")
-        start, at = at, _skipped(content, at, opcode)
-        if at > len(content):
+        stop = _skipped(content, at + 1, opcode)
+        if stop > len(content):
             raise ValueError("it ends amid an argument")
-        if "PUT" in opcode.name:
-            argument = content[start:at]
-            yield int(argument) if opcode.name == "PUT" else int.from_bytes(argument, "little")
+        yield opcode.name, at, at + 1, stop
+        at = stop
 
 
-def _skipped(content: bytes, at: int, opcode: pickletools.OpcodeInfo) -> int:
+def _skipped(content: memoryview, at: int, opcode: pickletools.OpcodeInfo) -> int:
     """Where an opcode's argument ends."""
     if opcode.arg is None:
         return at
@@ -141,7 +168,10 @@ def _skipped(content: bytes, at: int, opcode: pickletools.OpcodeInfo) -> int:
         return at + n_bytes
     if n_bytes == pickletools.UP_TO_NEWLINE:
         for _ in range(2 if opcode.name in ("GLOBAL", "INST") else 1):
-            at = content.index(b"\n", at) + 1
+            found = _NEWLINE.search(content, at)
+            if found is None:
+                raise ValueError("it ends amid a line")
+            at = found.end()
         return at
     size = {
         pickletools.TAKEN_FROM_ARGUMENT1: 1,

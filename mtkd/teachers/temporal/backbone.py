@@ -12,7 +12,7 @@ from torch import nn
 from mtkd.config import Study, Temporal
 from mtkd.console import say
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import fingerprint, sha256_once
+from mtkd.files import digest_once, fingerprint
 from mtkd.workspace import Unit, make_unit
 
 VERSION = 2
@@ -34,7 +34,7 @@ class Source:
         ]
         if self.gguf is not None:
             wanted = [self.folder / self.gguf]
-        return fingerprint({path.name: sha256_once(path) for path in wanted})
+        return fingerprint({path.name: digest_once(path) for path in wanted})
 
 
 def find(backbone: str) -> Source:
