@@ -28,7 +28,7 @@ from mtkd.signals import readers
 from mtkd.signals.channels import origin
 from mtkd.signals.preprocess import Signal, preprocess
 from mtkd.signals.readers.companions import all_of
-from mtkd.signals.readers.raw import RENAME, read_streams
+from mtkd.signals.readers.raw import RENAME
 from mtkd.signals.recording import File, Recording, Span, Stream
 from mtkd.signals.simulated import WEARABLE
 from mtkd.signals.splits import Fold
@@ -176,7 +176,7 @@ def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> 
         return first.streams
     own: dict[str, Kind] = {glob.escape(name): kind for kind, names in raw_names.items() for name in names}
     # it may bring what nobody asks for
-    return read_streams(path, study.data, {**own, "*": "ignore"}, study.predict.channels, lenient=True)
+    return readers.streams(path, study.data, {**own, "*": "ignore"}, study.predict.channels)
 
 
 def _own_file(study: Study, path: Path) -> File | None:

@@ -12,7 +12,7 @@ import scipy.io
 
 from mtkd.config import Bids, Column
 from mtkd.errors import MtkdError
-from mtkd.signals.readers import find, read
+from mtkd.signals.readers import find, read, streams
 from mtkd.signals.recording import Recording
 
 SFREQ = 64
@@ -135,8 +135,28 @@ def test_bad_channels_are_left_out(tmp_path):
     path = add(tmp_path, types={"Fz": "EEG", "Cz": "EEG", "GSR": "GSR"})
     sidecar = path.with_name("sub-01_task-x_run-1_channels.tsv")
     sidecar.write_text(sidecar.read_text().replace("Cz\tEEG\tn/a\tgood", "Cz\tEEG\tn/a\tbad"))
-    (recording,) = everything(tmp_path, bids())
-    assert recording.streams["eeg"].ch_names == ["Fz"]
+    for channels, expected in ({}, ["Fz"]), ({"*z": "eeg"}, ["Fz"]), ({"Cz": "eeg"}, ["Fz", "Cz"]):
+        (recording,) = everything(tmp_path, bids(channels=channels))
+        assert recording.streams["eeg"].ch_names == expected
+
+
+@pytest.mark.parametrize("asked", [{"task": "y"}, {"sessions": ["1", "2"]}])
+def test_a_task_or_session_that_is_not_there_is_refused(tmp_path, asked):
+    add(tmp_path, "sub-01_ses-1_task-x_run-1", types=TYPES)
+    name = "y" if "task" in asked else "2"
+    assert (
+        refused(tmp_path, tmp_path, **asked)
+        == f"{tmp_path}: no recording of {name!r}, which data.{next(iter(asked))} names"
+    )
+
+
+def test_a_tab_at_the_end_of_a_row_is_no_cell(tmp_path):
+    events = "\n".join(line + "\t" * (number > 0) for number, line in enumerate(EVENTS.splitlines()))
+    with_tabs, without = tmp_path / "a", tmp_path / "b"
+    for root, text in ((with_tabs, events), (without, EVENTS)):
+        root.mkdir()
+        add(root, events=text, types=TYPES)
+    assert names(with_tabs) == names(without) != []
 
 
 def test_the_study_goes_before_the_table_of_channels(root):
@@ -171,7 +191,7 @@ def test_of_several_tasks_the_study_chooses_one(root):
     add(root, "sub-01_task-y", types=TYPES)
     assert "holds the tasks x, y; data.task chooses one" in refused(root, root)
     assert names(root, task="y") == ["sub-01_task-y"]
-    assert "no file" in refused(root, root, task="z")
+    assert "no recording of 'z'" in refused(root, root, task="z")
 
 
 def test_what_has_no_trials_is_left_out_with_its_reason(root):
@@ -234,6 +254,8 @@ def test_a_unit_that_the_header_lacks_is_that_of_the_table_unless_the_study_corr
     sidecar.write_text(sidecar.read_text().replace("MISC\tn/a", f"GSR\t{unit}"), encoding="utf-8")
     (told,) = everything(tmp_path, bids())
     (corrected,) = everything(tmp_path, bids(units={"GSR": "nS"}))
+    student = streams(path, bids(), {"GSR": "eda"}, {})
+    np.testing.assert_array_equal(student["eda"].read(0, 640), told.streams["eda"].read(0, 640))
     assert 2e-5 < told.streams["eda"].read(0, 640).max() < 4e-5
     assert 2e-8 < corrected.streams["eda"].read(0, 640).max() < 4e-8
     sidecar.write_text(sidecar.read_text().replace(unit, "n/a"))

@@ -1,5 +1,6 @@
 """MAHNOB-HCI: sessions, their film and what was felt, which are left out, and everything session.xml can be instead."""
 
+import shutil
 from pathlib import Path
 
 import edfio
@@ -234,6 +235,16 @@ def test_a_recording_cut_off_anywhere_is_refused(tmp_path):
 
 def test_a_folder_without_sessions_is_refused(tmp_path):
     assert refused(tmp_path, tmp_path) == "no file that the reader 'mahnob' takes"
+
+
+def test_a_student_hears_the_leads_and_the_skin_of_a_session_from_elsewhere(tmp_path):
+    record(put(tmp_path, 10))
+    own = read(tmp_path).streams
+    elsewhere = Path(shutil.copy(tmp_path / "Sessions/10/Part_1_S_Trial1_emotion.bdf", tmp_path / "new.bdf"))
+    found = readers.streams(elsewhere, DATA, {"ECG[12]": "ecg", "GSR": "eda", "*": "ignore"}, {})
+    assert {kind: stream.ch_names for kind, stream in found.items()} == {"ecg": ["ECG1", "ECG2"], "eda": ["GSR"]}
+    for kind, stream in found.items():
+        np.testing.assert_array_equal(stream.read(0, stream.n_times), own[kind].read(0, stream.n_times))
 
 
 @settings(max_examples=300)

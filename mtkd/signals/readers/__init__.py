@@ -2,13 +2,13 @@
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mtkd.config import Data
+from mtkd.config import Data, Kind, Modality
 from mtkd.errors import MtkdError
-from mtkd.signals.recording import File, Found, Recording
+from mtkd.signals.recording import File, Found, Recording, Stream
 
 _READERS = {name: f"mtkd.signals.readers.{name}" for name in ("deap", "mahnob", "edf", "bids", "table")}
 
@@ -38,6 +38,24 @@ def find(folder: Path, data: Data) -> Found:
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {data.reader!r} takes")
     return Found(files, found.left_out)
+
+
+def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str, str]) -> dict[Modality, Stream]:
+    """The channels of a recording that need not be one of the study's, in the way its reader knows such files.
+
+    ``own`` and ``names`` are those of ``read_streams``; what the study asks of channels it has not is passed over.
+
+    Raises:
+        MtkdError: the file is damaged, or has none of those channels.
+    """
+    from mtkd.signals.readers import bids, biosemi, deap_bdf, mahnob, raw
+
+    if path.suffix.lower() == ".bdf" and data.reader in ("deap", "mahnob"):
+        pairs = deap_bdf.BIPOLAR if data.reader == "deap" else mahnob.BIPOLAR
+        return biosemi.read_session(path, data, pairs, own, names, lenient=True)
+    if data.reader == "bids":
+        data = data.model_copy(update={"units": {**bids.missing_units(path), **data.units}})
+    return raw.read_streams(path, data, own, names, lenient=True)
 
 
 def plain(name: str) -> str:

@@ -1,8 +1,8 @@
 """A BIDS data set of EEG: recordings are found by mne-bids, trials are rows of ``events.tsv``.
 
 Channels are typed by ``channels.tsv``, where ``data.channels`` does not say otherwise; one that is ``bad`` there is
-left out of its recording. Its units hold where an EDF has none, as in those that MNE writes, and for what is no
-voltage in EEGLAB's files, which have none at all.
+left out of its recording, unless ``data.channels`` has its very name. Its units hold where an EDF has none, as in those
+that MNE writes, and for what is no voltage in EEGLAB's files, which have none at all.
 """
 
 import glob
@@ -53,6 +53,13 @@ def find(folder: Path, data: Bids) -> Found:
         )
     except Exception as error:  # a name that only looks like BIDS
         raise MtkdError(f"{folder}: no BIDS data set ({one_line(error)})") from None
+    for key, asked, found in (
+        ("task", [data.task] if data.task else [], {path.task for path in paths}),
+        ("sessions", data.sessions or [], {path.session for path in paths}),
+    ):
+        for name in asked:
+            if name not in found:
+                raise MtkdError(f"{folder}: no recording of {name!r}, which data.{key} names")
     tasks = sorted({str(path.task) for path in paths})
     if len(tasks) > 1:
         raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
@@ -64,8 +71,8 @@ def find(folder: Path, data: Bids) -> Found:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
             continue
         main = Path(path.fpath)
-        kinds, units = _channels(channels) if channels else ({}, {})
-        rows = {"trials": trials, "channels": kinds, "units": units}
+        kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
+        rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads}
         name = path.basename.rpartition("_")[0]
         files.append(File(name, str(path.subject), all_of(main), rows))
     return Found(files, left_out)
@@ -78,8 +85,10 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
         MtkdError: the file is damaged, or a channel is typed nowhere.
     """
     said = {glob.escape(name): kind for name, kind in file.rows["channels"].items()}
-    units = {**_missing(file), **data.units}
-    streams = read_streams(file.path, data.model_copy(update={"units": units}), {**said, "Status": "ignore"}, {})
+    units = {**_missing(file.path, file.rows["channels"], file.rows["units"]), **data.units}
+    asked: dict[str, Kind] = {**{glob.escape(name): "ignore" for name in file.rows["bads"]}, **data.channels}
+    data = data.model_copy(update={"units": units, "channels": asked})
+    streams = read_streams(file.path, data, {**said, "Status": "ignore"}, {})
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     spans, rejected = [], {}
     for row in file.rows["trials"]:
@@ -121,22 +130,24 @@ def _trials(events: Path, path: Any, data: Bids) -> list[dict[str, Any]]:
     return trials
 
 
-def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str]]:
-    """Kinds and units."""
+def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
+    """Kinds and units, and which are bad."""
     rows = read_rows(path, "\t", ("name", "type"))
-    kinds: dict[str, Kind] = {
-        row["name"]: "ignore" if row.get("status") == "bad" else _KINDS.get(row["type"].upper(), "ignore")
-        for row in rows
-    }
+    kinds: dict[str, Kind] = {row["name"]: _KINDS.get(row["type"].upper(), "ignore") for row in rows}
     units = {row["name"]: row.get("units", "").replace("μ", "u").replace("µ", "u") for row in rows}
-    return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}
+    bads = [row["name"] for row in rows if row.get("status") == "bad"]
+    return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}, bads
 
 
-def _missing(file: File) -> dict[str, str]:
-    """Units of the channels of which the file tells none."""
-    units, kinds = file.rows["units"], file.rows["channels"]
-    if file.path.suffix.lower() == ".set":
+def missing_units(path: Path) -> dict[str, str]:
+    """Units of the channels of which a file tells none, where the ``channels.tsv`` beside it does."""
+    table = path.with_name(f"{path.stem.rpartition('_')[0]}_channels.tsv")
+    return _missing(path, *_channels(table)[:2]) if table.is_file() else {}
+
+
+def _missing(path: Path, kinds: dict[str, Kind], units: dict[str, str]) -> dict[str, str]:
+    if path.suffix.lower() == ".set":
         return {name: unit for name, unit in units.items() if kinds[name] in {"eda", "temp"}}
-    if file.path.suffix.lower() not in {".edf", ".bdf"} or not file.path.is_file():
+    if path.suffix.lower() not in {".edf", ".bdf"} or not path.is_file():
         return {}
-    return {s.name: units[s.name] for s in read_header(file.path).signals if not s.unit and s.name in units}
+    return {s.name: units[s.name] for s in read_header(path).signals if not s.unit and s.name in units}

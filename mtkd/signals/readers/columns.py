@@ -34,6 +34,8 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[
         if names.count(name) != 1:
             raise MtkdError(f"{path}: {names.count(name)} columns are called {name!r}, one is needed")
     for number, row in enumerate(rows, start=2):
+        while len(row) > len(names) and not row[-1].strip():  # a delimiter at the end
+            row.pop()
         if len(row) != len(names):
             raise MtkdError(f"{path}: row {number} has {len(row)} cells, its first line {len(names)}")
     return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in rows]

@@ -15,10 +15,10 @@ import numpy as np
 from mtkd.config import Deap, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
+from mtkd.signals.readers.biosemi import read_session
 from mtkd.signals.readers.columns import number, read_rows
 from mtkd.signals.readers.deap import named
 from mtkd.signals.readers.edf_header import Header, read_header
-from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Recording, Span, Stream
 
 VIDEO = 4
@@ -86,10 +86,7 @@ def read(file: File, data: Deap) -> Recording:
     rows = file.rows
     if len(starts) > len(rows):
         raise MtkdError(f"{file.path}: its Status marks {len(starts)} videos, but {_TABLE} knows {len(rows)}")
-    has = {signal.name for signal in header.signals}
-    bipolar = {name: pair for name, pair in BIPOLAR.items() if has.issuperset(pair)} | data.bipolar
-    names = {"GSR1": "GSR"} if "GSR1" in has else {}
-    streams = read_streams(file.path, data.model_copy(update={"bipolar": bipolar}), _OWN, names)
+    streams = read_session(file.path, data, BIPOLAR, _OWN)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     shown = _shown(file.path, starts, rows)
     spans, rejected = [], {named(r["video"])[0]: "its Status marks no start" for r in rows if r not in shown}

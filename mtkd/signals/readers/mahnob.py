@@ -16,8 +16,8 @@ from defusedxml.common import DefusedXmlException
 from mtkd.config import Kind, Mahnob
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import GENEVA
+from mtkd.signals.readers.biosemi import read_session
 from mtkd.signals.readers.edf_header import Header, read_header
-from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
 FELT = {
@@ -75,10 +75,7 @@ def read(file: File, data: Mahnob) -> Iterator[Recording]:
         MtkdError: the file is damaged.
     """
     header = read_header(file.path)
-    has = {signal.name for signal in header.signals}
-    bipolar = {name: pair for name, pair in BIPOLAR.items() if has.issuperset(pair)} | data.bipolar
-    names = {"GSR1": "GSR"} if "GSR1" in has else {}
-    streams = read_streams(file.path, data.model_copy(update={"bipolar": bipolar}), _OWN, names)
+    streams = read_session(file.path, data, BIPOLAR, _OWN)
     marks = status_marks(header)
     name = f"session-{file.rows['session']}"
     if len(marks) != 2:
