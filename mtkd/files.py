@@ -1,7 +1,6 @@
 """Writing so that nothing half-written ever stands under its final name."""
 
 import contextlib
-import functools
 import glob
 import hashlib
 import json
@@ -10,18 +9,16 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from blake3 import blake3
 
 from mtkd.errors import MtkdError, one_line
 
 PARTIAL = ".partial-"
 MAX_DEPTH = 100  # of YAML that somebody wrote
-_PIECE = 2**20  # bytes that stay in a core's cache
 
 
 @contextlib.contextmanager
@@ -155,35 +152,6 @@ def refuse_deep(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-
-
-def digest(path: Path) -> str:
-    """Hex digest of a file's bytes by BLAKE3, as ``b3sum`` tells it.
-
-    SHA-256 would take a third of the time that a conversion does, and most of it on a processor without instructions
-    for it.
-    """
-    made, piece = blake3(), bytearray(_PIECE)
-    with path.open("rb", buffering=0) as file:
-        while n_bytes := file.readinto(piece):
-            made.update(memoryview(piece)[:n_bytes])
-    return made.hexdigest()
-
-
-def digest_of_all(paths: Sequence[Path]) -> str:
-    """One digest of several files in their order, each read once a process."""
-    return fingerprint([digest_once(path) for path in paths])
-
-
-def digest_once(path: Path) -> str:
-    """That of a file, which is read once a process as long as its size and time stay."""
-    found = path.stat()
-    return _digest_of(path, found.st_size, found.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=65536)
-def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
-    return digest(path)
 
 
 def fingerprint(content: Any) -> str:

@@ -15,8 +15,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtkd.config import Study
+from mtkd.digests import digest, digests_of
 from mtkd.errors import MtkdError
-from mtkd.files import digest, fingerprint, publish_folder, read_json, write_json
+from mtkd.files import fingerprint, publish_folder, read_json, write_json
 
 MANIFEST = "manifest.json"
 _PACKAGES = [
@@ -172,11 +173,13 @@ def _check(folder: Path, stage: str, expected: str) -> None:
         raise MtkdError(
             f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it"
         )
-    for name, file in manifest.files.items():
-        path = folder / name
+    paths = {folder / name: file for name, file in manifest.files.items()}
+    for path in paths:
         if not path.is_file():
             raise MtkdError(f"{path}: missing, though {folder / MANIFEST} lists it; delete {folder} to make it again")
-        if path.stat().st_size != file.n_bytes or digest(path) != file.blake3:
+    found = digests_of(paths, folder.parent.parent)
+    for path, file in paths.items():
+        if found[path] != file.blake3:
             raise MtkdError(f"{path}: its checksum is not the manifest's; delete {folder} to make it again")
 
 

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,6 @@ from mtkd.errors import MtkdError
 from mtkd.files import (
     PARTIAL,
     _pid_namespace,
-    digest,
     fingerprint,
     publish_file,
     publish_folder,
@@ -226,13 +224,6 @@ def test_json_that_cannot_be_written_leaves_what_stood_there(tmp_path):
         write_json(tmp_path / "x.json", {"a": object()})
     assert read_json(tmp_path / "x.json") == {"a": 1}
     assert len(list(tmp_path.iterdir())) == 1
-
-
-@given(st.binary(max_size=300))
-def test_a_digest_is_that_of_the_bytes(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "content.bin"
-    path.write_bytes(content)
-    assert digest(path) == blake3(content).hexdigest()
 
 
 @given(st.text(max_size=20))

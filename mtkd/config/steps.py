@@ -172,6 +172,10 @@ class ModalitySignals(Section):
         for name in ONCE:
             if names.count(name) > 1:
                 raise ValueError(f"steps {name} twice")
+        after = names[names.index("rate") :] if "rate" in names else []
+        for name in ("notch", "bandpass"):
+            if name in after:
+                raise ValueError(f"steps {name} after rate, which it would filter too")
         for name in LOOKS_AHEAD:
             if name in names and self.phase == "causal":
                 raise ValueError(f"the step {name} looks ahead, which phase = causal does not allow; phase = zero does")

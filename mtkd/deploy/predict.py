@@ -13,12 +13,13 @@ from jaxtyping import Float
 from mtkd.config import Distill, Kind, Modality, Study
 from mtkd.console import counted, say
 from mtkd.deploy.timeline import Timeline, plot_predictions
+from mtkd.digests import digest_of_all
 from mtkd.distill.settings import settings_of
 from mtkd.distill.student import Student
 from mtkd.distill.train import load_model
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.files import digest_of_all, publish_file, slug
+from mtkd.files import publish_file, slug
 from mtkd.shards.batch import Batch, layouts, place_windows
 from mtkd.shards.build import open_shards
 from mtkd.shards.labels import UNLABELLED

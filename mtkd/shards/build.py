@@ -14,8 +14,9 @@ import joblib
 from mtkd import workspace
 from mtkd.config import Study
 from mtkd.console import counted, say
+from mtkd.digests import digest_of_all
 from mtkd.errors import MtkdError
-from mtkd.files import digest_of_all, fingerprint
+from mtkd.files import fingerprint
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
@@ -51,7 +52,7 @@ def run(study: Study) -> Unit:
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
         measured.update(rejected=rejected, left_out=found.left_out)
-        measured["sources"] = _sources(jobs)
+        measured.update(sources=_sources(jobs), data=study.data.model_dump(exclude={"folder"}))
     n_trials = sum(map(len, shards.values()))
     said = f", {len(rejected)} rejected" * bool(rejected) + f", {len(found.left_out)} left out" * bool(found.left_out)
     say(STAGE, f"{counted(n_trials, 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")

@@ -1,5 +1,6 @@
 """``mtkd inspect``: what a shard set holds, as tables, and one of its trials as a picture."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def run(study: Study) -> Path:
     console.print(f"{unit.folder}", soft_wrap=True)
     told = ", ".join((counted(measured["n_subjects"], "subject"), counted(measured["n_trials"], "trial")))
     console.print(f"{told}, {measured['hours']:g} h; {measured['n_unlabelled']} without a label")
+    subjects = Counter(sample.subject for sample in shards.index.samples)
+    console.print("trials by subject: " + ", ".join(f"{name} {count}" for name, count in sorted(subjects.items())))
     console.print(_modalities(study, shards, measured))
     console.print(_classes(study, measured))
     _print_outcomes(console, measured)

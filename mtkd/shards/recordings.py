@@ -3,17 +3,15 @@
 What is finished stands when the rest is interrupted, and a study that gains a recording makes only that one.
 """
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from mtkd.config import Study
+from mtkd.digests import digests_of
 from mtkd.errors import MtkdError
-from mtkd.files import digest_once
 from mtkd.processes import become_worker
 from mtkd.shards.index import Sample
 from mtkd.shards.memory import keep_freed_memory
@@ -51,11 +49,10 @@ class Job:
 
 
 def jobs_of(study: Study, files: list[File]) -> list[Job]:
-    """All recordings with their units. Files are read for their checksums, several at a time."""
+    """All recordings with their units, for which their files are read unless their digests are known."""
     stamped = [_stamps(file) for file in files]
-    paths = list(dict.fromkeys(path for file in files for path in file.paths))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        digests = dict(zip(paths, threads.map(digest_once, paths), strict=True))
+    paths = [path for file in files for path in file.paths]
+    digests = digests_of(paths, Path(study.workspace))
     sections = {"data": study.data.model_dump(exclude=_ELSEWHERE), "signals": study.signals.model_dump()}
     jobs = []
     for file, stamps in zip(files, stamped, strict=True):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import fsspec
 
+from mtkd.digests import digest
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import digest, fingerprint, publish_file
+from mtkd.files import fingerprint, publish_file
 from mtkd.shards.index import NAME
 from mtkd.signals.readers import plain
 from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest

@@ -120,6 +120,8 @@ def test_trials_without_ratings_are_kept(study, tmp_path, write_deap):
     measured = run(made).manifest().measured
     _, shards = open_shards(made)
     assert measured["n_trials"] == len(shards.samples) == 6
+    assert measured["data"]["reader"] == "deap"
+    assert "folder" not in measured["data"]  # of no use elsewhere
     assert shards.samples["s02_t01"].ratings == {}
     assert shards.samples["s02_t02"].ratings == {"valence": 7.0, "dominance": 7.0, "liking": 7.0}
     rated = [s.ratings["valence"] for s in shards.index.samples if "valence" in s.ratings]

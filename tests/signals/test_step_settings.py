@@ -141,6 +141,13 @@ def test_what_is_done_once_is_refused_twice(modality, name):
     )
 
 
+@pytest.mark.parametrize("step", [{"notch": [50]}, {"bandpass": [1, 30]}])
+def test_a_filter_after_the_rate_is_refused(step):
+    where, why = refusal(modality="resp", steps=["rate", step], phase="zero")
+    assert (where, why) == ("modalities.resp", f"steps {next(iter(step))} after rate, which it would filter too")
+    read("resp", [step, "rate", "resample"], phase="zero", transductive=True)
+
+
 @pytest.mark.parametrize("steps", ["resample", {"resample": {}}])
 def test_steps_are_a_list(steps):
     with pytest.raises(ValidationError, match=r"modalities\.emg\.steps\n  Input should be a valid list"):

@@ -2,7 +2,8 @@
 
 Channels are typed by ``channels.tsv``, where ``data.channels`` does not say otherwise; one that is ``bad`` there is
 left out of its recording, unless ``data.channels`` has its very name. Its units hold where an EDF has none, as in those
-that MNE writes, and for what is no voltage in EEGLAB's files, which have none at all.
+that MNE writes, and for what is no voltage in EEGLAB's files, which have none at all. What another device recorded
+meanwhile is in ``_physio.tsv.gz`` files.
 """
 
 import glob
@@ -15,6 +16,7 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.physio import read_physio, tables_of
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
@@ -72,9 +74,11 @@ def find(folder: Path, data: Bids) -> Found:
             continue
         main = Path(path.fpath)
         kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
-        rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads}
+        physio = tables_of(main, folder)
+        rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
         name = path.basename.rpartition("_")[0]
-        files.append(File(name, str(path.subject), all_of(main), rows))
+        paths = (*all_of(main), *(main.with_name(table) for table in physio))
+        files.append(File(name, str(path.subject), paths, rows))
     return Found(files, left_out)
 
 
@@ -85,11 +89,21 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
         MtkdError: the file is damaged, or a channel is typed nowhere.
     """
     said = {glob.escape(name): kind for name, kind in file.rows["channels"].items()}
-    units = {**_missing(file.path, file.rows["channels"], file.rows["units"]), **data.units}
+    columns = {name for table in file.rows["physio"].values() for name in table["Columns"]} - said.keys()
+    corrected = {name: unit for name, unit in data.units.items() if name not in columns}
+    units = {**_missing(file.path, file.rows["channels"], file.rows["units"]), **corrected}
     asked: dict[str, Kind] = {**{glob.escape(name): "ignore" for name in file.rows["bads"]}, **data.channels}
-    data = data.model_copy(update={"units": units, "channels": asked})
-    streams = read_streams(file.path, data, {**said, "Status": "ignore"}, {})
+    own = data.model_copy(update={"units": units, "channels": asked})
+    streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {})
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    for table, described in file.rows["physio"].items():
+        beside = read_physio(file.path.with_name(table), described, data, duration_s)
+        if both := sorted(beside.keys() & streams.keys()):
+            raise MtkdError(
+                f"{file.path.with_name(table)}: has {both[0]}, as its EEG's file or another table has; "
+                "data.channels leaves one out ({COLUMN: ignore})"
+            )
+        streams |= beside
     spans, rejected = [], {}
     for row in file.rows["trials"]:
         start_s, stop_s = row["start_s"], row["stop_s"]

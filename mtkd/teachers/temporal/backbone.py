@@ -11,8 +11,9 @@ from torch import nn
 
 from mtkd.config import Study, Temporal
 from mtkd.console import say
+from mtkd.digests import digests_of
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import digest_once, fingerprint
+from mtkd.files import fingerprint
 from mtkd.workspace import Unit, make_unit
 
 VERSION = 2
@@ -26,15 +27,15 @@ class Source:
     folder: Path
     gguf: str | None
 
-    @property
-    def digest(self) -> str:
+    def digest(self, workspace: Path) -> str:
         """Fingerprint of configuration and weights."""
         wanted = [
             path for path in sorted(self.folder.iterdir()) if path.suffix in _WEIGHTS or path.name == "config.json"
         ]
         if self.gguf is not None:
             wanted = [self.folder / self.gguf]
-        return fingerprint({path.name: digest_once(path) for path in wanted})
+        digests = digests_of(wanted, workspace)
+        return fingerprint({path.name: digests[path] for path in wanted})
 
 
 def find(backbone: str) -> Source:
@@ -93,7 +94,8 @@ def unpack(study: Study) -> Unit:
     """
     settings = study.temporal
     source = find(settings.backbone)
-    inputs = {"stage": "backbone", "version": VERSION, "backbone": source.digest, "layers": settings.layers}
+    weights = source.digest(Path(study.workspace))
+    inputs = {"stage": "backbone", "version": VERSION, "backbone": weights, "layers": settings.layers}
     unit = make_unit(study, "backbone", f"layers-{settings.layers or 'all'}", inputs)
     if not unit.stands():
         say("temporal", f"unpacking the backbone {settings.backbone}")

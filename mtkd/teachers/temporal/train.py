@@ -1,6 +1,7 @@
 """The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
 
 import functools
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -87,7 +88,7 @@ def unit_of(study: Study, fold: Fold) -> Unit:
     data = fold_data(study, fold, settings.modalities, patches(study)).unit
     inputs = common_inputs(study, STAGE, fold, data) | {
         "settings": settings.model_dump(exclude={"accelerate", "deepspeed", "backbone"}),
-        "backbone": backbone.find(settings.backbone).digest,
+        "backbone": backbone.find(settings.backbone).digest(Path(study.workspace)),
     }
     return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
 
