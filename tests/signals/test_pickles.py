@@ -6,6 +6,7 @@ import pickletools
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -248,7 +249,7 @@ def test_the_instructions_are_those_that_python_finds(example, changes):
     assert [(name, at) for name, at, _, _ in _instructions(memoryview(content))] == expected
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("protocol", range(6))
 def test_large_arrays_are_read_where_they_lie(protocol):
     large = {"data": np.random.default_rng(0).standard_normal((2, 40, 300)), "labels": np.ones((2, 4))}
     content = pickle.dumps(large, protocol)
@@ -261,5 +262,30 @@ def test_large_arrays_are_read_where_they_lie(protocol):
     assert np.shares_memory(load_arrays(memoryview(there), "x")["data"], there)
 
 
-def test_tuples_in_tuples_as_a_key_do_not_overflow_the_stack():
-    assert "tuples" in refused(b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s.")
+def test_millions_of_instructions_are_refused_at_once():
+    """Tuples in tuples overflow the stack when they are a key, lists in lists take minutes and gigabytes."""
+    for content in (b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s.", b"\x80\x02" + b"]" * 10**7 + b"."):
+        started = time.perf_counter()
+        assert "it holds more than 10000 instructions" in refused(content)
+        assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("twice", [lambda i: b"h" + bytes([i]) + b"h" + bytes([i]), lambda i: b"h" + bytes([i]) + b"2"])
+def test_a_tuple_of_one_tuple_twice_and_again_is_refused(twice):
+    """Of 60 such pairs, the hash would take for ever."""
+    pairs = b"".join(twice(i) + b"\x86q" + bytes([i + 1]) for i in range(60))
+    assert "a tuple more than once" in refused(b"\x80\x02)q\x00" + pairs + b"}h\x3cK\x01s.")
+
+
+def test_a_large_array_inside_a_frame_is_read():
+    found = load_arrays(pickle.dumps({"x": np.arange(65534, dtype=np.uint8)}, 4), "x")
+    np.testing.assert_array_equal(found["x"], np.arange(65534, dtype=np.uint8))
+    framed = pickle._dumps({"x": np.zeros(70000, np.uint8)}, 3)[2:]
+    content = b"\x80\x04\x95" + len(framed).to_bytes(8, "little") + framed
+    np.testing.assert_array_equal(load_arrays(content, "x")["x"], np.zeros(70000, np.uint8))
+
+
+def test_a_pickle_leaves_no_mark_on_what_it_calls():
+    for call in (b"c_codecs\nencode\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"):
+        refused(b"\x80\x02" + call + b"}U\x01xK\x01sb.")
+        assert load_arrays(pickle.dumps(arrays(), 2), "x").keys() == {"data", "labels"}

@@ -4,7 +4,6 @@ NumPy's own would trust the file: a pickled dtype says itself whether its elemen
 makes NumPy follow addresses that stand in the file.
 """
 
-import functools
 import io
 import pickle
 import pickletools
@@ -16,8 +15,8 @@ import numpy as np
 
 from mtkd.errors import MtkdError
 
-_MOST_TUPLES = 1000
-"""Of an honest file: four an array."""
+_MOST = 10_000
+"""Instructions of an honest file, which has a hundred: millions of them would take minutes and gigabytes."""
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _LARGE = 2**16
 """Bytes of a string that is left where it lies: an array's samples."""
@@ -55,33 +54,52 @@ class _ArrayUnpickler(pickle.Unpickler):
     def __init__(self, content: memoryview) -> None:
         instructions, self._large = _without_large(content)
         super().__init__(io.BytesIO(instructions), encoding="bytes")  # strings of Python 2 as they are, not as text
-        self._left = len(content)
-        array = functools.partial(_Array, self._encode)
-        self._stand_ins = {
-            ("numpy.core.multiarray", "_reconstruct"): array,
-            ("numpy._core.multiarray", "_reconstruct"): array,
-            ("numpy", "ndarray"): array,
-            ("numpy", "dtype"): _Dtype,
-            ("_codecs", "encode"): self._encode,
-        }
+        self._stand_ins = _stand_ins(len(content))
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._stand_ins:
+        found = self._stand_ins.get((module.replace("numpy._core", "numpy.core"), name))  # as NumPy 2 calls it
+        if found is None:
             raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
-        return self._stand_ins[module, name]
+        return found
 
     def persistent_load(self, index: Any) -> memoryview:
         return self._large[index]
 
-    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
-        """Stands for ``_codecs.encode``, with which Python 3 spells bytes in protocol 2.
+
+def _stand_ins(n_bytes: int) -> dict[tuple[str, str], Callable[..., Any]]:
+    """What a pickle of so many bytes may call, made anew for each: it could leave its marks on them."""
+    left = n_bytes
+
+    def encode(text: str, encoding: str = "latin1") -> bytes:
+        """``_codecs.encode``, with which Python 3 spells bytes in protocol 2.
 
         Each byte of an honest file is unpacked once. One that unpacks the same string again and again is after memory.
         """
-        self._left -= len(text)
-        if self._left < 0:
+        nonlocal left
+        left -= len(text)
+        if left < 0:
             raise pickle.UnpicklingError("it unpacks to more than its own size")
         return text.encode("latin1")
+
+    def array(*_: Any) -> _Array:
+        return _Array(encode)
+
+    def from_buffer(content: Any, dtype: _Dtype, shape: tuple, order: str) -> _Array:
+        """``numpy.core.numeric._frombuffer``, with which protocol 5 spells arrays."""
+        made = array()
+        made.__setstate__((1, shape, dtype, _text(order) == "F", content))
+        return made
+
+    def dtype(code: str | bytes, *_: Any) -> _Dtype:
+        return _Dtype(code)
+
+    return {
+        ("numpy.core.multiarray", "_reconstruct"): array,
+        ("numpy.core.numeric", "_frombuffer"): from_buffer,
+        ("numpy", "ndarray"): array,
+        ("numpy", "dtype"): dtype,
+        ("_codecs", "encode"): encode,
+    }
 
 
 def load_arrays(content: bytes | memoryview, source: str) -> dict[str, Any]:
@@ -115,25 +133,44 @@ def _without_large(content: memoryview) -> tuple[bytes, list[memoryview]]:
     """A pickle whose large strings are asked for as persistent objects, and those strings, which are not copied.
 
     Raises:
-        UnpicklingError: it asks for persistent objects itself, or for a memo larger than it.
+        UnpicklingError: it asks for persistent objects itself, for a memo larger than it, or for a tuple once more:
+            the hash of pairs of pairs of pairs, each of one object, takes for ever.
         ValueError: it ends amid an argument, or holds what is no instruction.
     """
     parts: list[bytes | memoryview] = []
     large: list[memoryview] = []
-    copied = 0
+    copied, before = 0, ""
+    tuples: set[int] = set()
+    n_kept = 0
     for name, at, start, stop in _instructions(content):
         if "PERSID" in name:
             raise pickle.UnpicklingError("it asks for an object that is not in it")
-        if "PUT" in name:
-            argument = bytes(content[start:stop])
-            index = int(argument) if name == "PUT" else int.from_bytes(argument, "little")
-            if index > len(content):  # ten bytes could claim a memo of 64 GB
-                raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
+        index = _kept(name, content[start:stop], n_kept)
+        if index > len(content):  # ten bytes could claim a memo of 64 GB
+            raise pickle.UnpicklingError(f"it numbers {index} objects in {len(content)} bytes")
+        if "PUT" in name or name == "MEMOIZE":
+            n_kept += 1
+            (tuples.add if before.startswith(("TUPLE", "FROZENSET")) else tuples.discard)(index)
+        elif name == "DUP" or ("GET" in name and index in tuples):
+            raise pickle.UnpicklingError("it holds a tuple more than once")
+        before = before if "PUT" in name or name == "MEMOIZE" else name
+        if name == "FRAME":  # whose length is no longer right, and which need not be there
+            parts.append(content[copied:at])
+            copied = stop
         if name in ("BINSTRING", "BINBYTES") and stop - start > _LARGE:
             parts += [content[copied:at], b"J" + len(large).to_bytes(4, "little") + b"Q"]  # BININT, BINPERSID
             large.append(content[start + 4 : stop])
             copied = stop
     return b"".join([*parts, content[copied:]]), large
+
+
+def _kept(name: str, argument: memoryview, n_kept: int) -> int:
+    """The number under which an instruction keeps an object or asks for it; -1 of one that does neither."""
+    if name == "MEMOIZE":
+        return n_kept
+    if "PUT" not in name and "GET" not in name:
+        return -1
+    return int(bytes(argument)) if name in ("PUT", "GET") else int.from_bytes(argument, "little")
 
 
 def _instructions(content: memoryview) -> Iterator[tuple[str, int, int, int]]:
@@ -142,21 +179,19 @@ def _instructions(content: memoryview) -> Iterator[tuple[str, int, int, int]]:
     Raises:
         ValueError: it ends amid an argument, or holds what is no instruction.
     """
-    at, n_tuples = 0, 0
-    while True:
+    at = 0
+    for _ in range(_MOST):
         opcode = _OPCODES.get(chr(content[at])) if at < len(content) else None
         if opcode is None:
             raise ValueError("it does not end" if at >= len(content) else f"at {at} is no instruction")
         if opcode.name == "STOP":
             return
-        n_tuples += opcode.name.startswith(("TUPLE", "FROZENSET"))
-        if n_tuples > _MOST_TUPLES:  # one in another a million times overflows the stack when it is a key
-            raise ValueError(f"it holds more than {_MOST_TUPLES} tuples")
         stop = _skipped(content, at + 1, opcode)
         if stop > len(content):
             raise ValueError("it ends amid an argument")
         yield opcode.name, at, at + 1, stop
         at = stop
+    raise ValueError(f"it holds more than {_MOST} instructions")
 
 
 def _skipped(content: memoryview, at: int, opcode: pickletools.OpcodeInfo) -> int:
