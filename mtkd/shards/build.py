@@ -22,7 +22,7 @@ from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
 from mtkd.shards.recordings import TAR, Job, build, jobs_of, read_trials
 from mtkd.shards.remote import fetched_unit
-from mtkd.shards.summary import summary
+from mtkd.shards.summary import doubts, summary
 from mtkd.signals.recording import File, Found
 from mtkd.workspace import Unit, make_unit, read_manifest
 
@@ -56,6 +56,8 @@ def run(study: Study) -> Unit:
     n_trials = sum(map(len, shards.values()))
     said = f", {len(rejected)} rejected" * bool(rejected) + f", {len(found.left_out)} left out" * bool(found.left_out)
     say(STAGE, f"{counted(n_trials, 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
+    for sentence in doubts(study, [sample for group in shards.values() for sample in group]):
+        say(STAGE, sentence)
     say(STAGE, f"built {unit.folder}")
     return unit
 

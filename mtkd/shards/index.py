@@ -5,9 +5,9 @@ neighbours.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file
@@ -20,8 +20,8 @@ class Member(BaseModel):
     """Bytes ``offset`` to ``offset + size`` of the tar, with their CRC-32."""
 
     model_config = ConfigDict(frozen=True)
-    offset: int
-    size: int
+    offset: int = Field(ge=0)
+    size: int = Field(ge=0)
     crc32: int
 
 
@@ -36,7 +36,7 @@ class Index(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     format: Literal["mtkd-index-1"] = "mtkd-index-1"
-    shards: dict[str, list[Sample]]
+    shards: dict[str, Annotated[list[Sample], Field(min_length=1)]] = Field(min_length=1)
 
     @property
     def samples(self) -> list[Sample]:

@@ -5,19 +5,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mtkd.config import Modality, Study
 from mtkd.console import counted
 from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
+from mtkd.shards.magnitudes import Magnitude, magnitude
 from mtkd.shards.picture import draw_trial
 from mtkd.shards.read import ShardSet
-from mtkd.shards.summary import summary
+from mtkd.shards.summary import doubts, summary
 from mtkd.signals.windows import cut_valid, n_windows
+from mtkd.workspace import Unit
 
 STAGE = "inspect"
+_PLAIN: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False}
+
+
+class Outcomes(BaseModel):
+    """What a set's manifest tells of what is not in it: trials by recording, and files, each with the reason."""
+
+    rejected: dict[str, dict[str, str]]
+    left_out: dict[str, str]
 
 
 def run(study: Study) -> Path:
@@ -27,24 +39,35 @@ def run(study: Study) -> Path:
         MtkdError: the shards do not stand, or have no such trial.
     """
     unit, shards = open_shards(study)
-    measured = unit.manifest().measured | summary(study, shards.index.shards)  # by the labels of now
+    measured = summary(study, shards.index.shards)  # by the labels of now
     key = study.inspect.trial or next(iter(shards.samples))
     if key not in shards.samples:
         raise MtkdError(
             f"inspect.trial = {key}: {unit.folder} has no such trial; the first is {next(iter(shards.samples))}"
         )
     console = Console()
-    console.print(f"{unit.folder}", soft_wrap=True)
+    console.print(f"{unit.folder}", **_PLAIN)
     told = ", ".join((counted(measured["n_subjects"], "subject"), counted(measured["n_trials"], "trial")))
     console.print(f"{told}, {measured['hours']:g} h; {measured['n_unlabelled']} without a label")
     subjects = Counter(sample.subject for sample in shards.index.samples)
-    console.print("trials by subject: " + ", ".join(f"{name} {count}" for name, count in sorted(subjects.items())))
+    each = ", ".join(f"{name} {count}" for name, count in sorted(subjects.items()))
+    console.print(f"trials by subject: {each}", **_PLAIN)
     console.print(_modalities(study, shards, measured))
+    sizes = [size for name in study.signals.modalities if (size := magnitude(shards, name)) is not None]
+    console.print(_sizes(sizes))
+    for size in sizes:
+        if not size.is_likely:
+            console.print(f"{size.modality}: no body gives such values; data.units corrects a unit", **_PLAIN)
+    console.print(_ratings(shards))
     console.print(_classes(study, measured))
-    _print_outcomes(console, measured)
+    for sentence in doubts(study, shards.index.samples):
+        console.print(sentence, **_PLAIN)
+    _print_outcomes(console, unit)
     path = Path(study.workspace) / STAGE / f"{key}.png"
     draw_trial(shards, key, path)
-    console.print(f"{key}: {path}", soft_wrap=True)
+    keys = list(shards.samples)
+    console.print(f"trials from {keys[0]} to {keys[-1]}; inspect.trial draws another than {key}:", **_PLAIN)
+    console.print(f"{path}", **_PLAIN)
     return path
 
 
@@ -83,16 +106,36 @@ def _modalities(study: Study, shards: ShardSet, measured: dict[str, Any]) -> Tab
     return table
 
 
-def _classes(study: Study, measured: dict[str, Any]) -> Table:
-    table = Table("class", "share of rated trials")
-    for name, share in measured["class_shares"].items():
-        table.add_row(name, f"{share:.1%}")
+def _sizes(sizes: list[Magnitude]) -> Table:
+    table = Table("values of", "median", "1st percentile", "99th", "unit")
+    for size in sizes:
+        table.add_row(size.modality, *size.in_words)
     return table
 
 
-def _print_outcomes(console: Console, measured: dict[str, Any]) -> None:
-    for recording, trials in measured["rejected"].items():
+def _ratings(shards: ShardSet) -> Table:
+    table = Table("rating", "trials", "from", "median", "to")
+    for name in sorted({name for sample in shards.index.samples for name in sample.ratings}):
+        values = [sample.ratings[name] for sample in shards.index.samples if name in sample.ratings]
+        spread = (f"{value:.4g}" for value in (min(values), float(np.median(values)), max(values)))
+        table.add_row(escape(name), str(len(values)), *spread)
+    return table
+
+
+def _classes(study: Study, measured: dict[str, Any]) -> Table:
+    table = Table("class", "share of rated trials")
+    for name, share in measured["class_shares"].items():
+        table.add_row(escape(name), f"{share:.1%}")
+    return table
+
+
+def _print_outcomes(console: Console, unit: Unit) -> None:
+    try:
+        found = Outcomes.model_validate(unit.manifest().measured)
+    except ValidationError:
+        raise MtkdError(f"{unit.folder}: its manifest does not tell what was rejected and left out") from None
+    for recording, trials in found.rejected.items():
         for trial, reason in trials.items():
-            console.print(f"rejected: {recording}, {trial}: {reason}", soft_wrap=True)
-    for name, reason in measured["left_out"].items():
-        console.print(f"left out: {name}: {reason}", soft_wrap=True)
+            console.print(f"rejected: {recording}, {trial}: {reason}", **_PLAIN)
+    for name, reason in found.left_out.items():
+        console.print(f"left out: {name}: {reason}", **_PLAIN)

@@ -1,7 +1,5 @@
 """Ratings become classes."""
 
-import numpy as np
-
 from mtkd.shards.schema import SampleInfo
 
 UNLABELLED = -1
@@ -9,6 +7,6 @@ UNLABELLED = -1
 
 def class_index(sample: SampleInfo, labels: dict[str, float]) -> int:
     """Bit i is set where the trial's i-th rating lies above its threshold; -1 without all ratings."""
-    if any(not np.isfinite(sample.ratings.get(rating, np.nan)) for rating in labels):
+    if any(rating not in sample.ratings for rating in labels):
         return UNLABELLED
     return sum((sample.ratings[rating] > limit) << bit for bit, (rating, limit) in enumerate(labels.items()))

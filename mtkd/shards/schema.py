@@ -17,9 +17,10 @@ import functools
 import io
 import json
 import math
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtkd.config import Entropy, Modality
 from mtkd.signals.entropy import differential_entropy
@@ -32,9 +33,9 @@ ENTROPY = "eeg.de.npy"
 class Layout(BaseModel):
     """Channels and rate of one modality, hertz."""
 
-    model_config = ConfigDict(frozen=True)
-    ch_names: list[str]
-    sfreq: float
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    ch_names: list[str] = Field(min_length=1, max_length=4096)
+    sfreq: float = Field(gt=0, le=1e6)
 
 
 class SampleInfo(BaseModel):
@@ -43,14 +44,20 @@ class SampleInfo(BaseModel):
     ``valid`` is the share of a modality's channels and seconds with a signal, rounded down: 1 means all of them.
     """
 
-    model_config = ConfigDict(frozen=True)
-    key: str
-    subject: str
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    key: str = Field(pattern=r"\A[^\x00-\x1f./\\]+\z", max_length=1024)
+    subject: str = Field(min_length=1)
     stimulus: str
-    duration_s: float
+    duration_s: float = Field(gt=0, le=1e8)
     ratings: dict[str, float]
-    modalities: dict[Modality, Layout]
-    valid: dict[Modality, float]
+    modalities: dict[Modality, Layout] = Field(min_length=1)
+    valid: dict[Modality, Annotated[float, Field(ge=0, le=1)]]
+
+    @model_validator(mode="after")
+    def _valid_of_each(self) -> "SampleInfo":
+        if self.valid.keys() != self.modalities.keys():
+            raise ValueError("valid and modalities are not of the same modalities")
+        return self
 
 
 def sample_key(subject: str, trial: str) -> str:

@@ -35,6 +35,21 @@ def summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
     }
 
 
+def doubts(study: Study, samples: list[Sample]) -> list[str]:
+    """Sentences on labels that leave nothing to learn: ratings that no trial has, classes that none is of."""
+    ranges: dict[str, list[float]] = {}
+    for sample in samples:
+        for name, value in sample.ratings.items():
+            ranges.setdefault(name, []).append(value)
+    known = ", ".join(f"{name} ({min(values):g} to {max(values):g})" for name, values in sorted(ranges.items()))
+    unknown = [name for name in study.labels if name not in ranges]
+    if unknown:
+        return [f"labels: no trial has a rating of {' or '.join(unknown)}; there are {known or 'none'}"]
+    found = {class_index(sample, study.labels) for sample in samples}
+    empty = [name for index, name in enumerate(study.class_names) if index not in found]
+    return [f"labels: no trial is of the class {', '.join(empty)}; ratings are {known}"] if empty else []
+
+
 def _share_high(study: Study, samples: list[Sample]) -> dict[str, float]:
     rated = {
         rating: [sample.ratings[rating] for sample in samples if rating in sample.ratings] for rating in study.labels

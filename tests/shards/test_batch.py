@@ -25,9 +25,8 @@ def cutter(shards, windows=WINDOWS, labels=None, modalities=MODALITIES) -> Cutte
 
 
 def sample(**ratings: float) -> Sample:
-    return Sample(
-        key="k", subject="s", stimulus="x", duration_s=1, ratings=ratings, modalities={}, valid={}, members={}
-    )
+    said = {"key": "k", "subject": "s", "stimulus": "x", "duration_s": 1, "ratings": ratings, "members": {}}
+    return Sample(**said, modalities={"eda": Layout(ch_names=["GSR"], sfreq=4)}, valid={"eda": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,6 @@ def sample(**ratings: float) -> Sample:
         ({"v": 1.0}, 0),
         ({"v": 9.0}, 1),
         ({}, -1),
-        ({"v": float("nan")}, -1),
         ({"a": 9.0}, -1),
     ],
 )

@@ -57,6 +57,7 @@ def make_cutter(tmp_path: Path) -> Callable[..., Cutter]:
                 name = f"t{index:02d}"
                 ratings = {} if f"{subject}_{name}" in unrated else {"valence": 9.0 if high else 1.0}
                 samples.append(encode(subject, Span(name, name, 0.0, float(n_secs), ratings), {"eda": signal}))
+            (tmp_path / "shards").mkdir(exist_ok=True)
             shards[f"{subject}.tar"] = write_shard(tmp_path / "shards" / f"{subject}.tar", samples)
         write_index(tmp_path / "shards", shards)
         opened = ShardSet(tmp_path / "shards")

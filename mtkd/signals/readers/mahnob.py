@@ -41,6 +41,7 @@ _OWN: dict[str, Kind] = {
 }
 _FILE = re.compile(r"Part_\d+_(?P<kind>[SN])_Trial\d+_emotion\.bdf")
 _XML_BYTES = 2**20
+_LONGEST = 255
 
 
 def find(folder: Path, data: Mahnob) -> Found:
@@ -118,10 +119,13 @@ def _session(path: Path) -> dict[str, Any]:
     number = "" if subject is None else subject.get("id", "")
     if not re.fullmatch(r"[0-9]{1,9}", number):
         raise MtkdError(f"{path}: names no subject by a number")
+    stimulus = root.get("mediaFile") or f"cut-{root.get('cutNr', 'unknown')}"
+    if len(stimulus) > _LONGEST:
+        raise MtkdError(f"{path}: mediaFile has {len(stimulus)} characters, more than a file's name")
     return {
         "subject": str(int(number)),
         "session": path.parent.name,
-        "stimulus": root.get("mediaFile") or f"cut-{root.get('cutNr', 'unknown')}",
+        "stimulus": stimulus,
         "isStim": root.get("isStim", "1"),
         "ratings": {
             name: _rating(path, root.get(key), *limits) for name, (key, *limits) in FELT.items() if key in root.attrib
