@@ -16,12 +16,17 @@ from mtkd.signals.readers.companions import all_of
         ("s_split-01_eeg.fif", ["s_split-02_eeg.fif", "t_split-02_eeg.fif"], ["s_split-02_eeg.fif"]),
         ("a.vhdr", ["a.eeg", "other.eeg", "m.vmrk"], ["other.eeg", "m.vmrk"]),
         ("b.vhdr", ["b.eeg"], ["b.eeg"]),
+        ("c.vhdr", ["c d.eeg", "c.vmrk"], ["c d.eeg"]),
     ],
 )
 def test_what_is_read_with_a_file(tmp_path: Path, first: str, there: list[str], expected: list[str]) -> None:
     for name in there:
         (tmp_path / name).touch()
-    data = {"a.vhdr": "DataFile=other.eeg\r\nMarkerFile=../m.vmrk", "b.vhdr": "DataFile=$b.eeg"}.get(first, "")
+    data = {
+        "a.vhdr": "DataFile=other.eeg\r\nMarkerFile=m.vmrk",
+        "b.vhdr": "DataFile=$b.eeg",
+        "c.vhdr": " datafile = c d.eeg \nMARKERFILE=sub/c.vmrk",  # as MNE takes it, but for the folder
+    }.get(first, "")
     (tmp_path / first).write_text(f"Brain Vision Data Exchange Header File\n[Common Infos]\n{data}\n")
     assert [path.name for path in all_of(tmp_path / first)] == [first, *expected]
 

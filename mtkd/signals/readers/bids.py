@@ -15,9 +15,8 @@ from mtkd.config import Bids, Kind
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
-from mtkd.signals.readers.edf_header import read_header
 from mtkd.signals.readers.physio import read_physio, tables_of
-from mtkd.signals.readers.raw import read_streams
+from mtkd.signals.readers.raw import read_streams, units_in
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _KINDS: dict[str, Kind] = {
@@ -162,6 +161,6 @@ def missing_units(path: Path) -> dict[str, str]:
 def _missing(path: Path, kinds: dict[str, Kind], units: dict[str, str]) -> dict[str, str]:
     if path.suffix.lower() == ".set":
         return {name: unit for name, unit in units.items() if kinds[name] in {"eda", "temp"}}
-    if path.suffix.lower() not in {".edf", ".bdf"} or not path.is_file():
+    if not path.is_file():
         return {}
-    return {s.name: units[s.name] for s in read_header(path).signals if not s.unit and s.name in units}
+    return {name: units[name] for name, unit in units_in(path).items() if not unit and name in units}

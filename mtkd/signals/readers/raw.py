@@ -12,10 +12,13 @@ from mtkd.config import Kind, Modality, Source
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, UNIT, VOLTS, plain_name, to_si, type_channels
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
+from mtkd.signals.readers.formats import Row, open_raw, rows_of_header, rows_of_raw
 from mtkd.signals.recording import Stream
 
 CLIPPED_S = 0.02
 """A converter that gives its outermost value for so long, and for three samples, is at its end."""
+CLIPPED_SLOW_S: dict[Modality, float] = {"resp": 0.2, "eda": 2.0, "temp": 10.0}
+"""The same for slow signals: where a file's range is that of its data, their highest value lasts."""
 RENAME = "predict.channels={ITS NAME: THE STUDY'S NAME} tells a channel that it calls by another name"
 
 
@@ -41,7 +44,8 @@ class _Reader:
 
     def __call__(self, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
         rows = list(dict.fromkeys(row for channel in self.channels for row in channel.rows))
-        n_still = max(3, round(CLIPPED_S * self.raw.info["sfreq"]))
+        clipped_s = CLIPPED_SLOW_S.get(self.channels[0].kind, CLIPPED_S)
+        n_still = max(3, round(clipped_s * self.raw.info["sfreq"]))
         before = min(n_still - 1, start)  # a converter may be at its end already
         try:
             picks = [self.raw.ch_names.index(row) for row in rows]  # a name such as "ecg" is a type to MNE
@@ -70,41 +74,34 @@ def read_streams(
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
     header = read_header(path) if path.suffix.lower() in {".edf", ".bdf"} else None
-    units, rates = _said(header) if header else _opened(path)
-    if not all(name.isprintable() for name in units):
+    raw = None if header else open_raw(path)
+    rows = rows_of_header(header) if header else rows_of_raw(path, raw)
+    if not all(name.isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     if lenient:
-        bipolar = {name: pair for name, pair in data.bipolar.items() if set(pair) <= set(units)}
-        corrected = {name: unit for name, unit in data.units.items() if name in units}
+        bipolar = {name: pair for name, pair in data.bipolar.items() if set(pair) <= set(rows)}
+        corrected = {name: unit for name, unit in data.units.items() if name in rows}
         data = data.model_copy(update={"bipolar": bipolar, "units": corrected})
-    channels = _channels(path, header, data, own, units, _renamed(path, list(units), names))
+    channels = _channels(path, header, data, own, rows, _renamed(path, list(rows), names))
     if not channels:
         hint = f"; {RENAME}" if lenient else ""
-        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {', '.join(units)}{hint}")
+        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {', '.join(rows)}{hint}")
     kinds = list(dict.fromkeys(channel.kind for channel in channels))
-    return {kind: _stream(path, header, [c for c in channels if c.kind == kind], rates) for kind in kinds}
+    return {kind: _stream(path, header, raw, [c for c in channels if c.kind == kind], rows) for kind in kinds}
 
 
-def _said(header: Header) -> tuple[dict[str, str], dict[str, float]]:
-    """Unit and rate of each channel, as an EDF's header says them."""
-    signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
-    return {s.name: s.unit for s in signals}, {s.name: header.sfreq(s) for s in signals}
+def units_in(path: Path) -> dict[str, str]:
+    """What a file says of its channels' units, the empty text where it says nothing; none of formats that have none.
 
-
-def _opened(path: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """The same of a file in another format, for which MNE has one rate and SI units."""
-    raw = _open(path)
-    return dict.fromkeys(raw.ch_names, ""), dict.fromkeys(raw.ch_names, float(raw.info["sfreq"]))
-
-
-def _open(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
-    try:
-        if include is None:
-            return mne.io.read_raw(path, preload=False, verbose="error")
-        read = mne.io.read_raw_bdf if path.suffix.lower() == ".bdf" else mne.io.read_raw_edf
-        return read(path, include=include, preload=False, verbose="error")
-    except Exception as error:  # as above
-        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
+    Raises:
+        MtkdError: it is damaged.
+    """
+    suffix = path.suffix.lower()
+    if suffix in {".edf", ".bdf"}:
+        rows = rows_of_header(read_header(path))
+    else:
+        rows = rows_of_raw(path, open_raw(path)) if suffix == ".vhdr" else {}
+    return {name: row.unit for name, row in rows.items() if row.unit is not None}
 
 
 def _renamed(path: Path, ch_names: list[str], names: Mapping[str, str]) -> dict[str, str]:
@@ -123,22 +120,22 @@ def _channels(
     header: Header | None,
     data: Source,
     own: Mapping[str, Kind],
-    units: dict[str, str],
+    has: dict[str, Row],
     ours: dict[str, str],
 ) -> list[Channel]:
     used = {row for pair in data.bipolar.values() for row in pair}
     for key, asked in (("bipolar", used), ("units", data.units)):
-        for row in sorted(set(asked) - set(units)):
-            raise MtkdError(f"{path}: has no channel {row!r} for data.{key}; it has {', '.join(units)}")
-    rows: dict[str, tuple[str, ...]] = {ours[name]: (name,) for name in units if name not in used}
+        for row in sorted(set(asked) - set(has)):
+            raise MtkdError(f"{path}: has no channel {row!r} for data.{key}; it has {', '.join(has)}")
+    rows: dict[str, tuple[str, ...]] = {ours[name]: (name,) for name in has if name not in used}
     if both := sorted(rows.keys() & data.bipolar.keys()):
         raise MtkdError(f"{path}: has a channel {both[0]!r} already, which data.bipolar would make")
     rows |= {name: tuple(pair) for name, pair in data.bipolar.items()}
     typed = type_channels(list(rows), {**data.channels, **own, **data.channels}, str(path))
     if header is not None:
-        _refuse_twins(path, header, {name: typed.get(ours[name], "eeg") for name in units})
+        _refuse_twins(path, header, {name: typed.get(ours[name], "eeg") for name in has})
     channels = [
-        _channel(path, Channel(plain_name(name), kind, rows[name], ""), units, header, data.units)
+        _channel(path, Channel(plain_name(name), kind, rows[name], ""), has, data.units)
         for name, kind in typed.items()
         if kind != "ignore"
     ]
@@ -155,18 +152,13 @@ def _refuse_twins(path: Path, header: Header, typed: dict[str, Kind]) -> None:
             raise MtkdError(f"{path}: two channels share a name, {name!r}")
 
 
-def _channel(
-    path: Path, channel: Channel, units: dict[str, str], header: Header | None, corrected: Mapping[str, str]
-) -> Channel:
-    """The channel with its unit: MNE turns an EDF's millivolt and microvolt to volt and leaves all others alone.
-
-    EEGLAB's are microvolt to it, whatever they are. Of other formats it gives what is taken for SI units, and
-    ``corrected`` says otherwise of its numbers.
-    """
+def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mapping[str, str]) -> Channel:
+    """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others."""
     kind = channel.kind
-    if header is None:
-        units = dict.fromkeys(units, "uV" if path.suffix.lower() == ".set" else UNIT[kind])
-    said = [corrected.get(row, units[row]) for row in channel.rows]
+    units = [has[row].unit for row in channel.rows]
+    said = [
+        corrected.get(row, UNIT[kind] if unit is None else unit) for row, unit in zip(channel.rows, units, strict=True)
+    ]
     for row, unit in zip(channel.rows, said, strict=True):
         if unit not in KNOWN.get(kind, {unit}):
             told = ", ".join(known for known in KNOWN[kind] if known)
@@ -174,17 +166,19 @@ def _channel(
         if unit != said[0]:
             raise MtkdError(f"{path}: {' and '.join(channel.rows)} are in different units")
     if corrected.keys() & set(channel.rows):
-        return replace(channel, unit=said[0], gains=tuple(1 / VOLTS.get(units[row], 1.0) for row in channel.rows))
-    return replace(channel, unit="V" if said[0] in VOLTS else said[0])
+        return replace(channel, unit=said[0], gains=tuple(1 / has[row].scale for row in channel.rows))
+    return replace(channel, unit=said[0] if units[0] is None else has[channel.rows[0]].si_unit)
 
 
-def _stream(path: Path, header: Header | None, channels: list[Channel], rates: dict[str, float]) -> Stream:
+def _stream(
+    path: Path, header: Header | None, raw: mne.io.BaseRaw | None, channels: list[Channel], has: dict[str, Row]
+) -> Stream:
     rows = list(dict.fromkeys(row for channel in channels for row in channel.rows))
-    found = sorted({rates[row] for row in rows})
+    found = sorted({has[row].sfreq for row in rows})
     if len(found) > 1:
         told = " and ".join(f"{rate:g}" for rate in found)
         raise MtkdError(f"{path}: its channels of {channels[0].kind} are sampled at {told} Hz, not at one rate")
-    raw = _open(path, rows if header else None)
+    raw = open_raw(path, rows) if raw is None else raw
     ends = dict.fromkeys(rows, (-np.inf, np.inf))
     if header is not None:
         ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}

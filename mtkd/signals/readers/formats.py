@@ -1,0 +1,121 @@
+"""Opening files of MNE's many formats: what their numbers mean, and that nothing but themselves is read."""
+
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mne
+
+from mtkd.errors import MtkdError, one_line
+from mtkd.signals.channels import VOLTS
+from mtkd.signals.readers.companions import all_of
+from mtkd.signals.readers.edf_header import ANNOTATIONS, Header
+
+_EDF = (".edf", ".bdf")
+_BRAINVISION = {**VOLTS, "nV": 1e-9, "uS": 1e-6, "µS": 1e-6}
+"""What MNE multiplies BrainVision's numbers with; those in another unit it leaves alone."""
+_CHANNEL = re.compile(r"^\s*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
+_SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
+_PROBE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+import mne
+try:
+    mne.io.read_raw(sys.argv[1], preload=False, verbose="error")
+except BaseException as error:
+    print(type(error).__name__, "-", *str(error).split())
+    sys.exit(1)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz."""
+
+    unit: str | None
+    scale: float
+    sfreq: float
+
+    @property
+    def si_unit(self) -> str:
+        """The unit of what MNE gives of one that has a unit."""
+        if self.unit in VOLTS or self.unit == "nV":
+            return "V"
+        return "S" if self.scale != 1 else str(self.unit)
+
+
+def rows_of_header(header: Header) -> dict[str, Row]:
+    """The channels of an EDF or BDF."""
+    signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
+    return {s.name: Row(s.unit, VOLTS.get(s.unit, 1.0), header.sfreq(s)) for s in signals}
+
+
+def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
+    """Those of a file in another format. EEGLAB's are all microvolt to MNE, whatever they are."""
+    sfreq, suffix = float(raw.info["sfreq"]), path.suffix.lower()
+    if suffix == ".set":
+        return dict.fromkeys(raw.ch_names, Row("uV", 1e-6, sfreq))
+    if suffix == ".vhdr":
+        units = _brainvision_units(path)
+        said = [units.get(index, "") for index in range(len(raw.ch_names))]
+        return {
+            name: Row(unit, _BRAINVISION.get(unit, 1.0), sfreq) for name, unit in zip(raw.ch_names, said, strict=True)
+        }
+    return dict.fromkeys(raw.ch_names, Row(None, 1.0, sfreq))
+
+
+def _brainvision_units(path: Path) -> dict[int, str]:
+    """Units by the channel's number: microvolt where the header leaves them out, none where it says there is none."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    found: dict[int, str] = {}
+    for number, line in _CHANNEL.findall(text):
+        parts = line.split(",")
+        unit = parts[3].strip().replace("Â", "") if len(parts) > 3 else ""
+        found.setdefault(int(number) - 1, {"": "µV", "n/a": ""}.get(unit, unit))
+    return found
+
+
+def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
+    """A file as MNE opens it, of EDF and BDF those channels only.
+
+    Raises:
+        MtkdError: MNE cannot read it, or reads another file for it that does not lie beside it.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (*_EDF, ".vhdr"):
+        _probe(path)
+    try:
+        if include is not None:
+            read = mne.io.read_raw_bdf if suffix == ".bdf" else mne.io.read_raw_edf
+            return read(path, include=include, preload=False, verbose="error")
+        raw = mne.io.read_raw(path, preload=False, verbose="error")
+    except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
+        raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
+    own = {other.resolve() for other in all_of(path)}
+    for name in filter(None, raw.filenames):
+        if Path(name).resolve() not in own:
+            raise MtkdError(f"{path}: its samples are in {name}, which is not beside it under a name of its own")
+    return raw
+
+
+def _probe(path: Path) -> None:
+    """Have another process open a file first: damaged ones make SciPy crash, or MNE go on for ever."""
+    size = path.stat().st_size
+    command = [sys.executable, "-P", "-c", _PROBE, str(path), str(_MEMORY + 16 * size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS + size / _BYTES_A_SECOND)
+    except subprocess.TimeoutExpired:
+        raise MtkdError(f"{path}: damaged or foreign file, MNE comes to no end with it") from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise MtkdError(f"{path}: damaged or foreign file, MNE's reader crashes on it ({name})")
+    if done.returncode:
+        told = " ".join((done.stdout or done.stderr[-200:]).split())
+        raise MtkdError(f"{path}: not readable by MNE ({told})")

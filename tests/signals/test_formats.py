@@ -1,0 +1,136 @@
+"""Files in MNE's many formats: what their numbers mean, what lies elsewhere, and what MNE does not survive."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from mtkd.config import Table
+from mtkd.errors import MtkdError
+from mtkd.signals.readers import formats
+from mtkd.signals.readers.raw import read_streams
+
+HEADER = """Brain Vision Data Exchange Header File Version 1.0
+[Common Infos]
+Codepage=UTF-8
+{files}
+DataFormat=BINARY
+DataOrientation=MULTIPLEXED
+NumberOfChannels={n}
+SamplingInterval=4000
+[Binary Infos]
+BinaryFormat=IEEE_FLOAT_32
+[Channel Infos]
+{channels}
+"""
+BESIDE = "DataFile=a.eeg\nMarkerFile=a.vmrk"
+
+
+def brainvision(folder: Path, units: dict[str, str], files: str = BESIDE, value: float = 5.0) -> Path:
+    """A second of channels at 250 Hz, all of one value but for a wiggle."""
+    lines = "\n".join(f"Ch{n}={name},,1,{unit}" for n, (name, unit) in enumerate(units.items(), start=1))
+    path = folder / "a.vhdr"
+    path.write_text(HEADER.format(files=files, n=len(units), channels=lines), encoding="utf-8")
+    path.with_suffix(".vmrk").write_text("Brain Vision Data Exchange Marker File, Version 1.0\n[Marker Infos]\n")
+    values = np.full((250, len(units)), value) * (1 + 1e-3 * np.sin(np.arange(250))[:, None])
+    values.astype("<f4").tofile(folder / "a.eeg")
+    return path
+
+
+def first(path: Path, kind: str, **changes) -> float:
+    """What the first channel of a modality starts with."""
+    data = Table(**{"reader": "table", "folder": "x", "channels": {"x": kind}} | changes)
+    return float(read_streams(path, data, {}, {})[kind].read(0, 1)[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "corrected", "expected"),
+    [
+        ("eeg", "µV", None, 5e-6),
+        ("eeg", "uV", None, 5e-6),
+        ("eeg", "", None, 5e-6),  # the format's own
+        ("eeg", "mV", None, 5e-3),
+        ("ecg", "V", None, 5.0),
+        ("eeg", "µV", "uV", 5e-6),
+        ("eeg", "µV", "mV", 5e-3),
+        ("eeg", "mV", "uV", 5e-6),
+        ("eeg", "n/a", "uV", 5e-6),
+        ("eda", "µS", None, 5e-6),
+        ("eda", "uS", None, 5e-6),
+        ("eda", "nS", None, 5e-9),
+        ("eda", "kOhm", None, None),  # 5 kilo-ohm: more than 100 microsiemens
+        ("eda", "µS", "nS", 5e-9),
+        ("eda", "n/a", "uS", 5e-6),
+        ("temp", "C", None, 5.0),
+        ("temp", "n/a", None, 5.0),
+        ("resp", "ARU", None, 5.0),
+    ],
+)
+def test_a_file_of_brainvision_is_in_the_unit_of_its_header_or_the_studys(tmp_path, kind, said, corrected, expected):
+    found = first(brainvision(tmp_path, {"x": said}), kind, units={"x": corrected} if corrected else {})
+    assert found == pytest.approx(expected, rel=1e-5) if expected else np.isnan(found)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("eeg", "n/a"), ("eda", "n/a"), ("eda", "µV"), ("ecg", "BPM")])
+def test_a_unit_that_is_none_of_its_modality_is_refused(tmp_path, kind, said):
+    path = brainvision(tmp_path, {"x": said})
+    with pytest.raises(
+        MtkdError, match=rf"^{path}: x is in the unit '{'' if said == 'n/a' else said}'; known of {kind}"
+    ):
+        first(path, kind)
+
+
+@pytest.mark.parametrize("place", ["sub/v.eeg", "../v.eeg", "{absolute}"])
+def test_samples_in_another_folder_are_refused(tmp_path, place):
+    folder, absolute = tmp_path / "data", tmp_path / "elsewhere.eeg"
+    (folder / "sub").mkdir(parents=True)
+    name = place.format(absolute=absolute)
+    path = brainvision(folder, {"x": "µV"}, f"DataFile={name}\nMarkerFile=a.vmrk")
+    (folder / "a.eeg").rename(folder / name)
+    with pytest.raises(MtkdError, match=rf"^{path}: its samples are in .*, which is not beside it"):
+        first(path, "eeg")
+
+
+@pytest.fixture
+def eeglab(tmp_path) -> Path:
+    """Ten seconds of two channels as EEGLAB writes them."""
+    row = np.linspace(1, 40, 640)
+    eeg = {name: [] for name in ("event", "urevent", "epoch", "icawinv", "icaweights", "icasphere")}
+    eeg |= {"nbchan": 2.0, "srate": 64.0, "pnts": 640.0, "trials": 1.0, "xmin": 0.0, "xmax": 10.0, "setname": "x"}
+    eeg |= {"data": np.stack([row, row]), "chanlocs": np.array([("Fz",), ("GSR",)], [("labels", object)])}
+    scipy.io.savemat(tmp_path / "a.set", {"EEG": eeg}, appendmat=False)
+    return tmp_path / "a.set"
+
+
+def test_a_file_on_which_mne_crashes_is_refused(eeglab):
+    assert first(eeglab, "eeg", channels={"Fz": "eeg", "GSR": "ignore"}) == pytest.approx(1e-6)
+    content = bytearray(eeglab.read_bytes())
+    content[409] = 117  # a number type that there is not
+    eeglab.write_bytes(content)
+    code = f"import mne; mne.io.read_raw({str(eeglab)!r})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode < 0  # it would have crashed us
+    with pytest.raises(MtkdError, match=rf"^{eeglab}: damaged or foreign file, MNE's reader crashes on it \(SIG"):
+        first(eeglab, "eeg")
+
+
+def test_a_file_with_which_mne_comes_to_no_end_is_refused(eeglab, monkeypatch):
+    monkeypatch.setattr(formats, "_SECONDS", 1)
+    monkeypatch.setattr(formats, "_PROBE", "while True: pass")
+    started = time.perf_counter()
+    with pytest.raises(MtkdError, match=rf"^{eeglab}: damaged or foreign file, MNE comes to no end with it$"):
+        first(eeglab, "eeg")
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("suffix", [".set", ".fif"])
+def test_foreign_bytes_are_refused_in_one_sentence(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"no recording " * 999)
+    with pytest.raises(MtkdError) as caught:
+        first(path, "eeg")
+    assert str(caught.value).startswith(f"{path}: not readable by MNE (")
+    assert "\n" not in str(caught.value)
