@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mtkd import workspace
 from mtkd.config import Study
 from mtkd.console import counted, say
 from mtkd.digests import digest_of_all
 from mtkd.errors import MtkdError
-from mtkd.files import fingerprint
+from mtkd.files import PARTIAL, fingerprint
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
@@ -133,7 +135,19 @@ def _build_all(study: Study, missing: list[Job]) -> None:
     with _engine(study):
         starter = os.getpid() if study.shards.engine == "joblib" else None
         jobs = _Jobs(told, n_jobs=study.shards.n_jobs, batch_size=1)
-        jobs(joblib.delayed(build)(study, job, starter) for job in missing)
+        try:
+            jobs(joblib.delayed(build)(study, job, starter) for job in missing)
+        except TerminatedWorkerError as error:
+            raise MtkdError(_died(missing, error)) from None
+
+
+def _died(missing: list[Job], error: Exception) -> str:
+    """What to tell of a worker's death. Those that were at work have left their folders behind."""
+    left = {path.name for path in missing[0].unit.folder.parent.glob(f".*{PARTIAL}*")}
+    begun = [job for job in missing if any(name.startswith(f".{job.unit.folder.name}{PARTIAL}") for name in left)]
+    how = ", ".join(sorted(set(re.findall(r"SIG[A-Z]+\(-\d+\)|EXIT\(\d+\)", str(error))))) or "it cannot be told how"
+    paths = " or ".join(str(job.file.path) for job in begun) or str(missing[0].file.path.parent)
+    return f"{paths}: the process that read it came to its end ({how}); for want of memory, take fewer shards.n_jobs"
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """A build that is killed at any moment, over processes or a Ray cluster: the next one goes on where it was."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +79,22 @@ def test_killed_at_random_moments_it_goes_on_and_ends_with_the_same_bytes(
     whole = made(name="whole")
     run(whole)
     assert digests(study) == digests(whole)
+
+
+def test_a_worker_that_dies_is_told_with_what_it_read(made: Callable[..., Study], folder: Path, tmp_path: Path) -> None:
+    study = made("shards.n_jobs=2")
+    process = _start(study, tmp_path / "study.yaml")
+    begun: list[Path] = []
+    while not begun and process.poll() is None:
+        begun = list((tmp_path / "ws" / "recordings").glob(f".*{PARTIAL}*"))
+    os.kill(int(begun[0].name.split("-")[-2]), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.startswith(f"mtkd: {folder}/s0")
+    assert said.endswith("came to its end (SIGKILL(-9)); for want of memory, take fewer shards.n_jobs\n")
+    assert f"{begun[0].name[1:4]}.dat" in said
+    run(study)
+    assert len(final(tmp_path / "ws")) == N_SUBJECTS + 1
 
 
 def test_a_ray_cluster_gives_the_same_bytes_and_the_same_sentences(
