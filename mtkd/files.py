@@ -57,9 +57,9 @@ def publish_folder(path: Path) -> Iterator[Path]:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path`` that is gone afterwards; what killed runs left of theirs goes too."""
     aside = _beside(path)
-    aside.mkdir()
     try:
         with _naming(path):
+            aside.mkdir()
             yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)

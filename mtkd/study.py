@@ -41,12 +41,8 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         refuse_deep(text)
         content = OmegaConf.create(text)
         for override in overrides or []:
-            if "=" not in override:
-                raise MtkdError(f"override {override!r}: expected key.sub=value")
-            key, _, value = override.partition("=")  # what is given replaces what was there, an empty dictionary too
-            refuse_deep(value)
-            given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
-            OmegaConf.update(content, key, given["value"], merge=False)
+            key, value = _override(override, path)
+            OmegaConf.update(content, key, value, merge=False)
         raw = OmegaConf.to_container(content, resolve=True)
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such study file") from None
@@ -56,10 +52,26 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         raise
     except Exception as error:  # whatever foreign text makes the parsers raise, a RecursionError too
         raise MtkdError(f"{path}: not a readable YAML file: {one_line(error)}") from None
-    study: Study = _validate(Study, raw, str(path))
+    texts = dict(override.split("=", 1) for override in overrides or [])
+    study: Study = _validate(Study, raw, str(path), texts)
     _check_sections(study, str(path))
     _check_changes(study, str(path))
     return study
+
+
+def _override(text: str, path: Path) -> tuple[str, Any]:
+    """Key and value. What is given replaces what was there, an empty dictionary too."""
+    if "=" not in text:
+        raise MtkdError(f"override {text!r}: expected key.sub=value")
+    key, _, value = text.partition("=")
+    try:
+        refuse_deep(value)
+        given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
+    except Exception as error:  # as above
+        raise MtkdError(
+            f"{path}: the value of {key[:40]} is no YAML (quotes make it text): {one_line(error)}"
+        ) from None
+    return key, given["value"]
 
 
 def _check_sections(study: Study, name: str) -> None:
@@ -126,7 +138,10 @@ def _check_changes(study: Study, name: str) -> None:
             changed(study.distill, {key: value}, f"{name}: sweep.search")
     for student, settings in swept.items():
         if not searched(dict(study.sweep.search), settings):
-            raise MtkdError(f"{name}: sweep.search names nothing for evaluate.students.{student}, which is to be swept")
+            others = "" if settings.teachers else " of its own, such as optim.lr or width, as it has no teachers"
+            raise MtkdError(
+                f"{name}: sweep.search names nothing for evaluate.students.{student}, which is to be swept{others}"
+            )
 
 
 def searched(keys: dict[str, Any], base: Distill) -> dict[str, Any]:
@@ -159,18 +174,31 @@ def _dotted(changes: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _validate(schema: type[Section], raw: Any, name: str) -> Any:
+def _key(loc: tuple[int | str, ...]) -> str:
+    """The dotted key that a place in a section has."""
+    parts = [str(part) for part in loc] or [""]
+    if parts[0] == "data" and len(parts) > 1:  # the reader by which its section was told, which is no key
+        del parts[1]
+    return ".".join(parts)
+
+
+def _validate(schema: type[Section], raw: Any, name: str, texts: dict[str, str] | None = None) -> Any:
+    """``texts`` are values of the command line by key, as they were typed: "01" is text where text is wanted."""
     if not isinstance(raw, dict):
         raise MtkdError(f"{name}: expected keys and values, found {type(raw).__name__}")
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        parts = [str(part) for part in first["loc"]] or [""]
-        if parts[0] == "data" and len(parts) > 1:  # the reader by which its section was told, which is no key
-            del parts[1]
-        key = ".".join(parts)
+        key = _key(first["loc"])
+        if first["type"] == "string_type" and key in (texts or {}):
+            whole = OmegaConf.create(raw)
+            OmegaConf.update(whole, key, texts.pop(key), merge=False)  # type: ignore[union-attr]
+            return _validate(schema, OmegaConf.to_container(whole), name, texts)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        missing = [_key(other["loc"]) for other in error.errors()[1:] if other["type"] == "missing"]
+        if first["type"] == "missing" and len(missing) == error.error_count() - 1 > 0:
+            more = f", and so are {', '.join(missing)}"
         if first["type"] == "extra_forbidden":
             raise MtkdError(f"{name}: unknown key {key}{more}") from None
         message = first["msg"].removeprefix("Value error, ")

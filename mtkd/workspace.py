@@ -25,6 +25,7 @@ _PACKAGES = [
     "numpy",
     "scipy",
     "mne",
+    "neurokit2",
     "torch",
     "torch-geometric",
     "transformers",
@@ -89,8 +90,9 @@ class Unit:
         Raises:
             MtkdError: the folder holds a unit made of something else, or its files are not those of its manifest.
         """
-        if not (self.folder / MANIFEST).is_file():
-            if self.folder.exists() or self.folder.is_symlink():  # also one that leads nowhere
+        there = self.folder.exists() or self.folder.is_symlink()  # also one that leads nowhere
+        if not (self.folder / MANIFEST).is_file():  # asked last: another process may be renaming it to its place
+            if there:
                 raise MtkdError(f"{self.folder}: has no {MANIFEST}, so it is none of mtkd's; move it away")
             return False
         _check(self.folder, self.stage, self.fingerprint)

@@ -243,7 +243,9 @@ def test_a_file_or_a_change_nested_without_end_is_refused(simulated, tmp_path):
     deep = tmp_path / "deep.yaml"
     deep.write_text("name: " + "[" * 100_000 + "]" * 100_000)
     for path, changes in ((deep, []), (simulated, ["name=" + "[" * 50_000 + "]" * 50_000])):
-        with pytest.raises(MtkdError, match=f"^{path}: not a readable YAML file: nested deeper than 100 levels$"):
+        with pytest.raises(
+            MtkdError, match=f"^{path}: (not a readable YAML file|the value .*): nested deeper than 100 levels$"
+        ):
             read_study(path, changes)
 
 

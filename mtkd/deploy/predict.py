@@ -38,7 +38,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 4
+VERSION = 5
 
 
 def run(study: Study) -> Path:
@@ -107,6 +107,7 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
         "stage": STAGE,
         "version": VERSION,
         "recording": digest_of_all(all_of(path)),
+        "told": own.rows if (own := _own_file(study, path)) else readers.beside(path, study.data),
         "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),

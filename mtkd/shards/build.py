@@ -116,13 +116,14 @@ def _sources(jobs: list[Job]) -> dict[str, str]:
     """Whose each recording is, by the digest of its files.
 
     Raises:
-        MtkdError: the same recording stands under the names of two subjects.
+        MtkdError: the same recording is there twice.
     """
     found: dict[str, Job] = {}
     for job in jobs:
         other = found.setdefault(digest_of_all(job.file.paths), job)
-        if other.file.subject != job.file.subject:
-            raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}, which is of another subject")
+        if other is not job:
+            another = ", which is of another subject" * (other.file.subject != job.file.subject)
+            raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}{another}")
     return {digest: job.file.subject for digest, job in found.items()}
 
 

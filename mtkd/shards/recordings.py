@@ -4,18 +4,18 @@ What is finished stands when the rest is interrupted, and a study that gains a r
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from mtkd.config import Study
 from mtkd.digests import digests_of
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.processes import become_worker
 from mtkd.shards.index import Sample
 from mtkd.shards.memory import keep_freed_memory
-from mtkd.shards.schema import encode
+from mtkd.shards.schema import SampleInfo, encode
 from mtkd.shards.write import write_shard
 from mtkd.signals import readers
 from mtkd.signals.preprocess import Trial, preprocess
@@ -23,7 +23,7 @@ from mtkd.signals.recording import File, Recording
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "recordings"
-VERSION = 4  # of the arrays this code makes of a recording
+VERSION = 5  # of the arrays this code makes of a recording
 TAR, TRIALS = "trials.tar", "trials.json"
 # keys of ``data`` that say which recordings and which rows there are, which File.rows has
 _ELSEWHERE = {
@@ -84,9 +84,7 @@ def build(study: Study, job: Job, starter: int | None) -> None:
     file, unit = job.file, job.unit
     rejected: dict[str, str] = {}
     with unit.build() as (folder, measured):
-        trials = _trials(study, file, rejected)
-        samples = (encode(file.subject, span, signals, study.signals.entropy) for span, signals in trials)
-        entries = write_shard(folder / TAR, samples)
+        entries = write_shard(folder / TAR, _samples(study, file, rejected))
         told = Trials(trials=entries, rejected=rejected)
         (folder / TRIALS).write_text(told.model_dump_json(), encoding="utf-8")
         if _stamps(file) != job.stamps:
@@ -107,15 +105,40 @@ def read_trials(unit: Unit) -> Trials:
         raise MtkdError(f"{path}: damaged; delete {unit.folder} to make it again") from None
 
 
+def _samples(study: Study, file: File, rejected: dict[str, str]) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
+    keys: set[str] = set()
+    try:
+        for span, signals in _trials(study, file, rejected):
+            info, members = encode(file.subject, span, signals, study.signals.entropy)
+            if info.key in keys:
+                raise MtkdError(f"{file.path}: the trial {info.key} comes twice")
+            keys.add(info.key)
+            yield info, members
+    except OSError as error:  # of a bad disk, which names no file
+        raise MtkdError(f"{error.filename or file.path}: {error.strerror or one_line(error)}") from None
+
+
 def _trials(study: Study, file: File, rejected: dict[str, str]) -> Iterator[Trial]:
-    for recording in readers.read(file, study.data):
-        rejected.update(recording.rejected)
-        _check_modalities(study, file.path, recording)
+    for whole in readers.read(file, study.data):
+        rejected.update(whole.rejected)
+        _check_modalities(study, file.path, whole)
+        recording = _without_short(study, whole, rejected)
         for span, signals in preprocess(recording, study.signals):
             if any(signal.valid.any() for signal in signals.values()):
                 yield span, signals
             else:
                 rejected[span.name] = "no sensor gave a signal"
+
+
+def _without_short(study: Study, recording: Recording, rejected: dict[str, str]) -> Recording:
+    """Without the trials that have no sample of some signal."""
+    rates = [
+        (recording.streams[name], each) for name, each in study.signals.modalities.items() if name in recording.streams
+    ]
+    slowest = min(min(stream.sfreq, settings.sfreq) for stream, settings in rates)
+    short = [span for span in recording.spans if (span.stop_s - span.start_s) * slowest < 1]
+    rejected.update({span.name: f"{span.stop_s - span.start_s:g} s hold no sample at {slowest:g} Hz" for span in short})
+    return replace(recording, spans=[span for span in recording.spans if span not in short])
 
 
 def _check_modalities(study: Study, path: Path, recording: Recording) -> None:

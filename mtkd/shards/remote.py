@@ -7,6 +7,7 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -18,6 +19,7 @@ from mtkd.signals.readers import plain
 from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
 
 _MANIFEST_BYTES = 2**26
+_SILENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def fetch(root: str, folder: Path, name: str) -> None:
         return
     with publish_file(path) as aside:
         try:
-            with fsspec.open(source, "rb") as there, aside.open("wb") as here:
+            with _open(source) as there, aside.open("wb") as here:
                 left = wanted.n_bytes + 1  # a server may go on for ever
                 while left > 0 and (some := there.read(min(left, 2**20))):
                     here.write(some)
@@ -84,9 +86,19 @@ def fetch(root: str, folder: Path, name: str) -> None:
             raise MtkdError(f"{source}: its checksum is not the manifest's")
 
 
+def _open(source: str) -> Any:
+    """A file to read. A server that says nothing is not waited for; fsspec's own limit is five minutes in all."""
+    if not source.startswith(("http://", "https://")):
+        return fsspec.open(source, "rb")
+    import aiohttp
+
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
+    return fsspec.open(source, "rb", client_kwargs={"timeout": limits})
+
+
 def _read(source: str, most: int) -> bytes:
     try:
-        with fsspec.open(source, "rb") as file:
+        with _open(source) as file:
             content = file.read(most + 1)
     except ImportError as error:
         raise MtkdError(f"{source}: {one_line(error)}") from None

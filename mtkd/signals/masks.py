@@ -15,6 +15,11 @@ STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
 """The same for slow signals on coarse scales, which may stand still."""
 
 
+def still_s(modality: Modality) -> int:
+    """From so many seconds on without a move, a sensor is off."""
+    return STILL_SLOW_S.get(modality, STILL_S)
+
+
 def n_lead(lead_s: float) -> int:
     """How many seconds lie before a trial. They count from its start: of a broken lead the first is the shorter one.
 
@@ -48,19 +53,18 @@ def fill(
 ) -> tuple[Float[np.ndarray, "n_chans n_times"], Bool[np.ndarray, "n_chans n_secs"]]:
     """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
     starts = seconds(data.shape[1], sfreq, lead_s)
-    still_s = STILL_SLOW_S.get(modality, STILL_S)
     if data.min(initial=0.0) > -BEYOND and data.max(initial=0.0) < BEYOND:  # false for NaN, too
-        return data, _moved(data, starts, still_s)
+        return data, _moved(data, starts, still_s(modality))
     finite = np.abs(data) < BEYOND
     filled = np.where(finite, data, 0.0)
     times = np.arange(data.shape[1])
     for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
-    return filled, np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s)
+    return filled, np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
 
 
-def _moved(data: np.ndarray, starts: np.ndarray, still_s: int) -> np.ndarray:
-    """Whether each channel's value moved in the ``still_s`` seconds up to the end of each second, from ``starts`` on.
+def _moved(data: np.ndarray, starts: np.ndarray, n_secs: int) -> np.ndarray:
+    """Whether each channel's value moved in the ``n_secs`` seconds up to the end of each second, from ``starts`` on.
 
     Nobody can know earlier that a sensor has come off, and a mask that looked ahead would tell a causal model of it.
     One that has not moved since the recording began is off until it does.
@@ -69,5 +73,5 @@ def _moved(data: np.ndarray, starts: np.ndarray, still_s: int) -> np.ndarray:
     np.not_equal(data[:, 1:], data[:, :-1], out=changed[:, 1:])
     n_moves = np.cumsum(np.logical_or.reduceat(changed, starts, axis=1), axis=1)
     before = np.zeros_like(n_moves)
-    before[:, still_s:] = n_moves[:, :-still_s]
+    before[:, n_secs:] = n_moves[:, :-n_secs]
     return n_moves > before

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from mtkd.config import Modality, ModalitySignals, Signals, Step
 from mtkd.errors import MtkdError
-from mtkd.signals.masks import fill, n_lead
+from mtkd.signals.masks import fill, n_lead, still_s
 from mtkd.signals.recording import Recording, Span
 from mtkd.signals.steps import filters
 from mtkd.signals.steps.piece import Piece
@@ -118,10 +118,16 @@ def _ica(recording: Recording, signals: Signals, step: Step, before: list[tuple[
 
 
 def _piece(recording: Recording, span: Span, modality: Modality, lead_s: float, settings: ModalitySignals) -> Piece:
+    """From the lead to the trial's end. Masks know what lay before: a sensor may have stood still already."""
     stream = recording.streams[modality]
-    start, stop = (round(edge * stream.sfreq) for edge in (span.start_s - lead_s, span.stop_s))
-    data, valid = fill(stream.read(start, stop), stream.sfreq, modality, lead_s)
-    return Piece(data, valid, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source)
+    # so many samples for a duration, wherever a trial starts: rounding both ends would make some one sample shorter
+    n_times = round((span.stop_s - span.start_s + lead_s) * stream.sfreq)
+    start = max(0, min(round((span.start_s - lead_s) * stream.sfreq), stream.n_times - n_times))
+    before = min(start, round(still_s(modality) * stream.sfreq))
+    known_s = lead_s + before / stream.sfreq
+    data, valid = fill(stream.read(start - before, start + n_times), stream.sfreq, modality, known_s)
+    own = valid[:, n_lead(known_s) - n_lead(lead_s) :]
+    return Piece(data[:, before:], own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source)
 
 
 def _through(piece: Piece, functions: list[Function]) -> Piece:
@@ -139,7 +145,8 @@ def _process(
 
 def _cut(piece: Piece, start_s: float, stop_s: float) -> Signal:
     """The trial without its lead, in single precision; zeros where it is not valid."""
-    start, stop = (round(edge * piece.sfreq) for edge in (start_s, stop_s))
+    start = round(start_s * piece.sfreq)
+    stop = start + round((stop_s - start_s) * piece.sfreq)
     data = piece.data[:, start:stop].astype(np.float32, order="C")
     n_secs = int(np.ceil(data.shape[1] / piece.sfreq - 1e-9))
     own = np.minimum(n_lead(start_s) + np.arange(n_secs), piece.valid.shape[1] - 1)

@@ -22,6 +22,8 @@ def cut(
         chan, time = data.strides
         shape, strides = (n_steps, len(data), n_times), (int(hop) * time, chan, time)
         return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
+    if n_steps == 0:
+        return np.empty((0, len(data), n_times), data.dtype)
     starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), data.shape[1] - n_times)
     return np.stack([data[:, start : start + n_times] for start in starts.tolist()])
 

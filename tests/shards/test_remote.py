@@ -3,7 +3,9 @@
 import functools
 import json
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,3 +178,13 @@ def test_a_root_that_is_not_there_is_refused_by_its_address(study, root):
         open_shards(study(f"shards.root={root}"))
     assert str(caught.value).startswith(f"{root}/{MANIFEST}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(study, monkeypatch):
+    monkeypatch.setattr(remote, "_SILENCE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        root = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.perf_counter()
+        with pytest.raises(MtkdError, match=rf"^{root}/manifest\.json: cannot be read \("):
+            open_shards(study(f"shards.root={root}", name="elsewhere"))
+        assert time.perf_counter() - started < 20

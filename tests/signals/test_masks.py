@@ -160,3 +160,17 @@ def test_a_reference_is_for_the_eeg_and_leaves_other_modalities_as_they_are(one,
     ((_, trial),) = preprocess(recording({"eeg": rows, "emg": rows}), Signals(modalities=modalities))
     np.testing.assert_allclose(trial["emg"].data, rows, atol=1e-6)
     np.testing.assert_allclose(trial["eeg"].data, rows - rows.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "still_s"), [("emg", 5), ("eda", 30), ("temp", 60)])
+def test_a_trials_mask_is_that_of_its_whole_recording(one, kind, still_s):
+    """A student in use hears recordings whole: what stands still before a trial must count for it, too."""
+    n_secs = 4 * still_s
+    rows = np.repeat(np.random.default_rng(0).normal(size=(1, n_secs)) * 1e-6 + 5e-6, 128, axis=1)
+    rows[:, still_s * 128 // 2 : 2 * still_s * 128] = 5e-6  # does not move
+    whole = one(rows, kind)[0].valid[0]
+    for start in (0, still_s // 2, still_s, still_s + 1, 2 * still_s):
+        part = one(rows, kind, spans=[(start, start + still_s)])[0].valid[0]
+        np.testing.assert_array_equal(part, whole[start : start + still_s])
+    assert whole.any()
+    assert not whole.all()

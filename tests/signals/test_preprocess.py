@@ -235,3 +235,13 @@ def test_a_lead_lets_a_filter_settle(one):
 def test_a_trial_without_its_lead_is_refused(one):
     with pytest.raises(MtkdError, match=r"^s1\.dat: the trial t1 starts 1\.5 s into .* signals\.lead_s = 2 s"):
         one(noise(), spans=[(2.0, 4.0), (1.5, 3.0)], lead_s=2.0)
+
+
+@given(st.integers(3000, 9000), st.sampled_from([(250.0, 250.0), (500.0, 250.0), (512.0, 128.0), (256.0, 16.0)]))
+def test_a_trial_has_as_many_samples_as_its_duration_wherever_it_starts(one, start_ms, rates):
+    sfreq, to = rates
+    start_s = start_ms / 1000
+    (signal,) = one(noise(1, 26, sfreq=sfreq), sfreq=sfreq, to=to, spans=[(start_s, start_s + 16)], lead_s=3.0)
+    assert signal.data.shape[1] == 16 * to
+    (last,) = one(noise(1, 26, sfreq=sfreq), sfreq=sfreq, to=to, spans=[(10 - 1e-7, 26 - 1e-7)], lead_s=3.0)
+    assert last.data.shape[1] == 16 * to

@@ -107,7 +107,7 @@ def test_the_study_says_which_columns_are_ratings_and_what_words_are_worth(folde
 
 
 def test_stimulus_and_trial_have_columns_of_their_own(folder):
-    text = "file,subject,trial,video,valence\nwalk.edf,anna,first,12,3\nwalk.edf,anna,,13,4\n"
+    text = "file,subject,stop_s,trial,video,valence\nwalk.edf,anna,5,first,12,3\nwalk.edf,anna,6,,13,4\n"
     first, second = spans(folder, text, stimulus="video")
     assert (first.name, first.stimulus, first.ratings) == ("first", "12", {"valence": 3.0})
     assert (second.name, second.stimulus) == ("walk-2", "13")
@@ -235,7 +235,7 @@ def test_what_the_study_asks_of_a_column_is_refused_where_it_does_not_hold(folde
 @pytest.mark.parametrize("edges", ["0,10.1", "10,11", "5,5", "6,5", "-1,5", "11,", ",0"])
 def test_a_trial_that_is_not_inside_its_file_is_refused_by_it(folder, edges):
     text = f"file,subject,start_s,stop_s\nwalk.edf,anna,{edges}\n"
-    assert "10 s long, but trials.csv has a trial from" in refused(folder, text, "walk.edf")
+    assert "10 s long; trials.csv has a trial of it from" in refused(folder, text, "walk.edf")
 
 
 @pytest.mark.parametrize("name", ["sit.edf", "sub/walk.edf", "walk.edf/x"])
@@ -285,8 +285,8 @@ def test_a_damaged_table_reads_or_is_refused_and_nothing_else(shared, data):
 def test_stimuli_come_back_as_they_were_written(shared, rows):
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerows([("file", "subject", "video", "b"), ("walk.edf", "anna", "x", "y")])
-    writer.writerows([("walk.edf", "anna", *row) for row in rows])
+    writer.writerows([("file", "subject", "stop_s", "video", "b"), ("walk.edf", "anna", "2", "x", "y")])
+    writer.writerows([("walk.edf", "anna", 2 - (1 + n) / 9999, *row) for n, row in enumerate(rows)])
     (shared / "trials.csv").write_bytes(text.getvalue().encode())
     (recording,) = everything(shared, table(stimulus="video"))
     assert [span.stimulus for span in recording.spans] == ["x", *(row[0] for row in rows)]

@@ -1,10 +1,12 @@
 """Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
 
+import glob
 import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mtkd.config import Data, Kind, Modality
 from mtkd.errors import MtkdError
@@ -54,8 +56,17 @@ def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str,
         pairs = deap_bdf.BIPOLAR if data.reader == "deap" else mahnob.BIPOLAR
         return biosemi.read_session(path, data, pairs, own, names, lenient=True)
     if data.reader == "bids":
-        data = data.model_copy(update={"units": {**bids.missing_units(path), **data.units}})
+        units, bads = bids.beside(path)
+        asked: dict[str, Kind] = {**{glob.escape(name): "ignore" for name in bads}, **data.channels}
+        data = data.model_copy(update={"units": {**units, **data.units}, "channels": asked})
     return raw.read_streams(path, data, own, names, lenient=True)
+
+
+def beside(path: Path, data: Data) -> Any:
+    """What other files say of such a recording, which ``streams`` heeds."""
+    from mtkd.signals.readers import bids
+
+    return bids.beside(path) if data.reader == "bids" else None
 
 
 def plain(name: str) -> str:

@@ -7,6 +7,7 @@ meanwhile is in ``_physio.tsv.gz`` files.
 """
 
 import glob
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,10 @@ def find(folder: Path, data: Bids) -> Found:
     if len(tasks) > 1:
         raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
     files, left_out = [], {}
+    types: set[str] = set()
     for path in sorted(paths, key=lambda path: str(path.fpath)):
         events, channels = (_sidecar(path, suffix) for suffix in ("events", "channels"))
-        trials = _trials(events, path, data) if events else []
+        trials = _trials(events, path, data, types) if events else []
         if not trials:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
             continue
@@ -75,9 +77,14 @@ def find(folder: Path, data: Bids) -> Found:
         kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
         physio = tables_of(main, folder)
         rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
+        bad = "channels.tsv calls it bad"
+        left_out |= {f"{path.basename}, {channel}": bad for channel in bads if channel not in data.channels}
         name = path.basename.rpartition("_")[0]
         paths = (*all_of(main), *(main.with_name(table) for table in physio))
         files.append(File(name, str(path.subject), paths, rows))
+    for name in data.trial_types or []:
+        if name not in types:
+            raise MtkdError(f"{folder}: no event is {name!r}, as data.trial_types has it; they are {_listed(types)}")
     return Found(files, left_out)
 
 
@@ -103,11 +110,14 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
                 "data.channels leaves one out ({COLUMN: ignore})"
             )
         streams |= beside
-    spans, rejected = [], {}
+    spans: list[Span] = []
+    rejected = {}
     for row in file.rows["trials"]:
         start_s, stop_s = row["start_s"], row["stop_s"]
         if start_s is None or stop_s is None or not 0 <= start_s < stop_s <= duration_s + 1e-6:
             rejected[row["name"]] = f"from {start_s} s to {stop_s} s, but the recording lasts {duration_s:g} s"
+        elif same := [span.name for span in spans if (span.start_s, span.stop_s) == (start_s, stop_s)]:
+            rejected[row["name"]] = f"lies where {same[0]} does; data.trial_types chooses one of them"
         else:
             spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
     yield Recording(file.subject, str(file.path), streams, spans, rejected)
@@ -118,12 +128,17 @@ def _sidecar(path: Any, suffix: str) -> Path | None:
     return None if found is None else Path(getattr(found, "fpath", found))
 
 
-def _trials(events: Path, path: Any, data: Bids) -> list[dict[str, Any]]:
-    """The rows that are trials, each with where it starts and stops (None: not told)."""
+def _listed(types: set[str]) -> str:
+    return ", ".join(sorted(types)[:20]) + ", ..." * (len(types) > 20)
+
+
+def _trials(events: Path, path: Any, data: Bids, types: set[str]) -> list[dict[str, Any]]:
+    """The rows that are trials, each with where it starts and stops (None: not told). ``types`` gets all there are."""
     needed = ("onset", "duration") if data.trial_types is None else ("onset", "duration", data.type_column)
     trials: list[dict[str, Any]] = []
     for line, row in enumerate(read_rows(events, "\t", needed), start=2):
         where = f"row {line}"
+        types.add(row.get(data.type_column, ""))
         start_s, length_s = (number(events, row, name, where) for name in ("onset", "duration"))
         is_trial = bool(length_s) if data.trial_types is None else row[data.type_column] in data.trial_types
         if not is_trial:
@@ -146,16 +161,22 @@ def _trials(events: Path, path: Any, data: Bids) -> list[dict[str, Any]]:
 def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
     """Kinds and units, and which are bad."""
     rows = read_rows(path, "\t", ("name", "type"))
+    counts = Counter(row["name"] for row in rows)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise MtkdError(f"{path}: two rows are of the channel {twice[0]!r}")
     kinds: dict[str, Kind] = {row["name"]: _KINDS.get(row["type"].upper(), "ignore") for row in rows}
     units = {row["name"]: row.get("units", "").replace("μ", "u").replace("µ", "u") for row in rows}
     bads = [row["name"] for row in rows if row.get("status") == "bad"]
     return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}, bads
 
 
-def missing_units(path: Path) -> dict[str, str]:
-    """Units of the channels of which a file tells none, where the ``channels.tsv`` beside it does."""
+def beside(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What the ``channels.tsv`` beside a file tells: units of the channels of which it tells none, and bad channels."""
     table = path.with_name(f"{path.stem.rpartition('_')[0]}_channels.tsv")
-    return _missing(path, *_channels(table)[:2]) if table.is_file() else {}
+    if not table.is_file():
+        return {}, []
+    kinds, units, bads = _channels(table)
+    return _missing(path, kinds, units), bads
 
 
 def _missing(path: Path, kinds: dict[str, Kind], units: dict[str, str]) -> dict[str, str]:

@@ -19,7 +19,8 @@ def read_session(
 ) -> dict[Modality, Stream]:
     """As ``read_streams``, with the differences of external electrodes that the data set is about, where it has both.
 
-    The first of two skin conductances is the only one in use, and at one site it has no number.
+    The first of two skin conductances is the only one in use, and at one site it has no number: the study may call it
+    by either name.
 
     Raises:
         MtkdError: as ``read_streams``.
@@ -29,4 +30,10 @@ def read_session(
     renamed = dict(names or {})
     if "GSR1" in has and "GSR1" not in renamed and "GSR" not in renamed.values():
         renamed["GSR1"] = "GSR"
-    return read_streams(path, data.model_copy(update={"bipolar": pairs}), own, renamed, lenient)
+    ours = {name: theirs for theirs, name in renamed.items()}
+    changes = {
+        "bipolar": pairs,
+        "channels": {renamed.get(name, name): kind for name, kind in data.channels.items()},
+        "units": {ours.get(name, name): unit for name, unit in data.units.items()},
+    }
+    return read_streams(path, data.model_copy(update=changes), own, renamed, lenient)

@@ -1,6 +1,8 @@
 """Tables of trials: rows of text, and what their columns say of a trial."""
 
 import csv
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from mtkd.config import Column
 from mtkd.errors import MtkdError
 
 ABSENT = ("", "n/a", "NaN", "nan")
-_MAX_BYTES = 2**26
+_MAX_BYTES, _MAX_ROWS, _MAX_COLUMNS = 2**26, 200_000, 2000
 
 
 def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[str, str]]:
@@ -25,14 +27,20 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             names = [name.strip() for name in next(reader, [])]
-            rows = [row for row in reader if row]
+            rows = [row for row in itertools.islice(reader, _MAX_ROWS + 1) if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise MtkdError(f"{path}: no table ({error})") from None
     if strange := [name for name in names if not name.isprintable()]:
         raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r})")
+    if len(names) > _MAX_COLUMNS or len(rows) > _MAX_ROWS:
+        raise MtkdError(
+            f"{path}: more than {_MAX_COLUMNS} columns or {_MAX_ROWS} rows, larger than any table of trials"
+        )
+    counts = Counter(names)
     for name in [*needed, *filter(None, names)]:
-        if names.count(name) != 1:
-            raise MtkdError(f"{path}: {names.count(name)} columns are called {name!r}, one is needed")
+        if counts[name] != 1:
+            apart = "; is it separated by another character?" if len(names) == 1 else ""
+            raise MtkdError(f"{path}: {counts[name]} columns are called {name!r}, one is needed{apart}")
     for number, row in enumerate(rows, start=2):
         while len(row) > len(names) and not row[-1].strip():  # a delimiter at the end
             row.pop()

@@ -17,6 +17,10 @@ from mtkd.signals.recording import File, Found, Recording, Span
 def find(folder: Path, data: Edf) -> Found:
     """Files of the folder that match the pattern, with the subject of each."""
     matched = {path: _match(path, data.pattern) for path in sorted(folder.iterdir())}
+    if not any(matched.values()):
+        first = next((path.name for path in matched if path.suffix.lower() in (".edf", ".bdf")), None)
+        told = f"such as {first}" if first else "of which none is an EDF or BDF"
+        raise MtkdError(f"{folder}: data.pattern = {data.pattern} fits none of its files, {told}")
     return Found([File("_".join(found), found[0], (path,), found[1]) for path, found in matched.items() if found])
 
 

@@ -99,19 +99,19 @@ def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:
     names, units = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
     signals = [Signal(*row) for row in zip(names, units, *numbers, n_samples, strict=True)]
     for signal in signals:
-        _check(signal)
+        _check(signal, record_s)
     return Header(path, sample_bytes, n_bytes, n_records, record_s, signals)
 
 
-def _check(signal: Signal) -> None:
+def _check(signal: Signal, record_s: float) -> None:
     """Refuse what no physical value follows from, whatever the samples are.
 
     Raises:
         ValueError: a range is empty, turned around, not finite or beyond what single precision holds, or there are no
-            samples.
+            samples, or at a rate that no sensor has.
     """
-    if signal.n_samples < 1:
-        raise ValueError("a channel without samples")
+    if signal.n_samples < 1 or not 1e-3 <= signal.n_samples / record_s <= 1e6:
+        raise ValueError("its rate makes no sense")
     if not (abs(signal.low) < 1e30 and abs(signal.high) < 1e30) or signal.low == signal.high:
         raise ValueError("its range makes no sense")
     if not signal.digital_low < signal.digital_high:

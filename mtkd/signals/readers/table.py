@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
@@ -17,6 +19,8 @@ from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _OWN = ("file", "subject", "start_s", "stop_s", "trial")
+_STARTS = ("start", "start_time", "starts", "onset", "begin", "from", "tmin", "start (s)")
+_STOPS = ("stop", "stop_time", "stops", "end", "end_s", "end_time", "to", "tmax", "stop (s)", "duration")
 _LONGEST = 255
 """Bytes of a name; a file's cannot have more."""
 
@@ -29,6 +33,7 @@ def find(folder: Path, data: Table) -> Found:
     """
     table = folder / data.table
     rows = read_rows(table, ",", ("file", "subject"))
+    _refuse_alike(table, rows)
     rated = data.rated or _numeric(rows, data.stimulus)
     trials: dict[str, list[dict[str, Any]]] = {}
     subjects: dict[str, str] = {}
@@ -37,6 +42,8 @@ def find(folder: Path, data: Table) -> Found:
         if subjects.setdefault(name, subject) != subject:
             raise MtkdError(f"{table}: row {line}: {name} is of {subject}, but also of {subjects[name]}")
         trials.setdefault(name, []).append(_trial(table, row, line, len(trials.get(name, [])), rated, data.stimulus))
+    for name, told in trials.items():
+        _refuse_twice(table, name, told)
     return Found([_file(folder, name, subjects[name], told) for name, told in trials.items()])
 
 
@@ -54,10 +61,29 @@ def read(file: File, data: Table) -> Iterator[Recording]:
         stop_s = duration_s if row["stop_s"] is None else row["stop_s"]
         if not 0 <= start_s < stop_s <= duration_s + 1e-6:
             raise MtkdError(
-                f"{file.path}: {duration_s:g} s long, but {data.table} has a trial from {start_s:g} s to {stop_s:g} s"
+                f"{file.path}: {duration_s:g} s long; {data.table} has a trial of it from {start_s:g} s to {stop_s:g} s"
             )
         spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
     yield Recording(file.subject, str(file.path), streams, spans)
+
+
+def _refuse_alike(table: Path, rows: list[dict[str, str]]) -> None:
+    """Refuse times under another name, which would be taken for a rating, and each trial for its whole file."""
+    names = list(rows[0]) if rows else []
+    for needed, others in (("start_s", _STARTS), ("stop_s", _STOPS)):
+        alike = [name for name in names if name.lower() in others]
+        if needed not in names and alike:
+            raise MtkdError(f"{table}: has a column {alike[0]!r}, but times in seconds are called {needed!r}")
+
+
+def _refuse_twice(table: Path, name: str, told: list[dict[str, Any]]) -> None:
+    seen: set[tuple] = set()
+    for row in told:
+        cut = row["start_s"] or 0.0, row["stop_s"]
+        if cut in seen:
+            edges = ("its end" if edge is None else f"{edge:g} s" for edge in cut)
+            raise MtkdError(f"{table}: {name} has the trial from {' to '.join(edges)} twice")
+        seen.add(cut)
 
 
 def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[str, str]:
@@ -75,11 +101,11 @@ def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[s
 
 
 def _numeric(rows: list[dict[str, str]], stimulus: str | None) -> dict[str, Column]:
-    """All further columns that hold numbers throughout."""
+    """All further columns that hold numbers throughout; infinity is refused later on, by its row."""
 
     def is_number(text: str) -> bool:
         try:
-            return text in ABSENT or abs(float(text)) < 1e12
+            return text in ABSENT or not np.isnan(float(text))
         except ValueError:
             return False
 

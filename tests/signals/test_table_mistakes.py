@@ -1,0 +1,62 @@
+"""Mistakes in a table of trials that would pass for something else are refused."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mtkd.config import Table
+from mtkd.errors import MtkdError
+from mtkd.signals.readers import find
+
+DATA = Table(reader="table", folder="x")
+
+
+def refused(folder: Path, text: str) -> str:
+    (folder / "trials.csv").write_text(text)
+    for name in ("a.edf", "b.edf"):
+        (folder / name).touch()
+    with pytest.raises(MtkdError) as caught:
+        find(folder, DATA)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{folder / 'trials.csv'}: ")
+    return sentence.removeprefix(f"{folder / 'trials.csv'}: ")
+
+
+@pytest.mark.parametrize(
+    ("names", "theirs", "ours"),
+    [("start,stop", "start", "start_s"), ("start_s,end", "end", "stop_s"), ("Onset,stop_s", "Onset", "start_s")],
+)
+def test_times_under_another_name_are_not_taken_for_ratings(tmp_path, names, theirs, ours):
+    """Each trial would be its whole file, the same for all."""
+    told = refused(tmp_path, f"file,subject,{names},stress\na.edf,s1,5,35,0\na.edf,s1,40,70,1\n")
+    assert told == f"has a column {theirs!r}, but times in seconds are called {ours!r}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("a.edf,s1,1,2,7\na.edf,s1,1.0,2,1\n", "a.edf has the trial from 1 s to 2 s twice"),
+        ("a.edf,s1,,,7\nb.edf,s1,,,7\na.edf,s1,0,,7\n", "a.edf has the trial from 0 s to its end twice"),
+    ],
+)
+def test_a_trial_that_comes_twice_is_refused(tmp_path, rows, told):
+    assert refused(tmp_path, "file,subject,start_s,stop_s,stress\n" + rows) == told
+
+
+def test_semicolons_are_thought_of(tmp_path):
+    told = refused(tmp_path, "file;subject\na.edf;s1\n")
+    assert told == "0 columns are called 'file', one is needed; is it separated by another character?"
+
+
+def test_a_rating_of_infinity_is_refused_by_its_row(tmp_path):
+    told = refused(tmp_path, "file,subject,start_s,stress\na.edf,s1,0,7\na.edf,s1,1,inf\n")
+    assert told == "row 3: stress is 'inf', no number"
+
+
+@pytest.mark.parametrize("text", ["file,subject," + ",".join(f"c{n}" for n in range(100_000)), "a.edf,s1\n" * 250_000])
+def test_a_table_larger_than_any_is_refused_at_once(tmp_path, text):
+    started = time.perf_counter()
+    header = "" if text.startswith("file") else "file,subject\n"
+    assert refused(tmp_path, header + text).endswith("larger than any table of trials")
+    assert time.perf_counter() - started < 5
