@@ -1,8 +1,11 @@
 """Recordings made of arrays, without files."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import edfio
 import numpy as np
 import pytest
 
@@ -64,3 +67,16 @@ def recording() -> Callable[..., Recording]:
 def one() -> Callable[..., list[Signal]]:
     """The same, preprocessed."""
     return _one
+
+
+@pytest.fixture
+def bids_root(tmp_path: Path) -> Path:
+    """A BIDS root: ten seconds of an electrode of one subject, one trial from 2 s to 9 s."""
+    folder, stem = tmp_path / "sub-01" / "eeg", "sub-01_task-x"
+    folder.mkdir(parents=True)
+    (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.10.0"}))
+    noise = np.random.default_rng(0).uniform(1, 40, 640)
+    edfio.Edf([edfio.EdfSignal(noise, 64, label="Fz", physical_dimension="uV")]).write(folder / f"{stem}_eeg.edf")
+    (folder / f"{stem}_events.tsv").write_text("onset\tduration\ttrial_type\n2\t7\tfilm\n")
+    (folder / f"{stem}_channels.tsv").write_text("name\ttype\tunits\tstatus\nFz\tEEG\tuV\tgood\n")
+    return tmp_path

@@ -4,7 +4,6 @@ import gzip
 import json
 from pathlib import Path
 
-import edfio
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,16 +19,8 @@ COLUMNS = {"cardiac": "", "respiratory": "", "eda": "uS", "trigger": ""}
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
-    """Ten seconds of EEG, one trial from 2 s to 9 s."""
-    folder = tmp_path / "sub-01" / "eeg"
-    folder.mkdir(parents=True)
-    (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.10.0"}))
-    noise = np.random.default_rng(0).uniform(1, 40, SECONDS * 64)
-    edfio.Edf([edfio.EdfSignal(noise, 64, label="Fz", physical_dimension="uV")]).write(folder / f"{STEM}_eeg.edf")
-    (folder / f"{STEM}_events.tsv").write_text("onset\tduration\ttrial_type\n2\t7\tfilm\n")
-    (folder / f"{STEM}_channels.tsv").write_text("name\ttype\tunits\nFz\tEEG\tuV\n")
-    return tmp_path
+def root(bids_root: Path) -> Path:
+    return bids_root
 
 
 def put(root: Path, values: np.ndarray, start_s: float = 0.0, between: str = "", columns=COLUMNS, **changes) -> Path:
