@@ -1,8 +1,8 @@
 """Recordings to shards and back, against torcheeg 1.1.3: ``python benchmarks/data_plane.py [--json F] [--scratch D]``.
 
-Files in DEAP's format are made of noise, as many as DEAP has. The peer runs in an environment of its own, which is made in the scratch
-folder (two minutes) and kept there, and both are timed without their imports. A bare loop over the same tars with
-``tarfile`` and ``numpy`` stands beside our loader. Each ratio is of one run.
+Files in DEAP's format are made of noise, as many as DEAP has. The peer runs in an environment of its own, which is made
+in the scratch folder (two minutes) and kept there, and both are timed without their imports. A bare loop over the same
+tars with ``tarfile`` and ``numpy`` stands beside our loader. Each ratio is of one run.
 """
 
 import io

@@ -9,7 +9,6 @@ file.
 import contextlib
 import json
 import os
-import pickle
 import random
 import resource
 import shutil
@@ -20,107 +19,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import edfio
-import numpy as np
-import scipy.io
+import fuzz_files as files
 from rows import Rows, finish, parser
 
-from mtkd.config import Data, Deap, Edf, Mahnob, Table
+from mtkd.config import Bids, Data, Deap, Edf, Mahnob, Table
 from mtkd.errors import MtkdError
-from mtkd.shards.index import write_index
 from mtkd.shards.read import ShardSet
-from mtkd.shards.schema import encode
-from mtkd.shards.write import write_shard
 from mtkd.signals import readers
-from mtkd.signals.preprocess import Signal
-from mtkd.signals.recording import Span
-from mtkd.signals.simulated import dump_as_python2
 
 GIB, SECONDS, CHUNK = 2**30, 60, 100
-SESSION = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n<session sessionId="10" isStim="1" cutNr="1" cutLenSec="3.0" '
-    'mediaFile="69.avi" feltEmo="4" feltArsl="3" feltVlnc="7" feltCtrl="5" feltPred="6"><subject id="1" '
-    'gender="female"/><track type="Physiological" filename="Part_1_S_Trial1_emotion.bdf"/></session>\n'
-)
 INTERESTING = [b"-1", b"0", b"99999999", b"nan", b"1e308", b"\xff" * 4, b"\x00" * 8, b"../x", b"<!ENTITY", b"R.", b'"']
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: a good one in a folder, and reading all of that folder."""
+    """A kind of file: a good one in a folder, and reading all of that folder.
+
+    Of some, which are opened in a process of their own first, only each so-manieth file is made.
+    """
 
     name: str
     write: Callable[[Path], Path]
     read: Callable[[Path], None]
-
-
-def _deap(form: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        random = np.random.default_rng(0)
-        data = 10 * random.normal(size=(2, 40, 256))
-        data[:, 36] = 2e5
-        arrays = {"labels": random.uniform(1, 9, (2, 4)), "data": data}
-        path = folder / f"s01.{form}"
-        if form == "dat":
-            with path.open("wb") as file:
-                dump_as_python2(arrays, file)
-        elif form == "pickle":
-            path = folder / "s01.dat"
-            path.write_bytes(pickle.dumps(arrays, 4))
-        else:
-            scipy.io.savemat(path, arrays, do_compression=True)
-        return path
-
-    return write
-
-
-def _signals(kind: type, bdf: bool) -> list:
-    made = edfio.BdfSignal if bdf else edfio.EdfSignal
-    values = np.random.default_rng(0).uniform(-50, 50, 640)
-    status = np.zeros(640)
-    status[[100, 500]] = 16
-    channels = {"Fp1": ("uV", values), "Cz": ("uV", values), "GSR1": ("Ohm", 1e5 + values)}
-    channels |= {"Status": ("", status)} if bdf else {}
-    return [
-        made(row, 128, label=name, physical_dimension=unit, physical_range=(row.min() - 1, row.max() + 1))
-        for name, (unit, row) in channels.items()
-    ]
-
-
-def _edf(folder: Path) -> Path:
-    edfio.Edf(_signals(edfio.EdfSignal, False)).write(folder / "a_rest.edf")
-    return folder / "a_rest.edf"
-
-
-def _session(folder: Path) -> Path:
-    place = folder / "Sessions" / "10"
-    place.mkdir(parents=True)
-    edfio.Bdf(_signals(edfio.BdfSignal, True)).write(place / "Part_1_S_Trial1_emotion.bdf")
-    (place / "session.xml").write_text(SESSION)
-    return place / "session.xml"
-
-
-def _bdf(folder: Path) -> Path:
-    return _session(folder).with_name("Part_1_S_Trial1_emotion.bdf")
-
-
-def _table(folder: Path) -> Path:
-    _edf(folder)
-    (folder / "trials.csv").write_text(
-        "file,subject,start_s,stop_s,trial,valence,word\na_rest.edf,anna,0.5,2,t1,7,good\na_rest.edf,anna,,,t2,,bad\n"
-    )
-    return folder / "trials.csv"
-
-
-def _shards(name: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        data = np.random.default_rng(0).normal(size=(2, 640)).astype(np.float32)
-        trial = {"eeg": Signal(data, np.ones((2, 5), bool), 128.0, ["Fp1", "Cz"])}
-        samples = (encode("a", Span(f"t{i}", "x", 0.0, 5.0, {"valence": 5.0}), trial) for i in range(2))
-        write_index(folder, {"a.tar": write_shard(folder / "a.tar", samples)})
-        return folder / name
-
-    return write
+    each: int = 1
 
 
 def _reads(data: Data) -> Callable[[Path], None]:
@@ -145,17 +66,26 @@ def _read_shards(folder: Path) -> None:
 CHANNELS = {"GSR1": "eda", "Status": "ignore", "*": "eeg"}
 DEAP, MAHNOB = Deap(reader="deap", folder="x", baseline_s=0.5), Mahnob(reader="mahnob", folder="x")
 EDF = Edf.model_validate({"reader": "edf", "folder": "x", "conditions": {"rest": {}}, "channels": CHANNELS})
+BIDS = Bids.model_validate({"reader": "bids", "folder": "x", "ratings": {}})
 TABLE = Table.model_validate({"reader": "table", "folder": "x", "channels": CHANNELS})
 KINDS = [
-    Kind(".dat of Python 2", _deap("dat"), _reads(DEAP)),
-    Kind(".dat of Python 3", _deap("pickle"), _reads(DEAP)),
-    Kind(".mat", _deap("mat"), _reads(DEAP)),
-    Kind(".bdf", _bdf, _reads(MAHNOB)),
-    Kind(".edf", _edf, _reads(EDF)),
-    Kind("session.xml", _session, _reads(MAHNOB)),
-    Kind("CSV", _table, _reads(TABLE)),
-    Kind("tar of a shard", _shards("a.tar"), _read_shards),
-    Kind("index of shards", _shards("index.json"), _read_shards),
+    Kind(".dat of Python 2", files.deap("dat"), _reads(DEAP)),
+    Kind(".dat of Python 3", files.deap("pickle"), _reads(DEAP)),
+    Kind(".mat", files.deap("mat"), _reads(DEAP)),
+    Kind(".bdf", files.bdf, _reads(MAHNOB)),
+    Kind(".edf", files.edf, _reads(EDF)),
+    Kind("session.xml", files.session, _reads(MAHNOB)),
+    Kind("CSV", files.table, _reads(TABLE)),
+    Kind("participant_ratings.csv", files.ratings, _reads(DEAP)),
+    Kind("BIDS events.tsv", files.bids("events.tsv"), _reads(BIDS)),
+    Kind("BIDS channels.tsv", files.bids("channels.tsv"), _reads(BIDS)),
+    Kind("BIDS physio.tsv.gz", files.bids("physio.tsv.gz"), _reads(BIDS)),
+    Kind("BIDS physio.json", files.bids("physio.json"), _reads(BIDS)),
+    Kind("BrainVision .vhdr", files.raw(".vhdr"), _reads(TABLE)),
+    Kind("EEGLAB .set", files.raw(".set"), _reads(TABLE), each=20),
+    Kind("FIF", files.raw(".fif"), _reads(TABLE), each=20),
+    Kind("tar of a shard", files.shards("a.tar"), _read_shards),
+    Kind("index of shards", files.shards("index.json"), _read_shards),
 ]
 
 
@@ -207,6 +137,7 @@ def _chunk(kind: Kind, folder: Path, numbers: range, seed: int, log: Path) -> No
     resource.setrlimit(resource.RLIMIT_AS, (used + 2 * GIB, resource.RLIM_INFINITY))
     path = kind.write(folder)
     content = path.read_bytes()
+    kind.read(folder)  # as it is, it is read
     with log.open("w") as file:
         for number in numbers:
             signal.alarm(SECONDS)
@@ -246,7 +177,9 @@ def measure(n_files: int, seed: int) -> Rows:
     rows = Rows()
     with tempfile.TemporaryDirectory() as place:
         for kind in KINDS:
-            found = [how for numbers in _chunks(n_files) for how in ended(kind, numbers, seed, Path(place))]
+            found = [
+                how for numbers in _chunks(n_files // kind.each) for how in ended(kind, numbers, seed, Path(place))
+            ]
             bad = [(number, how) for number, how in enumerate(found) if how not in ("read", "refused")]
             for number, how in bad[:5]:
                 print(f"{kind.name}, file {number}: {how}", flush=True)
