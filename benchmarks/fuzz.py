@@ -137,7 +137,6 @@ def _chunk(kind: Kind, folder: Path, numbers: range, seed: int, log: Path) -> No
     resource.setrlimit(resource.RLIMIT_AS, (used + 2 * GIB, resource.RLIM_INFINITY))
     path = kind.write(folder)
     content = path.read_bytes()
-    kind.read(folder)  # as it is, it is read
     with log.open("w") as file:
         for number in numbers:
             signal.alarm(SECONDS)

@@ -33,7 +33,7 @@ def study(make_study: Callable[..., Study], tmp_path: Path) -> Study:
     for index in range(1, 5):
         extra = {2: ["EEG Fpz"], 3: ["ECG ECG"]}.get(index, [])
         for condition in (1, 2):
-            write(tmp_path / f"raw/{index:02d}_{condition}.edf", ["EEG F3", "EEG Cz", *extra], index)
+            write(tmp_path / f"raw/{index:02d}_{condition}.edf", ["EEG F3", "EEG Cz", *extra], 10 * index + condition)
     made = make_study(
         f"data={{reader: edf, folder: {tmp_path / 'raw'}, absent: mask, channels: {{EEG *: eeg, ECG *: ecg}}, "
         "conditions: {'1': {ratings: {valence: 1, arousal: 1}}, '2': {ratings: {valence: 9, arousal: 9}}}}",
