@@ -129,3 +129,19 @@ def test_trials_of_one_name_are_refused_with_both_files(edf_study, tmp_path, ref
     folder = tmp_path / "edf"
     made = edf_study(f"data={{reader: table, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}}}")
     assert refused(made) == f"{folder / 'a_1.edf'}: the trial a_same comes twice, in {folder / 'A_1.edf'} too"
+
+
+def test_one_recording_under_two_names_of_a_subject_is_refused(edf_study, tmp_path, refused):
+    folder = tmp_path / "edf"
+    shutil.copy(folder / "a_1.edf", folder / "a_2.edf")
+    assert refused(edf_study("data.absent=mask")) == f"{folder / 'a_2.edf'}: holds the same as {folder / 'a_1.edf'}"
+
+
+def test_a_trial_without_a_sample_is_rejected(edf_study):
+    made = edf_study("data.absent=mask", "data.conditions.1.stop_s=0.005")
+    measured = run(made).manifest().measured
+    assert measured["rejected"] == {
+        "a_1": {"1": "0.005 s hold no sample at 64 Hz"},
+        "b_1": {"1": "0.005 s hold no sample at 128 Hz"},
+    }
+    assert measured["n_trials"] == 1

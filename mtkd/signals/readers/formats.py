@@ -1,5 +1,6 @@
 """Opening files of MNE's many formats: what their numbers mean, and that nothing but themselves is read."""
 
+import os
 import re
 import signal
 import subprocess
@@ -109,8 +110,11 @@ def _probe(path: Path) -> None:
     """Have another process open a file first: damaged ones make SciPy crash, or MNE go on for ever."""
     size = path.stat().st_size
     command = [sys.executable, "-P", "-c", _PROBE, str(path), str(_MEMORY + 16 * size)]
+    limit = _SECONDS + size / _BYTES_A_SECOND
+    # a machine of many cores would spend the memory on the stacks of threads that have nothing to do
+    alone = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS + size / _BYTES_A_SECOND)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env={**os.environ, **alone})
     except subprocess.TimeoutExpired:
         raise MtkdError(f"{path}: damaged or foreign file, MNE comes to no end with it") from None
     if done.returncode < 0:
