@@ -1,6 +1,5 @@
 """Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
 
-import glob
 import importlib
 import re
 from collections.abc import Iterator, Mapping
@@ -57,8 +56,7 @@ def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str,
         return biosemi.read_session(path, data, pairs, own, names, lenient=True)
     if data.reader == "bids":
         units, bads = bids.beside(path)
-        asked: dict[str, Kind] = {**{glob.escape(name): "ignore" for name in bads}, **data.channels}
-        data = data.model_copy(update={"units": {**units, **data.units}, "channels": asked})
+        data = data.model_copy(update={"units": {**units, **data.units}, "channels": bids.without(bads, data)})
     return raw.read_streams(path, data, own, names, lenient=True)
 
 

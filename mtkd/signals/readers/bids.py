@@ -98,8 +98,7 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     columns = {name for table in file.rows["physio"].values() for name in table["Columns"]} - said.keys()
     corrected = {name: unit for name, unit in data.units.items() if name not in columns}
     units = {**_missing(file.path, file.rows["channels"], file.rows["units"]), **corrected}
-    asked: dict[str, Kind] = {**{glob.escape(name): "ignore" for name in file.rows["bads"]}, **data.channels}
-    own = data.model_copy(update={"units": units, "channels": asked})
+    own = data.model_copy(update={"units": units, "channels": without(file.rows["bads"], data)})
     streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {})
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     for table, described in file.rows["physio"].items():
@@ -168,6 +167,11 @@ def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
     units = {row["name"]: row.get("units", "").replace("μ", "u").replace("µ", "u") for row in rows}
     bads = [row["name"] for row in rows if row.get("status") == "bad"]
     return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}, bads
+
+
+def without(bads: list[str], data: Bids) -> dict[str, Kind]:
+    """``data.channels`` without those that are bad, but for those it names itself."""
+    return {**{glob.escape(name): "ignore" for name in bads}, **data.channels}
 
 
 def beside(path: Path) -> tuple[dict[str, str], list[str]]:
