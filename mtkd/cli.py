@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(help="The study file, such as configs/study/simulated.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to it: key.sub=value, values in YAML.")]
 
-_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_INTERRUPTED = 128 + signal.SIGINT  # typer's code for a KeyboardInterrupt
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unexpectedly terminated")  # torch says it in a RuntimeError
 # Modules are imported when their stage is run: `mtkd --help` shall not wait for torch.
 STAGES = {
@@ -64,13 +65,20 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
 
 def main() -> None:
     """Entry point. Bad input, or a machine that does not bear with us, ends with one sentence and exit code 2."""
+    terminated: list[int] = []  # noted here, since Ray makes every SystemExit raised within its calls one of code 1
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        terminated.append(128 + number)
+        sys.exit(128 + number)
+
     if ERROR_FILE not in os.environ:  # a rank ends at once; who started it may have something to clear away
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        signal.signal(signal.SIGTERM, stop)
     try:
         app()
     except SystemExit as end:
-        if end.code in _STOPPED:
+        if terminated or end.code == _INTERRUPTED:
             print("mtkd: interrupted; the next run goes on from what is finished", file=sys.stderr)
+            sys.exit(terminated[0] if terminated else _INTERRUPTED)
         raise
     except (MtkdError, OSError, MemoryError, RuntimeError) as error:
         sentence = _sentence(error)

@@ -106,8 +106,6 @@ def _is_agent(process: psutil.Process) -> bool:
 
 
 def test_a_terminated_sweep_says_so_and_leaves_nothing_half_done(terminated: Ended) -> None:
-    if (terminated.code, terminated.err) == (1, ""):  # on busy cores, in two of six runs; not yet understood
-        pytest.xfail("Ray ended its driver itself, before that could speak")
     assert terminated.code == 128 + signal.SIGTERM
     assert terminated.err == "mtkd: interrupted; the next run goes on from what is finished\n"
     assert [name.rpartition("-")[0] for name in terminated.units] == ["fold-0"]
