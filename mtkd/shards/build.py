@@ -49,19 +49,27 @@ def run(study: Study) -> Unit:
     _build_all(study, missing)
     linked: dict[str, workspace.File] = {}
     with unit.build(linked) as (folder, measured):
-        shards, rejected = _assemble(folder, jobs, linked)
+        shards, outcomes = _assemble(folder, jobs, linked)
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
-        measured.update(rejected=rejected, left_out=found.left_out)
+        measured.update(outcomes, left_out=found.left_out)
         measured.update(sources=_sources(jobs), data=study.data.model_dump(exclude={"folder"}))
-    n_trials = sum(map(len, shards.values()))
-    said = f", {len(rejected)} rejected" * bool(rejected) + f", {len(found.left_out)} left out" * bool(found.left_out)
-    say(STAGE, f"{counted(n_trials, 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
-    for sentence in doubts(study, [sample for group in shards.values() for sample in group]):
-        say(STAGE, sentence)
+    _tell(study, [sample for group in shards.values() for sample in group], measured)
     say(STAGE, f"built {unit.folder}")
     return unit
+
+
+def _tell(study: Study, samples: list[Sample], measured: dict[str, Any]) -> None:
+    """Say what is in the set, what is not, and what of it may be a mistake."""
+    n_rejected, n_left_out = sum(map(len, measured["rejected"].values())), len(measured["left_out"])
+    said = f", {n_rejected} rejected" * bool(n_rejected) + f", {n_left_out} left out" * bool(n_left_out)
+    say(STAGE, f"{counted(len(samples), 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
+    for name, pairs in measured["overlapping"].items():
+        more = f" (and {len(pairs) - 1} more)" * (len(pairs) > 1)
+        say(STAGE, f"{name}: the trials {pairs[0]}{more}")
+    for sentence in doubts(study, samples):
+        say(STAGE, sentence)
 
 
 def unit_of(study: Study) -> Unit:
@@ -105,11 +113,13 @@ class _Jobs(joblib.Parallel):
 
     def __init__(self, told: Callable[[int], None], **options: Any) -> None:
         super().__init__(**options)
-        self.told = told
+        self.told, self.n_told = told, 0
 
     def print_progress(self) -> None:
-        """Called by joblib whenever a job has ended."""
-        self.told(self.n_completed_tasks)
+        """Called by joblib whenever a job has ended, and for the last of them once more."""
+        if self.n_completed_tasks > self.n_told:
+            self.n_told = self.n_completed_tasks
+            self.told(self.n_told)
 
 
 def _sources(jobs: list[Job]) -> dict[str, str]:
@@ -165,8 +175,8 @@ def _engine(study: Study) -> Iterator[None]:
 
 def _assemble(
     folder: Path, jobs: list[Job], linked: dict[str, workspace.File]
-) -> tuple[dict[str, list[Sample]], dict[str, dict[str, str]]]:
-    """Link the tars of all recordings into the folder; return their trials, and those rejected, by recording.
+) -> tuple[dict[str, list[Sample]], dict[str, dict[str, Any]]]:
+    """Link the tars of all recordings into the folder; return their trials, and those rejected or overlapping.
 
     ``linked`` gets the checksums of the tars, which were taken when they were written.
 
@@ -174,13 +184,14 @@ def _assemble(
         MtkdError: two recordings of a subject have a trial of one name.
     """
     shards: dict[str, list[Sample]] = {}
-    rejected: dict[str, dict[str, str]] = {}
+    outcomes: dict[str, dict[str, Any]] = {"rejected": {}, "overlapping": {}}
     where: dict[str, File] = {}
     for job in sorted(jobs, key=lambda job: (job.file.subject, job.file.name)):
         file = job.file
         found = read_trials(job.unit)
-        if found.rejected:
-            rejected[file.name] = found.rejected
+        for name, by_recording in outcomes.items():
+            if getattr(found, name):
+                by_recording[file.name] = getattr(found, name)
         for sample in found.trials:
             if sample.key in where:
                 raise MtkdError(f"{file.path}: the trial {sample.key} comes twice, in {where[sample.key].path} too")
@@ -191,7 +202,7 @@ def _assemble(
             shards[f"{file.name}.tar"] = found.trials
     if not shards:
         raise MtkdError(f"{jobs[0].file.path.parent}: no trial is left, all were rejected")
-    return shards, rejected
+    return shards, outcomes
 
 
 def _link(there: Path, here: Path) -> bool:

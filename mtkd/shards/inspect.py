@@ -26,10 +26,11 @@ _PLAIN: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False
 
 
 class Outcomes(BaseModel):
-    """What a set's manifest tells of what is not in it: trials by recording, and files, each with the reason."""
+    """What a set's manifest tells by recording: trials and files that are not in it, and trials that share signals."""
 
     rejected: dict[str, dict[str, str]]
     left_out: dict[str, str]
+    overlapping: dict[str, list[str]] = {}
 
 
 def run(study: Study) -> Path:
@@ -137,5 +138,8 @@ def _print_outcomes(console: Console, unit: Unit) -> None:
     for recording, trials in found.rejected.items():
         for trial, reason in trials.items():
             console.print(f"rejected: {recording}, {trial}: {reason}", **_PLAIN)
+    for recording, pairs in found.overlapping.items():
+        for pair in pairs:
+            console.print(f"overlapping: {recording}: {pair}", **_PLAIN)
     for name, reason in found.left_out.items():
         console.print(f"left out: {name}: {reason}", **_PLAIN)

@@ -19,12 +19,13 @@ from mtkd.shards.schema import SampleInfo, encode
 from mtkd.shards.write import write_shard
 from mtkd.signals import readers
 from mtkd.signals.preprocess import Trial, preprocess
-from mtkd.signals.recording import File, Recording
+from mtkd.signals.recording import File, Recording, Span
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "recordings"
 VERSION = 5  # of the arrays this code makes of a recording
 TAR, TRIALS = "trials.tar", "trials.json"
+_TOUCHING_S = 0.01  # times in tables are rounded
 # keys of ``data`` that say which recordings and which rows there are, which File.rows has
 _ELSEWHERE = {
     *("folder", "download", "simulate", "subjects", "exclude", "format", "pattern", "table", "task", "sessions"),
@@ -33,10 +34,11 @@ _ELSEWHERE = {
 
 
 class Trials(BaseModel):
-    """The trials of one recording, and those of it that were rejected with the reason."""
+    """The trials of one recording, those of it that were rejected with the reason, and which share their signals."""
 
     trials: list[Sample]
     rejected: dict[str, str]
+    overlapping: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,13 @@ def build(study: Study, job: Job, starter: int | None) -> None:
     if starter is not None and become_worker(starter):
         keep_freed_memory(however_large=True)
     file, unit = job.file, job.unit
-    rejected: dict[str, str] = {}
+    told = Trials(trials=[], rejected={})
     with unit.build() as (folder, measured):
-        entries = write_shard(folder / TAR, _samples(study, file, rejected))
-        told = Trials(trials=entries, rejected=rejected)
+        told.trials = write_shard(folder / TAR, _samples(study, file, told))
         (folder / TRIALS).write_text(told.model_dump_json(), encoding="utf-8")
         if _stamps(file) != job.stamps:
             raise MtkdError(f"{file.path}: was changed while it was read; run it again")
-        measured.update(n_trials=len(entries))
+        measured.update(n_trials=len(told.trials))
 
 
 def read_trials(unit: Unit) -> Trials:
@@ -105,10 +106,10 @@ def read_trials(unit: Unit) -> Trials:
         raise MtkdError(f"{path}: damaged; delete {unit.folder} to make it again") from None
 
 
-def _samples(study: Study, file: File, rejected: dict[str, str]) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
+def _samples(study: Study, file: File, told: Trials) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
     keys: set[str] = set()
     try:
-        for span, signals in _trials(study, file, rejected):
+        for span, signals in _trials(study, file, told):
             info, members = encode(file.subject, span, signals, study.signals.entropy)
             if info.key in keys:
                 raise MtkdError(f"{file.path}: the trial {info.key} comes twice")
@@ -118,16 +119,33 @@ def _samples(study: Study, file: File, rejected: dict[str, str]) -> Iterator[tup
         raise MtkdError(f"{error.filename or file.path}: {error.strerror or one_line(error)}") from None
 
 
-def _trials(study: Study, file: File, rejected: dict[str, str]) -> Iterator[Trial]:
+def _trials(study: Study, file: File, told: Trials) -> Iterator[Trial]:
     for whole in readers.read(file, study.data):
-        rejected.update(whole.rejected)
+        told.rejected.update(whole.rejected)
+        told.overlapping.extend(_overlaps(whole.spans))
         _check_modalities(study, file.path, whole)
-        recording = _without_short(study, whole, rejected)
+        recording = _without_short(study, whole, told.rejected)
         for span, signals in preprocess(recording, study.signals):
             if any(signal.valid.any() for signal in signals.values()):
                 yield span, signals
             else:
-                rejected[span.name] = "no sensor gave a signal"
+                told.rejected[span.name] = "no sensor gave a signal"
+
+
+def _overlaps(spans: list[Span]) -> list[str]:
+    """Of each trial that begins before one that began earlier is over: which two, and for how long.
+
+    A study may want that, but more often its table of times is wrong.
+    """
+    found = []
+    last: Span | None = None  # of those before, the one that ends last
+    for span in sorted(spans, key=lambda span: span.start_s):
+        if last is not None and last.stop_s - span.start_s > _TOUCHING_S:
+            shared_s = min(last.stop_s, span.stop_s) - span.start_s
+            found.append(f"{last.name} and {span.name} share {shared_s:g} s")
+        if last is None or span.stop_s > last.stop_s:
+            last = span
+    return found
 
 
 def _without_short(study: Study, recording: Recording, rejected: dict[str, str]) -> Recording:

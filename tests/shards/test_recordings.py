@@ -1,5 +1,6 @@
 """Recordings as units of work: what stands is kept, what is missing is made, and what each may be."""
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 import edfio
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtkd.config import Study
 from mtkd.errors import MtkdError
-from mtkd.shards import recordings
+from mtkd.shards import inspect, recordings
 from mtkd.shards.build import open_shards, run
 from mtkd.shards.index import Sample
 from mtkd.signals import readers
+from mtkd.signals.recording import Span
 
 
 def test_a_recording_that_is_changed_while_it_is_read_makes_no_unit(study, monkeypatch, refused):
@@ -145,3 +149,26 @@ def test_a_trial_without_a_sample_is_rejected(edf_study):
         "b_1": {"1": "0.005 s hold no sample at 128 Hz"},
     }
     assert measured["n_trials"] == 1
+
+
+def test_trials_that_share_signals_are_told(edf_study, tmp_path, capsys):
+    """Windows that slide may be meant; a table of times that is wrong in one row is not."""
+    folder = tmp_path / "edf"
+    rows = ["a_1.edf,a,1,0,3,1", "a_1.edf,a,2,3,6,0", "b_1.edf,b,1,0,3,1", "b_1.edf,b,2,2.5,6,0", "b_1.edf,b,3,2,3,0"]
+    (folder / "trials.csv").write_text("\n".join(["file,subject,trial,start_s,stop_s,task", *rows, ""]))
+    made = edf_study(f"data={{reader: table, folder: {folder}, channels: {{'EEG *': eeg, ECG: ecg}}, absent: mask}}")
+    measured = run(made).manifest().measured
+    assert measured["overlapping"] == {"b_b_1": ["1 and 3 share 1 s", "1 and 2 share 0.5 s"]}
+    assert "b_b_1: the trials 1 and 3 share 1 s (and 1 more)\n" in capsys.readouterr().out
+    inspect.run(made)
+    assert "overlapping: b_b_1: 1 and 2 share 0.5 s\n" in capsys.readouterr().out
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 10)), max_size=8))
+def test_overlaps_are_found_if_and_only_if_two_trials_share_time(times):
+    spans = [Span(str(index), "", start, start + length) for index, (start, length) in enumerate(times)]
+    pairs = itertools.combinations(spans, 2)
+    shared = [min(a.stop_s, b.stop_s) - max(a.start_s, b.start_s) for a, b in pairs]
+    found = recordings._overlaps(spans)
+    assert bool(found) == any(each > recordings._TOUCHING_S for each in shared)
+    assert len(found) < max(1, len(spans))
