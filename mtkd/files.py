@@ -127,18 +127,18 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
         aside.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, hint: str = "") -> Any:
     """Read a JSON file.
 
     Raises:
-        MtkdError: the file is missing or no JSON.
+        MtkdError: the file is missing or no JSON; ``hint`` follows what is said of the latter.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
-        raise MtkdError(f"{path}: not a JSON file ({error})") from None
+        raise MtkdError(f"{path}: not a JSON file ({error}){hint}") from None
 
 
 def refuse_deep(text: str) -> None:

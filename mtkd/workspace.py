@@ -145,7 +145,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         MtkdError: it is missing or damaged.
     """
-    return parse_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST), f"; delete {folder} to make it again")
+    path, hint = folder / MANIFEST, f"; delete {folder} to make it again"
+    return parse_manifest(read_json(path, hint), str(path), hint)
 
 
 def parse_manifest(content: Any, source: str, hint: str = "") -> Manifest:
