@@ -18,6 +18,7 @@ from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.physio import read_physio, tables_of
 from mtkd.signals.readers.raw import read_streams, units_in
+from mtkd.signals.readers.sidecars import root_of, sidecars
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _KINDS: dict[str, Kind] = {
@@ -32,6 +33,7 @@ _KINDS: dict[str, Kind] = {
     "PPG": "ppg",
     "TEMP": "temp",
 }
+_TABLES = ("events", "channels")
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
 
 
@@ -68,12 +70,12 @@ def find(folder: Path, data: Bids) -> Found:
     files, left_out = [], {}
     types: set[str] = set()
     for path in sorted(paths, key=lambda path: str(path.fpath)):
-        events, channels = (_sidecar(path, suffix) for suffix in ("events", "channels"))
+        main = Path(path.fpath)
+        events, channels = (next(reversed(sidecars(main, folder, f"{name}.tsv")), None) for name in _TABLES)
         trials = _trials(events, path, data, types) if events else []
         if not trials:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
             continue
-        main = Path(path.fpath)
         kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
         physio = tables_of(main, folder)
         rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
@@ -120,11 +122,6 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
         else:
             spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
     yield Recording(file.subject, str(file.path), streams, spans, rejected)
-
-
-def _sidecar(path: Any, suffix: str) -> Path | None:
-    found = path.find_matching_sidecar(suffix=suffix, extension=".tsv", on_error="ignore")
-    return None if found is None else Path(getattr(found, "fpath", found))
 
 
 def _listed(types: set[str]) -> str:
@@ -175,11 +172,11 @@ def without(bads: list[str], data: Bids) -> dict[str, Kind]:
 
 
 def beside(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What the ``channels.tsv`` beside a file tells: units of the channels of which it tells none, and bad channels."""
-    table = path.with_name(f"{path.stem.rpartition('_')[0]}_channels.tsv")
-    if not table.is_file():
+    """What the ``channels.tsv`` of a file tells: units of the channels of which it tells none, and bad channels."""
+    tables = sidecars(path, root_of(path), "channels.tsv")
+    if not tables:
         return {}, []
-    kinds, units, bads = _channels(table)
+    kinds, units, bads = _channels(tables[-1])
     return _missing(path, kinds, units), bads
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mtkd.config import Kind, Modality, Source
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, to_si, type_channels
+from mtkd.signals.readers.sidecars import sidecars
 from mtkd.signals.recording import Stream
 
 MAX_BYTES = 2**30
@@ -58,12 +59,8 @@ def tables_of(recording: Path, root: Path) -> dict[str, dict[str, Any]]:
 
 def _described(path: Path, root: Path) -> Described:
     said: dict[str, Any] = {}
-    entities = set(path.name.removesuffix(".tsv.gz").split("_"))
-    for folder in reversed([path.parent, *path.parent.parents]):
-        if folder.is_relative_to(root):
-            for sidecar in sorted(folder.glob("*_physio.json")):
-                if set(sidecar.stem.split("_")) <= entities:
-                    said |= _read_json(sidecar)
+    for sidecar in sidecars(path, root, "physio.json"):
+        said |= _read_json(sidecar)
     units = {
         name: about["Units"]
         for name, about in said.items()

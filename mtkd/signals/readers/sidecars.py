@@ -1,0 +1,32 @@
+"""Which tables and descriptions of a BIDS data set hold for a recording: the specification's inheritance principle."""
+
+from pathlib import Path
+
+
+def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
+    """Files called ``ending`` (``events.tsv``) that hold for a recording, from the general to the particular.
+
+    They lie between the data set's root and the recording's folder, and their names have no entity that the
+    recording's has not: the events of ``run-2`` are none of a recording without a run.
+    """
+    own = _entities(recording.name)
+    found = []
+    for folder in reversed([recording.parent, *recording.parent.parents]):
+        if folder.is_relative_to(root):
+            near = [path for path in (*folder.glob(f"*_{ending}"), folder / ending) if path.is_file()]
+            fitting = [path for path in near if _entities(path.name) <= own]
+            found += sorted(fitting, key=lambda path: (len(_entities(path.name)), path.name))
+    return found
+
+
+def root_of(recording: Path) -> Path:
+    """The data set that a recording is part of: the nearest folder that says it is one, or its own."""
+    parents = recording.parent.parents
+    return next(
+        (folder for folder in (recording.parent, *parents) if (folder / "dataset_description.json").is_file()),
+        recording.parent,
+    )
+
+
+def _entities(name: str) -> set[str]:
+    return set(name.split("_")[:-1])
