@@ -59,3 +59,14 @@ def test_a_name_that_tells_another_format_is_refused(tmp_path):
     """MNE would take three bytes for a sample that has two, and find numbers in it."""
     said = refused(patched(tmp_path, 0, "", "a_rest.bdf"))
     assert said.endswith("EDF by its content, so its name must end with .edf")
+
+
+def test_records_that_the_header_does_not_promise_are_refused(tmp_path):
+    """MNE would read them, and the last four seconds would be others than the recording's."""
+    path = patched(tmp_path, 0, "")
+    whole = path.read_bytes()
+    record = 64 * 2
+    path.write_bytes(whole + bytes(record - 1))  # less than a record is not read by anyone
+    assert read_header(path).n_records == 10
+    path.write_bytes(whole + bytes(6 * record))
+    assert refused(path).endswith("holds 6 records more than the 10 its header promises")

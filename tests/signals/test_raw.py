@@ -239,3 +239,13 @@ def test_damage_that_shows_only_while_reading_is_refused(files, tmp_path):
             whole(stream)
         assert str(caught.value).startswith(f"{path}: ")
         assert str(caught.value).isprintable()
+
+
+def test_microvolts_in_shift_jis_are_those_of_any_other_spelling(tmp_path):
+    """MNE multiplies them; a correction that did not know would be wrong by a million."""
+    values = wave(640)
+    path = edf(tmp_path / "x.edf", signal(values, 64, "A", "uuV"))
+    path.write_bytes(path.read_bytes().replace(b"uuV", b"\x83\xcaV"))
+    for units in ({}, {"A": "uV"}, {"A": "mV"}):
+        found = whole(read_streams(path, data({"A": "eeg"}, units=units), {}, {})["eeg"])[0]
+        np.testing.assert_allclose(found, values * {"uV": 1e-6, "mV": 1e-3}[units.get("A", "uV")], rtol=1e-2)

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from mtkd.errors import MtkdError
 
 _FIELDS = {"name": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "digital_low": 8, "digital_high": 8}
+_SHIFT_JIS_MICRO = "\x83\xca"  # as Japanese recorders write it, and MNE reads it
 ANNOTATIONS = {"EDF Annotations", "BDF Annotations"}
 
 
@@ -62,7 +63,7 @@ def read_header(path: Path) -> Header:
     """The header of an EDF or BDF file.
 
     Raises:
-        MtkdError: it makes no sense, is of the other kind, tells of gaps, or promises more than the file holds.
+        MtkdError: it makes no sense, is of the other kind, tells of gaps, or promises more or less than the file holds.
     """
     with path.open("rb") as file:
         fixed = file.read(256)
@@ -75,10 +76,13 @@ def read_header(path: Path) -> Header:
             header = _parse(path, fixed, file.read(256 * 4096), 3 if kind == "BDF" else 2)
         except ValueError:
             raise MtkdError(f"{path}: not an EDF or BDF file, its header makes no sense") from None
-    n_samples = sum(signal.n_samples for signal in header.signals)
-    expected = header.n_bytes + header.n_records * n_samples * header.sample_bytes
-    if path.stat().st_size < expected:
-        raise MtkdError(f"{path}: truncated, {path.stat().st_size} bytes of the {expected} its header promises")
+    record = sum(signal.n_samples for signal in header.signals) * header.sample_bytes
+    expected, size = header.n_bytes + header.n_records * record, path.stat().st_size
+    if size < expected:
+        raise MtkdError(f"{path}: truncated, {size} bytes of the {expected} its header promises")
+    if size >= expected + record:  # MNE would take them for signal, and times from the end would be others
+        n_more = (size - expected) // record
+        raise MtkdError(f"{path}: holds {n_more} records more than the {header.n_records} its header promises")
     return header
 
 
@@ -96,7 +100,8 @@ def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:
     at += 80 * n_signals  # the filters it has passed
     numbers = [[float(value) for value in columns[field]] for field in list(_FIELDS)[3:]]
     n_samples = [int(rest[at + 8 * i : at + 8 * (i + 1)]) for i in range(n_signals)]
-    names, units = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
+    names, said = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
+    units = [unit.replace(_SHIFT_JIS_MICRO, "µ") for unit in said]
     signals = [Signal(*row) for row in zip(names, units, *numbers, n_samples, strict=True)]
     for signal in signals:
         _check(signal, record_s)
