@@ -3,11 +3,13 @@
 ERROR_FILE = (
     "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
 )
+_LONGEST = 500
 
 
 def one_line(error: Exception) -> str:
-    """What a library's error says, on one line."""
-    return " ".join(str(error).split())
+    """What a library's error says, on one line; of a long one, which may quote a whole file, the beginning."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= _LONGEST else said[:_LONGEST] + "..."
 
 
 class MtkdError(Exception):

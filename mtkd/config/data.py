@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from mtkd.config.section import Kind, Section
 
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Simulation(Section):
@@ -111,10 +112,21 @@ class Edf(Source):
 
 
 class Column(Section):
-    """A column of a table as a rating. ``levels`` gives its words a number; without them it holds numbers."""
+    """A column of a table as a rating. ``levels`` gives its words a number; without them it holds numbers.
+
+    ``absent`` are further cells that stand for no rating (``["99"]``), and ``range`` the lowest and highest there are.
+    """
 
     column: str
     levels: dict[str, float] = {}
+    absent: list[str] = []
+    range: Range | None = None
+
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range is {self.range}, but its first number must be below its second")
+        return self
 
 
 class Columns(Source):

@@ -1,6 +1,7 @@
 """The stage ``shards``: recordings become shards, one WebDataset tar each, in parallel."""
 
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from mtkd.workspace import Unit, make_unit, read_manifest
 
 STAGE = "shards"
 VERSION = 4  # of how recordings become a set
+_MOST_TOLD = 5
 
 
 def run(study: Study) -> Unit:
@@ -65,6 +67,10 @@ def _tell(study: Study, samples: list[Sample], measured: dict[str, Any]) -> None
     n_rejected, n_left_out = sum(map(len, measured["rejected"].values())), len(measured["left_out"])
     said = f", {n_rejected} rejected" * bool(n_rejected) + f", {n_left_out} left out" * bool(n_left_out)
     say(STAGE, f"{counted(len(samples), 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
+    for name, reason in itertools.islice(measured["left_out"].items(), _MOST_TOLD):
+        say(STAGE, f"left out: {name}: {reason}")
+    if n_left_out > _MOST_TOLD:
+        say(STAGE, "`mtkd inspect` tells what else was left out")
     for name, pairs in measured["overlapping"].items():
         more = f" (and {len(pairs) - 1} more)" * (len(pairs) > 1)
         say(STAGE, f"{name}: the trials {pairs[0]}{more}")

@@ -149,6 +149,13 @@ def test_sessions_without_a_film_or_a_rating_are_left_out_with_a_reason(tmp_path
     assert readers.find(tmp_path / "Sessions", DATA).files == found.files
 
 
+def test_an_empty_rating_is_none(tmp_path):
+    put(tmp_path, 1, xml(feltCtrl=""))
+    (file,) = readers.find(tmp_path, DATA).files
+    assert "control" not in file.rows["ratings"]
+    assert "valence" in file.rows["ratings"]
+
+
 def test_subjects_and_exclude_name_subjects_by_their_numbers(tmp_path):
     for number, subject in ((1, 3), (2, 9), (3, 12), (4, 9), (5, "012")):
         put(tmp_path, number, xml(subject))
@@ -157,7 +164,7 @@ def test_subjects_and_exclude_name_subjects_by_their_numbers(tmp_path):
     only = Mahnob(reader="mahnob", folder="x", subjects=["9"])
     assert [file.name for file in readers.find(tmp_path, only).files] == ["9_2", "9_4"]
     nobody = Mahnob(reader="mahnob", folder="x", exclude=["15"])
-    assert "no file of the subject 15 that data.exclude names" in refused(tmp_path, tmp_path, nobody)
+    assert readers.find(tmp_path, nobody).left_out["data.exclude: 15"] == "is no file's subject"
 
 
 @pytest.mark.parametrize(("said", "stimulus"), [({"mediaFile": None}, "cut-3"), ({"mediaFile": ""}, "cut-3")])
@@ -198,7 +205,6 @@ OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><session>&a;</s
         (xml(feltVlnc=10), "a rating of 10, expected 1 to 9"),
         (xml(feltEmo=13), "a rating of 13, expected 0 to 12"),
         (xml(feltCtrl="1.5"), "a rating of '1.5', which is no whole number"),
-        (xml(feltArsl=""), "a rating of '', which is no whole number"),
         (xml(feltArsl="5&#10;5"), "a rating of '5\\n5', which is no whole number"),
         (xml(feltPred="9" * 5000), "a rating of"),
     ],

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from mtkd.config import Table
+from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
 from mtkd.signals.readers import find
 
 DATA = Table(reader="table", folder="x")
 
 
-def refused(folder: Path, text: str) -> str:
+def refused(folder: Path, text: str, data: Table = DATA) -> str:
     (folder / "trials.csv").write_text(text)
     for name in ("a.edf", "b.edf"):
         (folder / name).touch()
     with pytest.raises(MtkdError) as caught:
-        find(folder, DATA)
+        find(folder, data)
     sentence = str(caught.value)
     assert sentence.startswith(f"{folder / 'trials.csv'}: ")
     return sentence.removeprefix(f"{folder / 'trials.csv'}: ")
@@ -60,3 +60,29 @@ def test_a_table_larger_than_any_is_refused_at_once(tmp_path, text):
     header = "" if text.startswith("file") else "file,subject\n"
     assert refused(tmp_path, header + text).endswith("larger than any table of trials")
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(("cell", "told"), [("99", "99"), ("0.5", "0.5"), ("-1", "-1")])
+def test_a_rating_out_of_its_range_is_refused_by_its_row(tmp_path, cell, told):
+    rating = Column(column="stress", range=[1, 9])
+    data = DATA.model_copy(update={"ratings": {"felt": rating}})
+    text = f"file,subject,start_s,stress\na.edf,s1,0,1\na.edf,s1,1,9\na.edf,s1,2,{cell}\n"
+    said = refused(tmp_path, text, data)
+    assert said == f"row 4: stress is '{told}', not within data.ratings.felt.range = [1, 9]"
+
+
+def test_codes_for_a_rating_that_is_missing_are_the_studys_to_say(tmp_path):
+    rating = Column(column="stress", range=[1, 9], absent=["99", "-1"])
+    data = DATA.model_copy(update={"ratings": {"felt": rating}})
+    text = "file,subject,start_s,stress\n" + "".join(
+        f"a.edf,s1,{start_s},{cell}\n" for start_s, cell in enumerate(["3", "99", "-1", "NA", "null", ""])
+    )
+    (tmp_path / "trials.csv").write_text(text)
+    (tmp_path / "a.edf").touch()
+    (file,) = find(tmp_path, data).files
+    assert [row["ratings"] for row in file.rows] == [{"felt": 3.0}, *({} for _ in range(5))]
+
+
+def test_a_column_that_holds_numbers_but_for_a_few_cells_is_not_passed_over(tmp_path):
+    told = refused(tmp_path, "file,subject,start_s,stress\na.edf,s1,0,7\na.edf,s1,1,1_0\na.edf,s1,2,3\n")
+    assert told == "row 3: stress is '1_0', but a number in most rows; data.ratings says which columns are ratings"

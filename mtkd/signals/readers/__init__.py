@@ -22,10 +22,10 @@ def find(folder: Path, data: Data) -> Found:
     """
     found = importlib.import_module(_READERS[data.reader]).find(folder, data)
     subjects = {file.subject for file in found.files}
-    for key in ("subjects", "exclude"):
-        for subject in getattr(data, key) or []:
-            if subject not in subjects:
-                raise MtkdError(f"{folder}: no file of the subject {subject} that data.{key} names")
+    for subject in data.subjects or []:
+        if subject not in subjects:
+            raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names")
+    absent = {f"data.exclude: {subject}": "is no file's subject" for subject in data.exclude if subject not in subjects}
     wanted = (subjects if data.subjects is None else set(data.subjects)) - set(data.exclude)
     files = [replace(file, name=plain(file.name)) for file in found.files if file.subject in wanted]
     names: dict[str, File] = {}
@@ -38,7 +38,7 @@ def find(folder: Path, data: Data) -> Found:
                 raise MtkdError(f"{path}: is no file")
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {data.reader!r} takes")
-    return Found(files, found.left_out)
+    return Found(files, found.left_out | absent)
 
 
 def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str, str]) -> dict[Modality, Stream]:

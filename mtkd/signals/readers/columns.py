@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from mtkd.config import Column
 from mtkd.errors import MtkdError
 
-ABSENT = ("", "n/a", "NaN", "nan")
+ABSENT = ("", "n/a", "N/A", "NA", "NaN", "nan", "null", "NULL", "None")
 _MAX_BYTES, _MAX_ROWS, _MAX_COLUMNS = 2**26, 200_000, 2000
 
 
@@ -58,26 +59,34 @@ def number(path: Path, row: Mapping[str, str], name: str, where: str) -> float |
     text = row.get(name, "")
     if text in ABSENT:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    value = parsed(text)
     if not abs(value) < 1e12:
         raise MtkdError(f"{path}: {where}: {name} is {text!r}, no number")
     return value
+
+
+def parsed(text: str) -> float:
+    """A number that stands in a table, NaN for any other text; ``1_0`` is ten to Python alone."""
+    try:
+        return float("nan" if "_" in text else text)
+    except ValueError:
+        return float("nan")
 
 
 def ratings(path: Path, row: Mapping[str, str], rated: Mapping[str, Column], where: str) -> dict[str, float]:
     """What the columns of the ratings say; those that are empty are left out.
 
     Raises:
-        MtkdError: a column is missing, or holds a word that has no level, or no number where none has.
+        MtkdError: a column is missing, or holds a word without a level, no number where none has one, or one that is
+            out of range.
     """
     found = {}
     for name, column in rated.items():
         if column.column not in row:
             raise MtkdError(f"{path}: has no column {column.column!r}, which data.ratings.{name} names")
         text = row[column.column]
+        if text in column.absent:
+            continue
         if text in column.levels:
             found[name] = column.levels[text]
         elif column.levels and text not in ABSENT:
@@ -85,4 +94,8 @@ def ratings(path: Path, row: Mapping[str, str], rated: Mapping[str, Column], whe
             raise MtkdError(f"{path}: {where}: {column.column} is {text!r}; data.ratings.{name}.levels knows {known}")
         elif (value := number(path, row, column.column, where)) is not None:
             found[name] = value
+        low, high = column.range or (-math.inf, math.inf)
+        if not low <= found.get(name, low) <= high:
+            told = f"not within data.ratings.{name}.range"
+            raise MtkdError(f"{path}: {where}: {column.column} is {text!r}, {told} = [{low:g}, {high:g}]")
     return found

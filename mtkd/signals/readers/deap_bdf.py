@@ -16,7 +16,7 @@ from mtkd.config import Deap, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers.biosemi import read_session
-from mtkd.signals.readers.columns import number, read_rows
+from mtkd.signals.readers.columns import ABSENT, number, read_rows
 from mtkd.signals.readers.deap import named
 from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.recording import File, Recording, Span, Stream
@@ -65,7 +65,7 @@ def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
     try:
         keys = {"participant": "participant_id", "trial": "trial", "video": "experiment_id"}
         numbers = {name: int(lower[key]) for name, key in keys.items()}
-        ratings = {name: float(lower[name]) for name in _COLUMNS if lower.get(name, "").strip() not in ("", "NaN")}
+        ratings = {name: float(lower[name]) for name in _COLUMNS if lower.get(name, "") not in ABSENT}
     except (KeyError, ValueError) as error:
         raise MtkdError(f"{table}: a row without numbers where DEAP has them ({error})") from None
     for name, value in ratings.items():

@@ -128,7 +128,7 @@ def _session(path: Path) -> dict[str, Any]:
         "stimulus": stimulus,
         "isStim": root.get("isStim", "1"),
         "ratings": {
-            name: _rating(path, root.get(key), *limits) for name, (key, *limits) in FELT.items() if key in root.attrib
+            name: _rating(path, text, *limits) for name, (key, *limits) in FELT.items() if (text := root.get(key))
         },
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 
 _MOST = 10_000
 """Instructions of an honest file, which has a hundred: millions of them would take minutes and gigabytes."""
@@ -111,10 +111,9 @@ def load_arrays(content: bytes | memoryview, source: str) -> dict[str, Any]:
     try:
         loaded = _ArrayUnpickler(memoryview(content)).load()
     except pickle.UnpicklingError as error:
-        raise MtkdError(f"{source}: not a plain pickle of arrays: {' '.join(str(error).split())}") from None
+        raise MtkdError(f"{source}: not a plain pickle of arrays: {one_line(error)}") from None
     except Exception as error:  # a damaged pickle may raise nearly anything
-        sentence = " ".join(str(error).split())
-        raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {sentence})") from None
+        raise MtkdError(f"{source}: damaged or foreign file ({type(error).__name__}: {one_line(error)})") from None
     if not isinstance(loaded, dict):
         raise MtkdError(f"{source}: expected a dictionary of arrays, found {type(loaded).__name__}")
     return {

@@ -5,15 +5,14 @@
 ``trial`` and a stimulus may be told by further columns.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
+from mtkd.signals.readers.columns import ABSENT, number, parsed, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
@@ -34,7 +33,7 @@ def find(folder: Path, data: Table) -> Found:
     table = folder / data.table
     rows = read_rows(table, ",", ("file", "subject"))
     _refuse_alike(table, rows)
-    rated = data.rated or _numeric(rows, data.stimulus)
+    rated = data.rated or _numeric(table, rows, data.stimulus)
     trials: dict[str, list[dict[str, Any]]] = {}
     subjects: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
@@ -100,17 +99,26 @@ def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[s
     return path.as_posix(), row["subject"]
 
 
-def _numeric(rows: list[dict[str, str]], stimulus: str | None) -> dict[str, Column]:
-    """All further columns that hold numbers throughout; infinity is refused later on, by its row."""
+def _numeric(table: Path, rows: list[dict[str, str]], stimulus: str | None) -> dict[str, Column]:
+    """All further columns that hold numbers throughout; infinity is refused later on, by its row.
 
-    def is_number(text: str) -> bool:
-        try:
-            return text in ABSENT or not np.isnan(float(text))
-        except ValueError:
-            return False
-
-    names = [name for name in (rows[0] if rows else {}) if name and name not in _OWN and name != stimulus]
-    return {name: Column(column=name) for name in names if all(is_number(row[name]) for row in rows)}
+    Raises:
+        MtkdError: one holds numbers for the most part: it would be left out for the sake of a few cells.
+    """
+    found = {}
+    for name in rows[0] if rows else {}:
+        if not name or name in _OWN or name == stimulus:
+            continue
+        told = {line: row[name] for line, row in enumerate(rows, start=2) if row[name] not in ABSENT}
+        words = [line for line, text in told.items() if math.isnan(parsed(text))]
+        if not words:
+            found[name] = Column(column=name)
+        elif 2 * len(words) < len(told):
+            raise MtkdError(
+                f"{table}: row {words[0]}: {name} is {told[words[0]]!r}, but a number in most rows; "
+                "data.ratings says which columns are ratings"
+            )
+    return found
 
 
 def _trial(
