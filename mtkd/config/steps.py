@@ -88,7 +88,10 @@ class Baseline(OneKey):
 
 
 class Reject(OneKey):
-    """Mask the seconds in which a channel spans more than this, in the unit of its modality: ``{reject: 2.0e-4}``."""
+    """Mask the seconds in which a channel spans more than this, in the unit of its modality: ``{reject: 2.0e-4}``.
+
+    What a filter makes of them afterwards is not masked, so filters come before it.
+    """
 
     reject: float = Field(gt=0)
 
@@ -126,6 +129,10 @@ ONLY: dict[str, tuple[Modality, ...]] = {
 }
 ONCE = ("resample", "split", "rate")
 """A rate is reached once, and of channels that a step made it would make others."""
+_BEFORE_NO_FILTER = {
+    "rate": "which it would filter too",
+    "reject": "whose seconds are masked, but would ring on in those after them",
+}
 LOOKS_AHEAD = ("bads", "ica", "rate")
 
 
@@ -172,10 +179,11 @@ class ModalitySignals(Section):
         for name in ONCE:
             if names.count(name) > 1:
                 raise ValueError(f"steps {name} twice")
-        after = names[names.index("rate") :] if "rate" in names else []
-        for name in ("notch", "bandpass"):
-            if name in after:
-                raise ValueError(f"steps {name} after rate, which it would filter too")
+        for first, why in _BEFORE_NO_FILTER.items():
+            after = names[names.index(first) :] if first in names else []
+            for name in ("notch", "bandpass"):
+                if name in after:
+                    raise ValueError(f"steps {name} after {first}, {why}")
         for name in LOOKS_AHEAD:
             if name in names and self.phase == "causal":
                 raise ValueError(f"the step {name} looks ahead, which phase = causal does not allow; phase = zero does")

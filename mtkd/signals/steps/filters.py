@@ -1,5 +1,6 @@
 """Filters and resampling by MNE, and what is taken off or masked sample by sample."""
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,12 @@ from mtkd.signals.masks import seconds
 from mtkd.signals.steps.piece import Piece
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
-_STEEP = {"order": 8, "ftype": "ellip", "rp": 0.1, "rs": 60.0, "output": "sos"}
+Params = tuple[tuple[str, Any], ...]
+_STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), ("output", "sos"))
 """That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on."""
+_BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
+SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
+"""It has settled soon."""
 NOTCH_WIDTH = 1 / 50
 """Of the frequency it stops."""
 
@@ -43,21 +48,27 @@ def notch(piece: Piece, freqs: list[float]) -> Piece:
         if freq + width >= piece.sfreq / 2:
             raise MtkdError(f"{piece.where}.steps: notch at {freq:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
         # from higher to lower, MNE stops what lies between; of second order it has settled within a second
-        piece = replace(piece, data=iir(piece, freq + width, freq - width, iir_params={"order": 2, "ftype": "butter"}))
+        piece = replace(piece, data=iir(piece, freq + width, freq - width, SECOND_ORDER))
     return piece
 
 
-def iir(piece: Piece, low: float | None, high: float | None, **options: Any) -> np.ndarray:
+def iir(piece: Piece, low: float | None, high: float | None, params: Params = _BUTTERWORTH) -> np.ndarray:
     """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump."""
-    start = piece.data[:, :1]
+    start, options = piece.data[:, :1], {"method": "iir", "phase": piece.phase, "verbose": "error"}
     try:
-        filtered = mne.filter.filter_data(
-            piece.data - start, piece.sfreq, low, high, method="iir", phase=piece.phase, verbose="error", **options
-        )
+        designed = _designed(piece.sfreq, low, high, params, piece.phase)
+        filtered = mne.filter.filter_data(piece.data - start, piece.sfreq, low, high, iir_params=designed, **options)
     except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
         raise MtkdError(f"{piece.where}.steps: {error}") from None
     passes_level = not low or (high is not None and high < low)
     return filtered + start if passes_level else filtered
+
+
+@functools.lru_cache(maxsize=256)
+def _designed(sfreq: float, low: float | None, high: float | None, params: Params, phase: str) -> dict[str, Any]:
+    """A filter's coefficients, in MNE's words. They are those of all trials, and take longer than filtering one."""
+    options = {"method": "iir", "phase": phase, "verbose": "error"}
+    return mne.filter.create_filter(None, sfreq, low, high, iir_params=dict(params), **options)
 
 
 def resample(piece: Piece) -> Piece:
@@ -80,7 +91,7 @@ def resample(piece: Piece) -> Piece:
         raise MtkdError(
             f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs"
         )
-    data = iir(piece, None, ANTI_ALIAS * to, iir_params=_STEEP)
+    data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
     return replace(piece, data=np.ascontiguousarray(data[:, :: int(step)]), sfreq=to)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import DERIVED
-from mtkd.signals.steps.filters import iir
+from mtkd.signals.steps.filters import SECOND_ORDER, iir
 from mtkd.signals.steps.piece import Piece
 
 _PEAKS = {"ecg": neurokit2.ecg_peaks, "ppg": neurokit2.ppg_peaks, "resp": neurokit2.rsp_peaks}
@@ -36,7 +36,7 @@ def split(piece: Piece, edge: float) -> Piece:
             raise MtkdError(f"{piece.where}.steps: split: {one_line(error)}") from None
         tonic, phasic = (np.stack([part[name].to_numpy() for part in parts]) for name in ("EDA_Tonic", "EDA_Phasic"))
     else:
-        tonic = iir(piece, None, edge, iir_params={"order": 2, "ftype": "butter", "output": "sos"})
+        tonic = iir(piece, None, edge, SECOND_ORDER)
         phasic = piece.data - tonic
     names = [DERIVED[part].format(name) for part in ("tonic", "phasic") for name in piece.ch_names]
     return replace(piece, data=np.vstack([tonic, phasic]), valid=np.vstack([piece.valid] * 2), ch_names=names)
@@ -61,7 +61,7 @@ def rate(piece: Piece) -> Piece:
 
 
 def _rate(values: np.ndarray, piece: Piece) -> np.ndarray:
-    """Hertz at every sample; NaN throughout where there are no two peaks."""
+    """Hertz at every sample; NaN throughout where there are fewer than three peaks."""
     try:
         _, info = _PEAKS[piece.modality](values, sampling_rate=piece.sfreq)
         peaks = np.unique(np.asarray(info[_KEY[piece.modality]], dtype=float))
