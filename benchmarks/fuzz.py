@@ -1,17 +1,17 @@
-"""Damaged files, thousands of each kind: ``python benchmarks/fuzz.py [--files N] [--seed S] [--json F]``.
+"""Damaged files of each kind: ``python benchmarks/fuzz.py [--files N] [--seed S] [--json F]``.
 
-A good file of each kind is changed at random and read as a study would read it. Each must read, or end in one sentence
-of the project's own that names the file or its folder: no crash, no hang, no unbounded memory, no file elsewhere, no
-code. Files are read in processes of their own, of which each may take two gigabytes more than it has, and a minute a
-file.
+A good file of each kind is changed at random, read as a study would read it, and taken through its steps into a sample.
+Each must become numbers, or end in one sentence of the project's own that names the file or its folder: no crash, no
+hang, no unbounded memory, no file written elsewhere, no program, module or address called up. Files are read in
+processes of their own, of which each may take two gigabytes more than it has, and a minute a file.
 """
 
 import contextlib
+import gzip
 import json
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,14 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fuzz_files as files
+import numpy as np
 from rows import Rows, finish, parser
 
-from mtkd.config import Bids, Data, Deap, Edf, Mahnob, Table
+from mtkd.config import Bids, Data, Deap, Edf, Mahnob, Signals, Table
 from mtkd.errors import MtkdError
 from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import encode
 from mtkd.signals import readers
+from mtkd.signals.preprocess import preprocess
 
 GIB, SECONDS, CHUNK = 2**30, 60, 100
+FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "pickle.find_class")
 INTERESTING = [b"-1", b"0", b"99999999", b"nan", b"1e308", b"\xff" * 4, b"\x00" * 8, b"../x", b"<!ENTITY", b"R.", b'"']
 
 
@@ -35,13 +39,15 @@ INTERESTING = [b"-1", b"0", b"99999999", b"nan", b"1e308", b"\xff" * 4, b"\x00" 
 class Kind:
     """A kind of file: a good one in a folder, and reading all of that folder.
 
-    Of some, which are opened in a process of their own first, only each so-manieth file is made.
+    Of some, which are opened in a process of their own first, only each so-manieth file is made. Of packed ones half
+    are changed before they are packed, or no change would get beyond the checksum.
     """
 
     name: str
     write: Callable[[Path], Path]
     read: Callable[[Path], None]
     each: int = 1
+    packed: bool = False
 
 
 def _reads(data: Data) -> Callable[[Path], None]:
@@ -49,8 +55,9 @@ def _reads(data: Data) -> Callable[[Path], None]:
         found = readers.find(folder, data)
         for file in found.files:
             for recording in readers.read(file, data):
-                for stream in recording.streams.values():
-                    stream.read(0, min(stream.n_times, 2000))
+                for span, signals in preprocess(recording, SIGNALS):
+                    assert all(np.isfinite(signal.data).all() for signal in signals.values())
+                    encode(file.subject, span, signals)
 
     return read
 
@@ -63,6 +70,10 @@ def _read_shards(folder: Path) -> None:
                 shards.read(key, member)
 
 
+STEPS = {kind: {"sfreq": 64, "phase": "zero"} for kind in ("eeg", "eda", "resp", "ppg", "temp", "emg", "eog")}
+SIGNALS = Signals.model_validate(
+    {"modalities": STEPS | {"eeg": {"sfreq": 64, "phase": "zero", "steps": [{"bandpass": [4, 30]}]}}, "lead_s": 0}
+)
 CHANNELS = {"GSR1": "eda", "Status": "ignore", "*": "eeg"}
 DEAP, MAHNOB = Deap(reader="deap", folder="x", baseline_s=0.5), Mahnob(reader="mahnob", folder="x")
 EDF = Edf.model_validate({"reader": "edf", "folder": "x", "conditions": {"rest": {}}, "channels": CHANNELS})
@@ -72,6 +83,7 @@ KINDS = [
     Kind(".dat of Python 2", files.deap("dat"), _reads(DEAP)),
     Kind(".dat of Python 3", files.deap("pickle"), _reads(DEAP)),
     Kind(".mat", files.deap("mat"), _reads(DEAP)),
+    Kind(".mat, compressed", files.deap("mat", compressed=True), _reads(DEAP)),
     Kind(".bdf", files.bdf, _reads(MAHNOB)),
     Kind(".edf", files.edf, _reads(EDF)),
     Kind("session.xml", files.session, _reads(MAHNOB)),
@@ -79,7 +91,7 @@ KINDS = [
     Kind("participant_ratings.csv", files.ratings, _reads(DEAP)),
     Kind("BIDS events.tsv", files.bids("events.tsv"), _reads(BIDS)),
     Kind("BIDS channels.tsv", files.bids("channels.tsv"), _reads(BIDS)),
-    Kind("BIDS physio.tsv.gz", files.bids("physio.tsv.gz"), _reads(BIDS)),
+    Kind("BIDS physio.tsv.gz", files.bids("physio.tsv.gz"), _reads(BIDS), packed=True),
     Kind("BIDS physio.json", files.bids("physio.json"), _reads(BIDS)),
     Kind("BrainVision .vhdr", files.raw(".vhdr"), _reads(TABLE)),
     Kind("EEGLAB .set", files.raw(".set"), _reads(TABLE), each=20),
@@ -112,7 +124,32 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _one(kind: Kind, folder: Path, path: Path, content: bytes) -> str:
+def changed(kind: Kind, content: bytes, chance: random.Random) -> bytes:
+    """A file of this kind with some changes."""
+    if kind.packed and chance.random() < 0.5:
+        return gzip.compress(mutated(gzip.decompress(content), chance), 1)
+    return mutated(content, chance)
+
+
+class _Watch:
+    """What Python tells of a process that no reading of a file should do."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.seen = str(place), ""
+        sys.dont_write_bytecode = True
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes and isinstance(path, str) and not path.startswith((self.place, os.devnull)):
+                self.seen = f"wrote {path}"
+        elif event in FORBIDDEN and not (event == "subprocess.Popen" and arguments[0] == sys.executable):
+            self.seen = f"called {event}"
+
+
+def _one(kind: Kind, folder: Path, path: Path, content: bytes, watch: _Watch | None = None) -> str:
     """What came of one file: ``read``, ``refused``, or what is wrong."""
     path.write_bytes(content)
     before = set(folder.parent.rglob("*"))
@@ -128,7 +165,7 @@ def _one(kind: Kind, folder: Path, path: Path, content: bytes) -> str:
         ended = f"{type(error).__name__}: {error}"
     if set(folder.parent.rglob("*")) != before:
         return "files that were not there"
-    return ended
+    return watch.seen if watch and watch.seen else ended
 
 
 def _chunk(kind: Kind, folder: Path, numbers: range, seed: int, log: Path) -> None:
@@ -137,10 +174,13 @@ def _chunk(kind: Kind, folder: Path, numbers: range, seed: int, log: Path) -> No
     resource.setrlimit(resource.RLIMIT_AS, (used + 2 * GIB, resource.RLIM_INFINITY))
     path = kind.write(folder)
     content = path.read_bytes()
+    watch = _Watch(folder.parent)
     with log.open("w") as file:
         for number in numbers:
             signal.alarm(SECONDS)
-            file.write(json.dumps(_one(kind, folder, path, mutated(content, random.Random(f"{seed} {number}")))) + "\n")
+            watch.seen = ""
+            new = changed(kind, content, random.Random(f"{seed} {number}"))
+            file.write(json.dumps(_one(kind, folder, path, new, watch)) + "\n")
             file.flush()
 
 
@@ -184,7 +224,6 @@ def measure(n_files: int, seed: int) -> Rows:
                 print(f"{kind.name}, file {number}: {how}", flush=True)
             told = f"{len(found)} files, {found.count('read')} read, {found.count('refused')} refused"
             rows.at_most(f"damaged files, {kind.name}", len(bad), 0, told)
-        shutil.rmtree(place, ignore_errors=True)
     return rows
 
 

@@ -39,7 +39,7 @@ Ch2=Cz,,1,uV
 """
 
 
-def deap(form: str) -> Callable[[Path], Path]:
+def deap(form: str, compressed: bool = False) -> Callable[[Path], Path]:
     """DEAP's arrays as a pickle of Python 2 or 3, or for MATLAB."""
 
     def write(folder: Path) -> Path:
@@ -55,13 +55,13 @@ def deap(form: str) -> Callable[[Path], Path]:
             path = folder / "s01.dat"
             path.write_bytes(pickle.dumps(arrays, 4))
         else:
-            scipy.io.savemat(path, arrays, do_compression=True)
+            scipy.io.savemat(path, arrays, do_compression=compressed)
         return path
 
     return write
 
 
-def _signals(kind: type, bdf: bool) -> list:
+def _signals(bdf: bool) -> list:
     made = edfio.BdfSignal if bdf else edfio.EdfSignal
     values = np.random.default_rng(0).uniform(-50, 50, 640)
     status = np.zeros(640)
@@ -76,7 +76,7 @@ def _signals(kind: type, bdf: bool) -> list:
 
 def edf(folder: Path) -> Path:
     """An EDF named by subject and condition."""
-    edfio.Edf(_signals(edfio.EdfSignal, False)).write(folder / "a_rest.edf")
+    edfio.Edf(_signals(False)).write(folder / "a_rest.edf")
     return folder / "a_rest.edf"
 
 
@@ -84,7 +84,7 @@ def session(folder: Path) -> Path:
     """MAHNOB-HCI's ``session.xml``, its BDF beside it."""
     place = folder / "Sessions" / "10"
     place.mkdir(parents=True)
-    edfio.Bdf(_signals(edfio.BdfSignal, True)).write(place / "Part_1_S_Trial1_emotion.bdf")
+    edfio.Bdf(_signals(True)).write(place / "Part_1_S_Trial1_emotion.bdf")
     (place / "session.xml").write_text(SESSION)
     return place / "session.xml"
 
@@ -140,7 +140,7 @@ def bids(name: str) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         place = folder / "sub-01" / "eeg"
         place.mkdir(parents=True)
-        edfio.Edf(_signals(edfio.EdfSignal, False)).write(place / "sub-01_task-x_eeg.edf")
+        edfio.Edf(_signals(False)).write(place / "sub-01_task-x_eeg.edf")
         (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
         files = {
             "events.tsv": b"onset\tduration\ttrial_type\n1\t2\trest\n3\t1.5\ttask\n",

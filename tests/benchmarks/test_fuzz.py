@@ -14,7 +14,7 @@ import pytest
 
 from mtkd.errors import MtkdError
 
-KINDS = 17
+KINDS = 18
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def allocate(folder: Path) -> None:
         (allocate, "more memory than a file may take"),
         (lambda folder: (folder.parent / "left").write_text("x"), "files that were not there"),
         (lambda folder: [][1], "IndexError"),
+        (lambda folder: os.system("true"), "called os.system"),
+        (lambda folder: (folder.parents[1] / "elsewhere").touch(), "wrote "),
         (refuse, "a sentence without its file"),
     ],
 )
