@@ -108,6 +108,11 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def file_name(name: str) -> str:
+    """A name that is one of a file, and of no folder: letters, digits, and what joins them."""
+    return re.sub(r"[^\w.-]", "-", name).lstrip(".") or "-"
+
+
 def slug(name: str) -> str:
     """A name as part of a file's name: small letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

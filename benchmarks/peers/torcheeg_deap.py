@@ -41,10 +41,11 @@ def main() -> None:
     raw, seconds = convert(folder, scratch / "raw", n_workers, None)
     found = {"n_windows": len(raw), "raw": len(raw) / seconds}
     torch.set_num_threads(1)
-    for name in ("first", "load"):  # the first pass warms the pages
+    found["load"] = 0.0
+    for _ in range(3):  # the best of three, as ours
         started = time.perf_counter()
         n_seen = sum(len(batch[0]) for batch in DataLoader(raw, batch_size=64))
-        found[name] = n_seen / (time.perf_counter() - started)
+        found["load"] = max(found["load"], n_seen / (time.perf_counter() - started))
     entropy, seconds = convert(folder, scratch / "de", n_workers, transforms.BandDifferentialEntropy())
     found["entropy"] = len(entropy) / seconds
     print(json.dumps(found))

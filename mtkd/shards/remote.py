@@ -13,9 +13,8 @@ import fsspec
 
 from mtkd.digests import digest
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import fingerprint, publish_file
+from mtkd.files import file_name, fingerprint, publish_file
 from mtkd.shards.index import NAME
-from mtkd.signals.readers import plain
 from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
 
 _MANIFEST_BYTES = 2**26
@@ -51,7 +50,7 @@ def fetched_unit(root: str, workspace: Path) -> Fetched:
     if manifest.stage != "shards" or NAME not in manifest.files or manifest.fingerprint != fingerprint(manifest.inputs):
         raise MtkdError(f"{source}: the manifest of {manifest.stage}, not of a shard set")
     for name in manifest.files:
-        if plain(name) != name:
+        if file_name(name) != name:
             raise MtkdError(f"{source}: names the file {name!r}, which is none of a shard set")
     unit = Fetched("shards", workspace / "remote" / f"{manifest.fingerprint}-{manifest.digest}", manifest.inputs)
     if not (unit.folder / MANIFEST).is_file():

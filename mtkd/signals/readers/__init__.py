@@ -1,7 +1,6 @@
 """Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
 
 import importlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from mtkd.config import Data, Kind, Modality
 from mtkd.errors import MtkdError
+from mtkd.files import file_name
 from mtkd.signals.recording import File, Found, Recording, Stream
 
 _READERS = {name: f"mtkd.signals.readers.{name}" for name in ("deap", "mahnob", "edf", "bids", "table")}
@@ -27,7 +27,7 @@ def find(folder: Path, data: Data) -> Found:
             raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names")
     absent = {f"data.exclude: {subject}": "is no file's subject" for subject in data.exclude if subject not in subjects}
     wanted = (subjects if data.subjects is None else set(data.subjects)) - set(data.exclude)
-    files = [replace(file, name=plain(file.name)) for file in found.files if file.subject in wanted]
+    files = [replace(file, name=file_name(file.name)) for file in found.files if file.subject in wanted]
     names: dict[str, File] = {}
     for file in files:
         other = names.setdefault(file.name, file)
@@ -65,11 +65,6 @@ def beside(path: Path, data: Data) -> Any:
     from mtkd.signals.readers import bids
 
     return bids.beside(path) if data.reader == "bids" else None
-
-
-def plain(name: str) -> str:
-    """A name that is one of a file, and of no folder: letters, digits, and what joins them."""
-    return re.sub(r"[^\w.-]", "-", name).lstrip(".") or "-"
 
 
 def read(file: File, data: Data) -> Iterator[Recording]:
