@@ -1,10 +1,11 @@
 """The section of a study file on its recordings: where they are, and how each reader takes them."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from mtkd.config.section import Kind, Section
+from mtkd.config.section import Kind, Modality, Section
 
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -27,8 +28,9 @@ class Source(Section):
 
     ``absent`` tells what becomes of a recording that lacks a modality. ``channels`` gives each channel the kind of the
     first pattern (shell style) it matches, before what the reader itself knows of them; ``bipolar`` makes a channel
-    as the difference of two, and ``units`` corrects the unit that a file gives a channel. ``folder`` goes before what
-    could be simulated or fetched.
+    as the difference of two, which are then no channels of their own, ``units`` corrects the unit that a file gives a
+    channel, and ``rename`` its name, where files call one sensor by several. ``folder`` goes before what could be
+    simulated or fetched.
     """
 
     folder: str | None = None
@@ -38,6 +40,18 @@ class Source(Section):
     channels: dict[str, Kind] = {}
     bipolar: dict[str, Pair] = {}
     units: dict[str, str] = {}
+    rename: dict[str, str] = {}
+    _only: frozenset[Modality] | None = PrivateAttr(None)
+
+    def only(self, modalities: Iterable[Modality]) -> Self:
+        """A copy for readers, which then pass over all other modalities, be they as they may."""
+        copied = self.model_copy()
+        copied._only = frozenset(modalities)
+        return copied
+
+    def asks_for(self, modality: Modality) -> bool:
+        """Whether channels of a modality are to be read."""
+        return self._only is None or modality in self._only
 
     @property
     def simulated(self) -> Simulation | None:

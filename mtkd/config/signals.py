@@ -27,6 +27,12 @@ class Signals(Section):
     transductive: bool = False
     entropy: Entropy | None = None
 
+    @property
+    def heard(self) -> set[Modality]:
+        """What of a recording is read: the modalities, and the EOG that an ICA goes by."""
+        by_ica = any(step.name == "ica" for settings in self.modalities.values() for step in settings.steps)
+        return {*self.modalities, *(("eog",) if by_ica else ())}
+
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         for modality, settings in self.modalities.items():

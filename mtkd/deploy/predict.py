@@ -169,8 +169,9 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
 def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> dict[Modality, Stream]:
     arrays = path.suffix.lower() in (".dat", ".mat") and study.data.reader == "deap"
     file = File(path.stem, path.stem, (path,)) if arrays else _own_file(study, path)
+    data = study.data.only(raw_names)
     if file is not None:  # as it was read for the training
-        first = next(readers.read(file, study.data), None)
+        first = next(readers.read(file, data), None)
         if first is None:
             raise MtkdError(f"{path}: holds no trial")
         if arrays:
@@ -178,7 +179,7 @@ def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> 
         return first.streams
     own: dict[str, Kind] = {glob.escape(name): kind for kind, names in raw_names.items() for name in names}
     # it may bring what nobody asks for
-    return readers.streams(path, study.data, {**own, "*": "ignore"}, study.predict.channels)
+    return readers.streams(path, data, {**own, "*": "ignore"}, study.predict.channels)
 
 
 def _own_file(study: Study, path: Path) -> File | None:

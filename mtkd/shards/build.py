@@ -55,7 +55,7 @@ def run(study: Study) -> Unit:
         _check_modalities(study, shards)
         write_index(folder, shards)
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
-        measured.update(outcomes, left_out=found.left_out)
+        measured.update(outcomes, left_out=found.left_out | outcomes["left_out"])
         measured.update(sources=_sources(jobs), data=study.data.model_dump(exclude={"folder"}))
     _tell(study, [sample for group in shards.values() for sample in group], measured)
     say(STAGE, f"built {unit.folder}")
@@ -182,7 +182,7 @@ def _engine(study: Study) -> Iterator[None]:
 def _assemble(
     folder: Path, jobs: list[Job], linked: dict[str, workspace.File]
 ) -> tuple[dict[str, list[Sample]], dict[str, dict[str, Any]]]:
-    """Link the tars of all recordings into the folder; return their trials, and those rejected or overlapping.
+    """Link the tars of all recordings into the folder; return their trials, and what of them was left out.
 
     ``linked`` gets the checksums of the tars, which were taken when they were written.
 
@@ -190,14 +190,15 @@ def _assemble(
         MtkdError: two recordings of a subject have a trial of one name.
     """
     shards: dict[str, list[Sample]] = {}
-    outcomes: dict[str, dict[str, Any]] = {"rejected": {}, "overlapping": {}}
+    outcomes: dict[str, dict[str, Any]] = {"rejected": {}, "overlapping": {}, "left_out": {}}
     where: dict[str, File] = {}
     for job in sorted(jobs, key=lambda job: (job.file.subject, job.file.name)):
         file = job.file
         found = read_trials(job.unit)
-        for name, by_recording in outcomes.items():
+        for name in ("rejected", "overlapping"):
             if getattr(found, name):
-                by_recording[file.name] = getattr(found, name)
+                outcomes[name][file.name] = getattr(found, name)
+        outcomes["left_out"] |= {f"{file.path.name}, {channel}": why for channel, why in found.left_out.items()}
         for sample in found.trials:
             if sample.key in where:
                 raise MtkdError(f"{file.path}: the trial {sample.key} comes twice, in {where[sample.key].path} too")

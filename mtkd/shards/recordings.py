@@ -34,11 +34,15 @@ _ELSEWHERE = {
 
 
 class Trials(BaseModel):
-    """The trials of one recording, those of it that were rejected with the reason, and which share their signals."""
+    """The trials of one recording, those of it that were rejected with the reason, and which share their signals.
+
+    ``left_out`` are channels, with the reason.
+    """
 
     trials: list[Sample]
     rejected: dict[str, str]
     overlapping: list[str] = []
+    left_out: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,10 @@ def _samples(study: Study, file: File, told: Trials) -> Iterator[tuple[SampleInf
 
 
 def _trials(study: Study, file: File, told: Trials) -> Iterator[Trial]:
-    for whole in readers.read(file, study.data):
+    for whole in readers.read(file, study.data.only(study.signals.heard)):
         told.rejected.update(whole.rejected)
+        for stream in whole.streams.values():
+            told.left_out.update(stream.left_out)
         told.overlapping.extend(_overlaps(whole.spans))
         _check_modalities(study, file.path, whole)
         recording = _without_short(study, whole, told.rejected)
@@ -154,9 +160,14 @@ def _without_short(study: Study, recording: Recording, rejected: dict[str, str])
         (recording.streams[name], each) for name, each in study.signals.modalities.items() if name in recording.streams
     ]
     slowest = min(min(stream.sfreq, settings.sfreq) for stream, settings in rates)
-    short = [span for span in recording.spans if (span.stop_s - span.start_s) * slowest < 1]
-    rejected.update({span.name: f"{span.stop_s - span.start_s:g} s hold no sample at {slowest:g} Hz" for span in short})
-    return replace(recording, spans=[span for span in recording.spans if span not in short])
+    kept = []
+    for span in recording.spans:
+        length_s = span.stop_s - span.start_s
+        if length_s * slowest < 1:
+            rejected[span.name] = f"{length_s:g} s hold no sample at {slowest:g} Hz"
+        else:
+            kept.append(span)
+    return replace(recording, spans=kept)
 
 
 def _check_modalities(study: Study, path: Path, recording: Recording) -> None:

@@ -1,7 +1,7 @@
 """Channel names, modalities and units: the one place where they are translated."""
 
 import fnmatch
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +25,7 @@ UNIT: dict[Modality, str] = {
     "emg": "V",
     "ecg": "V",
     "eda": "S",
-    "resp": "a.u.",
+    "resp": "a.u.",  # microvolt where a file has volts, its own numbers elsewhere
     "ppg": "a.u.",
     "temp": "degC",
 }
@@ -86,6 +86,8 @@ def to_si(values: Float[np.ndarray, "..."], modality: Modality, unit: str, sourc
     """
     if modality == "eda":
         return to_siemens(values, unit, source)
+    if UNIT[modality] == "a.u.":  # volts of an amplifier, in the microvolts of most files and of DEAP's arrays
+        return values * VOLTS[unit] * 1e6 if unit in VOLTS else values
     return values * VOLTS[unit] if UNIT[modality] == "V" else values
 
 
@@ -97,11 +99,16 @@ def type_channels(ch_names: list[str], patterns: Mapping[str, Kind], source: str
     """
     typed: dict[str, Kind] = {}
     for name in ch_names:
-        found = next((kind for pattern, kind in patterns.items() if fnmatch.fnmatchcase(name, pattern)), None)
+        found = first_pattern(name, patterns)
         if found is None:
             raise MtkdError(f"{source}: channel {name!r} matches no pattern of data.channels (use 'ignore' to drop it)")
-        typed[name] = found
+        typed[name] = patterns[found]
     return typed
+
+
+def first_pattern(name: str, patterns: Iterable[str]) -> str | None:
+    """The pattern that decides about a channel."""
+    return next((pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 def plain_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """What every reader gives: files that are recordings, and a recording in SI units with its trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ class Stream:
 
     ``read(start, stop)`` gives samples (n_chans, n_times) in SI units (volt, siemens, degree Celsius; belts and
     plethysmographs in their own arbitrary unit), NaN where a sensor gave nothing valid. ``sfreq`` in hertz.
+    ``left_out`` tells of channels of the recording, of whatever modality, that were passed over, and why.
     """
 
     ch_names: list[str]
     sfreq: float
     n_times: int
     read: Callable[[int, int], Float[np.ndarray, "n_chans n_times"]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

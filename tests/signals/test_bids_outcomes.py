@@ -1,7 +1,10 @@
 """What becomes of events, channels and names in a BIDS data set that cannot be meant."""
 
+import time
 from pathlib import Path
 
+import edfio
+import numpy as np
 import pytest
 
 from mtkd.config import Bids
@@ -32,11 +35,46 @@ def test_an_event_where_another_lies_is_rejected(bids_root):
     assert recording.rejected == {}
 
 
-def test_a_bad_channel_is_told_among_what_is_left_out(bids_root):
+@pytest.mark.parametrize("labels", [("Fz", "Cz"), ("EEG Fz", "EEG Cz")])
+@pytest.mark.parametrize("status", ["bad", "Bad"])
+def test_a_bad_channel_is_left_out_and_told_whatever_the_file_puts_before_its_name(bids_root, labels, status):
+    (path,) = bids_root.rglob("*.edf")
+    noise = np.random.default_rng(0).uniform(1, 40, (2, 640))
+    signals = [
+        edfio.EdfSignal(row, 64, label=label, physical_dimension="uV") for label, row in zip(labels, noise, strict=True)
+    ]
+    edfio.Edf(signals).write(path)
+    table = f"name\ttype\tstatus\nFz\tEEG\t{status}\nCz\tEEG\tgood\nP9\tEEG\tbad\n"  # P9 the recording has not
+    (bids_root / CHANNELS).write_text(table)
+    named = {labels[0]: "eeg", "*": "eeg"}
+    for channels, kept, told in (
+        ({}, ["Cz"], [labels[0]]),
+        ({"*": "eeg"}, ["Cz"], [labels[0]]),
+        (named, ["Fz", "Cz"], []),
+    ):
+        (file,) = find(bids_root, bids(channels=channels)).files
+        (recording,) = read(file, bids(channels=channels))
+        assert recording.streams["eeg"].ch_names == kept
+        assert dict(recording.streams["eeg"].left_out) == dict.fromkeys(told, "channels.tsv calls it bad")
+
+
+def test_two_tables_that_are_equally_near_are_refused(bids_root):
     table: Path = bids_root / CHANNELS
-    table.write_text(table.read_text().replace("good", "bad"))
-    assert find(bids_root, bids()).left_out == {"sub-01_task-x_eeg.edf, Fz": "channels.tsv calls it bad"}
-    assert find(bids_root, bids(channels={"Fz": "eeg"})).left_out == {}
+    table.with_name("sub-01_channels.tsv").write_text(table.read_text())
+    assert find(bids_root, bids()).files  # the one with more entities is nearer
+    table.rename(table.with_name("task-x_channels.tsv"))
+    with pytest.raises(MtkdError, match=r"both sub-01_channels\.tsv and task-x_channels\.tsv could be its"):
+        find(bids_root, bids())
+
+
+def test_many_events_are_read_in_time_that_grows_with_them(bids_root):
+    rows = "".join(f"{2 + n / 10_000}\t0.5\tx\n" for n in range(20_000))
+    (bids_root / EVENTS).write_text("onset\tduration\ttrial_type\n" + rows)
+    started = time.perf_counter()
+    (file,) = find(bids_root, bids()).files
+    (recording,) = read(file, bids())
+    assert len(recording.spans) == 20_000
+    assert time.perf_counter() - started < 15
 
 
 def test_two_rows_of_one_channel_are_refused(bids_root):

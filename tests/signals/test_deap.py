@@ -226,10 +226,12 @@ def test_a_damaged_file_reads_or_is_refused_and_nothing_else(bounded_memory, fol
         assert all(list(values(recording)) == list(PLACE) for recording in recordings)
 
 
-@pytest.mark.parametrize("settings", [{"units": {"GSR": "uS"}}, {"bipolar": {"ECG": ["Fp1", "Fp2"]}}])
+@pytest.mark.parametrize(
+    "settings", [{"units": {"GSR": "uS"}}, {"bipolar": {"ECG": ["Fp1", "Fp2"]}}, {"rename": {"GSR": "EDA"}}]
+)
 def test_what_says_nothing_of_a_preprocessed_file_is_refused(tmp_path, whole, settings):
     (tmp_path / "s07.dat").write_bytes(whole)
-    with pytest.raises(MtkdError, match=r"s07\.dat: data\.units and data\.bipolar are for DEAP's \.bdf files"):
+    with pytest.raises(MtkdError, match=r"s07\.dat: data\.units, bipolar and rename are for DEAP's \.bdf files"):
         list(deap.read(File("s07", "s07", (tmp_path / "s07.dat",)), DATA.model_copy(update=settings)))
 
 

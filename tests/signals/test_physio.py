@@ -152,3 +152,19 @@ def test_without_a_description_a_table_is_refused(root):
     path = put(root, waves(320))
     path.with_name(f"{STEM}_physio.json").unlink()
     assert "SamplingFrequency: Field required" in refused(root, path)
+
+
+@pytest.mark.parametrize("line", ["", "\t", "n/a\tn/a"])
+def test_a_line_without_a_number_is_a_sample_all_the_same(root, line):
+    """Were it skipped, all samples after it would come too early."""
+    columns = {"cardiac": "", "respiratory": ""} if "\t" in line else {"cardiac": ""}
+    values = waves(6 * SFREQ, len(columns))
+    path = put(root, values, columns=columns)
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    lines[10:20] = [line] * 10
+    path.write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
+    stream = streams(root)["ppg"]
+    found = stream.read(0, 6 * SFREQ)[0]
+    assert np.isnan(found[10:20]).all()
+    np.testing.assert_array_equal(found[20:], values[0, 20:])
+    np.testing.assert_array_equal(found[:10], values[0, :10])

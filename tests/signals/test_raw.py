@@ -201,7 +201,7 @@ def test_a_file_of_eeglab_is_in_microvolt_unless_the_study_says_otherwise(tmp_pa
     eeg = {"data": row[None], "chanlocs": labels, "setname": "x", **sizes, **lists}
     scipy.io.savemat(path, {"EEG": eeg}, appendmat=False)
     stream = read_streams(path, data({"A": kind}, units=units), {}, {})[kind]
-    np.testing.assert_allclose(whole(stream)[0], row * (1 if kind == "temp" else 1e-6))
+    np.testing.assert_allclose(whole(stream)[0], row * (1 if kind in ("temp", "resp") else 1e-6))
     if units:
         assert "A is in the unit 'uV'" in refused(path, data({"A": kind}), {}, {})
 

@@ -25,12 +25,35 @@ def refused(folder: Path, text: str, data: Table = DATA) -> str:
 
 @pytest.mark.parametrize(
     ("names", "theirs", "ours"),
-    [("start,stop", "start", "start_s"), ("start_s,end", "end", "stop_s"), ("Onset,stop_s", "Onset", "start_s")],
+    [
+        ("start,stop", "start", "start_s"),
+        ("start_s,end", "end", "stop_s"),
+        ("Onset,stop_s", "Onset", "start_s"),
+        ("start_sec,stop_sec", "start_sec", "start_s"),
+        ("start_ms,stop_ms", "start_ms", "start_s"),
+        ("t_start,t_stop", "t_start", "start_s"),
+        ("onset_s,duration_s", "onset_s", "start_s"),
+        ("start_s,duration_s", "duration_s", "stop_s"),
+        ("start_s,Trial end (s)", "Trial end (s)", "stop_s"),
+    ],
 )
 def test_times_under_another_name_are_not_taken_for_ratings(tmp_path, names, theirs, ours):
     """Each trial would be its whole file, the same for all."""
     told = refused(tmp_path, f"file,subject,{names},stress\na.edf,s1,5,35,0\na.edf,s1,40,70,1\n")
     assert told == f"has a column {theirs!r}, but times in seconds are called {ours!r}"
+
+
+@pytest.mark.parametrize("name", ["Start_s", "STOP_S", "Trial"])
+def test_our_own_columns_in_capitals_are_not_taken_for_ratings(tmp_path, name):
+    told = refused(tmp_path, f"file,subject,{name},stress\na.edf,s1,5,1\n")
+    assert told == f"has a column {name!r}, which must be called {name.lower()!r}"
+
+
+def test_ratings_may_have_words_of_time_in_their_names(tmp_path):
+    (tmp_path / "trials.csv").write_text("file,subject,likely_to_end,trial_length_rating\na.edf,s1,5,1\n")
+    (tmp_path / "a.edf").touch()
+    (file,) = find(tmp_path, DATA).files
+    assert file.rows[0]["ratings"] == {"likely_to_end": 5.0, "trial_length_rating": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,12 @@ def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str,
     if path.suffix.lower() == ".bdf" and data.reader in ("deap", "mahnob"):
         pairs = deap_bdf.BIPOLAR if data.reader == "deap" else mahnob.BIPOLAR
         return biosemi.read_session(path, data, pairs, own, names, lenient=True)
+    left_out: dict[str, str] = {}
     if data.reader == "bids":
         units, bads = bids.beside(path)
-        data = data.model_copy(update={"units": {**units, **data.units}, "channels": bids.without(bads, data)})
-    return raw.read_streams(path, data, own, names, lenient=True)
+        data = data.model_copy(update={"units": {**units, **data.units}})
+        left_out = {{**data.rename, **names}.get(name, name): "channels.tsv calls it bad" for name in bads}
+    return raw.read_streams(path, data, own, names, lenient=True, left_out=left_out)
 
 
 def beside(path: Path, data: Data) -> Any:

@@ -8,17 +8,18 @@ meanwhile is in ``_physio.tsv.gz`` files.
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mtkd.config import Bids, Kind
 from mtkd.errors import MtkdError, one_line
+from mtkd.signals.channels import plain_name
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.physio import read_physio, tables_of
 from mtkd.signals.readers.raw import read_streams, units_in
-from mtkd.signals.readers.sidecars import root_of, sidecars
+from mtkd.signals.readers.sidecars import nearest, root_of
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _KINDS: dict[str, Kind] = {
@@ -71,7 +72,7 @@ def find(folder: Path, data: Bids) -> Found:
     types: set[str] = set()
     for path in sorted(paths, key=lambda path: str(path.fpath)):
         main = Path(path.fpath)
-        events, channels = (next(reversed(sidecars(main, folder, f"{name}.tsv")), None) for name in _TABLES)
+        events, channels = (nearest(main, folder, f"{name}.tsv") for name in _TABLES)
         trials = _trials(events, path, data, types) if events else []
         if not trials:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
@@ -79,8 +80,6 @@ def find(folder: Path, data: Bids) -> Found:
         kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
         physio = tables_of(main, folder)
         rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
-        bad = "channels.tsv calls it bad"
-        left_out |= {f"{path.basename}, {channel}": bad for channel in bads if channel not in data.channels}
         name = path.basename.rpartition("_")[0]
         paths = (*all_of(main), *(main.with_name(table) for table in physio))
         files.append(File(name, str(path.subject), paths, rows))
@@ -96,12 +95,16 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     Raises:
         MtkdError: the file is damaged, or a channel is typed nowhere.
     """
-    said = {glob.escape(name): kind for name, kind in file.rows["channels"].items()}
-    columns = {name for table in file.rows["physio"].values() for name in table["Columns"]} - said.keys()
+    has = _names(file.path, file.rows["channels"])
+    theirs = {name: _in_file(name, has) for name in file.rows["channels"]}
+    ours = {name: data.rename.get(their, their) for name, their in theirs.items()}
+    said = {glob.escape(ours[name]): kind for name, kind in file.rows["channels"].items()}
+    columns = {name for table in file.rows["physio"].values() for name in table["Columns"]} - ours.keys()
     corrected = {name: unit for name, unit in data.units.items() if name not in columns}
-    units = {**_missing(file.path, file.rows["channels"], file.rows["units"]), **corrected}
-    own = data.model_copy(update={"units": units, "channels": without(file.rows["bads"], data)})
-    streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {})
+    kinds, units = ({theirs[name]: value for name, value in file.rows[key].items()} for key in ("channels", "units"))
+    own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
+    bads = {ours[name]: "channels.tsv calls it bad" for name in file.rows["bads"] if theirs[name] in has}
+    streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out=bads)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     for table, described in file.rows["physio"].items():
         beside = read_physio(file.path.with_name(table), described, data, duration_s)
@@ -111,17 +114,20 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
                 "data.channels leaves one out ({COLUMN: ignore})"
             )
         streams |= beside
-    spans: list[Span] = []
+    spans: dict[tuple[float, float], Span] = {}
     rejected = {}
     for row in file.rows["trials"]:
         start_s, stop_s = row["start_s"], row["stop_s"]
-        if start_s is None or stop_s is None or not 0 <= start_s < stop_s <= duration_s + 1e-6:
+        if start_s is None or stop_s is None:
+            rejected[row["name"]] = "its event does not tell when it begins or how long it lasts"
+        elif not 0 <= start_s < stop_s <= duration_s + 1e-6:
             rejected[row["name"]] = f"from {start_s} s to {stop_s} s, but the recording lasts {duration_s:g} s"
-        elif same := [span.name for span in spans if (span.start_s, span.stop_s) == (start_s, stop_s)]:
-            rejected[row["name"]] = f"lies where {same[0]} does; data.trial_types chooses one of them"
+        elif (start_s, stop_s) in spans:
+            same = spans[start_s, stop_s].name
+            rejected[row["name"]] = f"lies where {same} does; data.trial_types chooses one of them"
         else:
-            spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
-    yield Recording(file.subject, str(file.path), streams, spans, rejected)
+            spans[start_s, stop_s] = Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"])
+    yield Recording(file.subject, str(file.path), streams, list(spans.values()), rejected)
 
 
 def _listed(types: set[str]) -> str:
@@ -162,22 +168,32 @@ def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
         raise MtkdError(f"{path}: two rows are of the channel {twice[0]!r}")
     kinds: dict[str, Kind] = {row["name"]: _KINDS.get(row["type"].upper(), "ignore") for row in rows}
     units = {row["name"]: row.get("units", "").replace("μ", "u").replace("µ", "u") for row in rows}
-    bads = [row["name"] for row in rows if row.get("status") == "bad"]
+    bads = [row["name"] for row in rows if row.get("status", "").lower() == "bad"]
     return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}, bads
 
 
-def without(bads: list[str], data: Bids) -> dict[str, Kind]:
-    """``data.channels`` without those that are bad, but for those it names itself."""
-    return {**{glob.escape(name): "ignore" for name in bads}, **data.channels}
+def _names(path: Path, table: Iterable[str]) -> list[str]:
+    """The file's channels; those of the table where the format has no names but an electrode's own."""
+    return list(units_in(path)) if path.suffix.lower() in {".edf", ".bdf"} and path.is_file() else list(table)
+
+
+def _in_file(name: str, has: list[str]) -> str:
+    """What the file calls a channel of the table: EDF+ puts the signal's type before an electrode's name."""
+    alike = [own for own in has if plain_name(own) == plain_name(name)]
+    return alike[0] if name not in has and len(alike) == 1 else name
 
 
 def beside(path: Path) -> tuple[dict[str, str], list[str]]:
     """What the ``channels.tsv`` of a file tells: units of the channels of which it tells none, and bad channels."""
-    tables = sidecars(path, root_of(path), "channels.tsv")
-    if not tables:
+    table = nearest(path, root_of(path), "channels.tsv")
+    if table is None:
         return {}, []
-    kinds, units, bads = _channels(tables[-1])
-    return _missing(path, kinds, units), bads
+    kinds, units, bads = _channels(table)
+    has = _names(path, kinds)
+    theirs = {name: _in_file(name, has) for name in kinds}
+    kinds = {theirs[name]: kind for name, kind in kinds.items()}
+    units = {theirs[name]: unit for name, unit in units.items()}
+    return _missing(path, kinds, units), [theirs[name] for name in bads]
 
 
 def _missing(path: Path, kinds: dict[str, Kind], units: dict[str, str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ def read_session(
     """
     has = {signal.name for signal in read_header(path).signals}
     pairs = {name: pair for name, pair in bipolar.items() if has.issuperset(pair)} | data.bipolar
-    renamed = dict(names or {})
+    renamed = {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(names or {})
     if "GSR1" in has and "GSR1" not in renamed and "GSR" not in renamed.values():
         renamed["GSR1"] = "GSR"
     ours = {name: theirs for theirs, name in renamed.items()}

@@ -72,8 +72,8 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
     if path.suffix.lower() == ".bdf":
         yield _sessions().read(file, data)
         return
-    if data.units or data.bipolar:
-        raise MtkdError(f"{path}: data.units and data.bipolar are for DEAP's .bdf files, these are preprocessed")
+    if data.units or data.bipolar or data.rename:
+        raise MtkdError(f"{path}: data.units, bipolar and rename are for DEAP's .bdf files, these are preprocessed")
     is_pickle = path.suffix.lower() == ".dat"
     content = (
         load_arrays(np.fromfile(path, np.uint8).data, str(path)) if is_pickle else load_matlab(path, ("data", "labels"))

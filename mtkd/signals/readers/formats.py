@@ -19,6 +19,9 @@ _EDF = (".edf", ".bdf")
 _BRAINVISION = {**VOLTS, "nV": 1e-9, "uS": 1e-6, "µS": 1e-6}
 """What MNE multiplies BrainVision's numbers with; those in another unit it leaves alone."""
 _CHANNEL = re.compile(r"^\s*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
+_SECTION = re.compile(r"^\s*\[Channel Infos\](.*?)(?=^\s*\[|\Z)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
+_N_CHANNELS = re.compile(rb"^\s*NumberOfChannels\s*[=:]\s*(\d+)", re.MULTILINE | re.IGNORECASE)
+_MOST_CHANNELS = 4096
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
 _PROBE = """
 import resource, sys
@@ -34,11 +37,15 @@ except BaseException as error:
 
 @dataclass(frozen=True)
 class Row:
-    """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz."""
+    """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz.
+
+    ``kind`` is what the file says it is, in MNE's words; ``eeg`` also where it says nothing.
+    """
 
     unit: str | None
     scale: float
     sfreq: float
+    kind: str = "eeg"
 
     @property
     def si_unit(self) -> str:
@@ -51,21 +58,28 @@ class Row:
 def rows_of_header(header: Header) -> dict[str, Row]:
     """The channels of an EDF or BDF."""
     signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
-    return {s.name: Row(s.unit, VOLTS.get(s.unit, 1.0), header.sfreq(s)) for s in signals}
+    return {s.name: Row(s.unit, VOLTS.get(s.unit, 1.0), header.sfreq(s), _kind_of(s.name)) for s in signals}
+
+
+def _kind_of(name: str) -> str:
+    """What an EDF's or BDF's channel is by its name, which alone tells triggers there."""
+    return "stim" if name.lower() in ("status", "trigger") else "eeg"
 
 
 def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
     """Those of a file in another format. EEGLAB's are all microvolt to MNE, whatever they are."""
     sfreq, suffix = float(raw.info["sfreq"]), path.suffix.lower()
-    if suffix == ".set":
-        return dict.fromkeys(raw.ch_names, Row("uV", 1e-6, sfreq))
-    if suffix == ".vhdr":
-        units = _brainvision_units(path)
-        said = [units.get(index, "") for index in range(len(raw.ch_names))]
-        return {
-            name: Row(unit, _BRAINVISION.get(unit, 1.0), sfreq) for name, unit in zip(raw.ch_names, said, strict=True)
-        }
-    return dict.fromkeys(raw.ch_names, Row(None, 1.0, sfreq))
+    units = _brainvision_units(path) if suffix == ".vhdr" else {}
+    found = {}
+    for index, (name, kind) in enumerate(zip(raw.ch_names, raw.get_channel_types(), strict=True)):
+        if suffix == ".vhdr":
+            unit = units.get(index, "")
+            found[name] = Row(unit, _BRAINVISION.get(unit, 1.0), sfreq, kind)
+        elif suffix == ".set":
+            found[name] = Row("uV", 1e-6, sfreq, kind)
+        else:
+            found[name] = Row(None, 1.0, sfreq, kind)
+    return found
 
 
 def _brainvision_units(path: Path) -> dict[int, str]:
@@ -76,7 +90,8 @@ def _brainvision_units(path: Path) -> dict[int, str]:
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     found: dict[int, str] = {}
-    for number, line in _CHANNEL.findall(text):
+    (section,) = _SECTION.findall(text)[:1] or [""]
+    for number, line in _CHANNEL.findall(section):  # other sections have lines of the same names
         parts = line.split(",")
         unit = parts[3].strip().replace("Â", "") if len(parts) > 3 else ""
         found.setdefault(int(number) - 1, {"": "µV", "n/a": ""}.get(unit, unit))
@@ -90,7 +105,9 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
         MtkdError: MNE cannot read it, or reads another file for it that does not lie beside it.
     """
     suffix = path.suffix.lower()
-    if suffix not in (*_EDF, ".vhdr"):
+    if suffix == ".vhdr":
+        _refuse_many(path)
+    elif suffix not in _EDF:
         _probe(path)
     try:
         if include is not None:
@@ -104,6 +121,13 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
         if Path(name).resolve() not in own:
             raise MtkdError(f"{path}: its samples are in {name}, which is not beside it under a name of its own")
     return raw
+
+
+def _refuse_many(path: Path) -> None:
+    """MNE makes room for as many channels as a header says there are."""
+    for number in _N_CHANNELS.findall(path.read_bytes()):
+        if len(number) > 9 or int(number) > _MOST_CHANNELS:
+            raise MtkdError(f"{path}: tells of more than {_MOST_CHANNELS} channels")
 
 
 def _probe(path: Path) -> None:

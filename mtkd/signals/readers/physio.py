@@ -22,8 +22,8 @@ from mtkd.signals.channels import KNOWN, to_si, type_channels
 from mtkd.signals.readers.sidecars import sidecars
 from mtkd.signals.recording import Stream
 
-MAX_BYTES = 2**30
-"""Of a table once unpacked."""
+MAX_BYTES, MAX_COLUMNS = 2**28, 1000
+"""Of a table once unpacked; pandas takes several times as much."""
 _KINDS: dict[str, Kind] = {
     "cardiac": "ppg",
     "respiratory": "resp",
@@ -41,7 +41,7 @@ class Described(BaseModel):
     model_config = ConfigDict(extra="ignore")
     SamplingFrequency: Annotated[float, Field(gt=0, le=1e6)]
     StartTime: Annotated[float, Field(ge=-1e6, le=1e6)]
-    Columns: Annotated[list[str], Field(min_length=1, max_length=1000)]
+    Columns: Annotated[list[str], Field(min_length=1, max_length=MAX_COLUMNS)]
     units: dict[str, str] = {}
 
 
@@ -78,7 +78,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > 2**20:
             raise ValueError("larger than any description")
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MtkdError(f"{path}: no JSON ({one_line(error)})") from None
     return said if isinstance(said, dict) else {}
@@ -95,7 +95,7 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
         raise MtkdError(f"{path}: two of its columns share a name")
     own = {name: kind for name in about.Columns if (kind := _KINDS.get(name.lower())) is not None}
     typed = type_channels(about.Columns, {**data.channels, **own, **data.channels}, str(path))
-    kept = [name for name, kind in typed.items() if kind != "ignore"]
+    kept = [name for name, kind in typed.items() if kind != "ignore" and data.asks_for(kind)]
     units = {name: data.units.get(name, about.units.get(name, "")).replace("μ", "u").replace("µ", "u") for name in kept}
     for name in kept:
         kind = typed[name]
@@ -123,7 +123,11 @@ def _values(path: Path, columns: list[str]) -> dict[str, Float[np.ndarray, " n_t
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise MtkdError(f"{path}: unpacks to more than {MAX_BYTES} bytes")
-        table = pandas.read_csv(io.BytesIO(content), sep="\t", header=None, na_values=["n/a"], dtype=np.float64)
+        if content[: content.find(b"\n")].count(b"\t") >= MAX_COLUMNS:
+            raise MtkdError(f"{path}: has more than {MAX_COLUMNS} columns")
+        # a line without a number is one sample all the same
+        options = {"header": None, "na_values": ["n/a"], "dtype": np.float64, "skip_blank_lines": False}
+        table = pandas.read_csv(io.BytesIO(content), sep="\t", **options)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise MtkdError(f"{path}: damaged ({type(error).__name__}: {one_line(error)})") from None
     if table.shape[1] != len(columns):

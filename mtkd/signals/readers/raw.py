@@ -1,8 +1,10 @@
 """Any file MNE can read as streams: one for each modality, at its own rate, read piece by piece."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import mne
 import numpy as np
@@ -10,7 +12,8 @@ from jaxtyping import Float
 
 from mtkd.config import Kind, Modality, Source
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import KNOWN, UNIT, VOLTS, plain_name, to_si, type_channels
+from mtkd.signals.channels import KNOWN, UNIT, VOLTS, first_pattern, plain_name, to_si, type_channels
+from mtkd.signals.montage import electrode
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
 from mtkd.signals.readers.formats import Row, open_raw, rows_of_header, rows_of_raw
 from mtkd.signals.recording import Stream
@@ -61,11 +64,18 @@ class _Reader:
 
 
 def read_streams(
-    path: Path, data: Source, own: Mapping[str, Kind], names: Mapping[str, str], lenient: bool = False
+    path: Path,
+    data: Source,
+    own: Mapping[str, Kind],
+    names: Mapping[str, str],
+    lenient: bool = False,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[Modality, Stream]:
     """The channels of a file that a study, or the reader by ``own`` patterns, gives a modality.
 
     ``names`` renames some of the file's; ``lenient`` passes over what the study asks of channels that it has not.
+    ``left_out`` are those of no use, by our names, with the reason, as are those that the file calls bad; one that the
+    study names in ``channels`` is taken nevertheless.
 
     Raises:
         MtkdError: the file is missing, damaged, truncated, has no channel to rename or to subtract, one that no
@@ -78,6 +88,10 @@ def read_streams(
     rows = rows_of_header(header) if header else rows_of_raw(path, raw)
     if not all(name.isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
+    names = {theirs: ours for theirs, ours in data.rename.items() if theirs in rows} | dict(names)
+    bads = dict.fromkeys((names.get(name, name) for name in (raw.info["bads"] if raw else [])), "its file calls it bad")
+    bads = {name: why for name, why in {**bads, **left_out}.items() if name not in data.channels}
+    data = data.model_copy(update={"channels": {**dict.fromkeys(map(glob.escape, bads), "ignore"), **data.channels}})
     if lenient:
         bipolar = {name: pair for name, pair in data.bipolar.items() if set(pair) <= set(rows)}
         corrected = {name: unit for name, unit in data.units.items() if name in rows}
@@ -87,7 +101,10 @@ def read_streams(
         hint = f"; {RENAME}" if lenient else ""
         raise MtkdError(f"{path}: no channel is left that the study asks for; it has {', '.join(rows)}{hint}")
     kinds = list(dict.fromkeys(channel.kind for channel in channels))
-    return {kind: _stream(path, header, raw, [c for c in channels if c.kind == kind], rows) for kind in kinds}
+    return {
+        kind: replace(_stream(path, header, raw, [c for c in channels if c.kind == kind], rows), left_out=bads)
+        for kind in kinds
+    }
 
 
 def units_in(path: Path) -> dict[str, str]:
@@ -134,14 +151,35 @@ def _channels(
     typed = type_channels(list(rows), {**data.channels, **own, **data.channels}, str(path))
     if header is not None:
         _refuse_twins(path, header, {name: typed.get(ours[name], "eeg") for name in has})
+    if data.asks_for("eeg"):
+        _refuse_caught(path, {**data.channels, **own}, typed, {name: has[row[0]].kind for name, row in rows.items()})
     channels = [
-        _channel(path, Channel(plain_name(name), kind, rows[name], ""), has, data.units)
+        _channel(path, Channel(_name(name, kind), kind, rows[name], ""), has, data.units)
         for name, kind in typed.items()
-        if kind != "ignore"
+        if kind != "ignore" and data.asks_for(kind)
     ]
     if len({channel.name for channel in channels}) < len(channels):
         raise MtkdError(f"{path}: two channels share a name")
     return channels
+
+
+def _name(name: str, kind: Kind) -> str:
+    """What a channel is called from here on."""
+    return electrode(plain_name(name)) if kind == "eeg" else plain_name(name)
+
+
+def _refuse_caught(path: Path, patterns: Mapping[str, Kind], typed: dict[str, Kind], said: dict[str, str]) -> None:
+    """Refuse as electrodes what only a pattern for all the rest takes for such, and the file for something else."""
+    caught = [
+        f"{name} ({said[name]})"
+        for name, kind in typed.items()
+        if kind == "eeg" and said[name] != "eeg" and not str(first_pattern(name, patterns)).strip("*?")
+    ]
+    if caught:
+        raise MtkdError(
+            f"{path}: data.channels makes electrodes of {', '.join(caught)}, which the file says are none; "
+            "name what they are, or ignore them"
+        )
 
 
 def _refuse_twins(path: Path, header: Header, typed: dict[str, Kind]) -> None:
@@ -162,7 +200,7 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
     for row, unit in zip(channel.rows, said, strict=True):
         if unit not in KNOWN.get(kind, {unit}):
             told = ", ".join(known for known in KNOWN[kind] if known)
-            raise MtkdError(f"{path}: {row} is in the unit {unit!r}; known of {kind} are {told}")
+            raise MtkdError(f"{path}: {row} is in the unit {unit!r}; known of {kind} are {told} (data.units)")
         if unit != said[0]:
             raise MtkdError(f"{path}: {' and '.join(channel.rows)} are in different units")
     if corrected.keys() & set(channel.rows):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mtkd.errors import MtkdError
+
 
 def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
     """Files called ``ending`` (``events.tsv``) that hold for a recording, from the general to the particular.
@@ -17,6 +19,23 @@ def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
             fitting = [path for path in near if _entities(path.name) <= own]
             found += sorted(fitting, key=lambda path: (len(_entities(path.name)), path.name))
     return found
+
+
+def nearest(recording: Path, root: Path, ending: str) -> Path | None:
+    """The one that is nearest to a recording, which stands for all others; None where there is none.
+
+    Raises:
+        MtkdError: two are equally near.
+    """
+    found = sidecars(recording, root, ending)
+    alike = [path for path in found if _nearness(path) == _nearness(found[-1])]
+    if len(alike) > 1:
+        raise MtkdError(f"{recording}: both {alike[0].name} and {alike[1].name} could be its {ending}")
+    return found[-1] if found else None
+
+
+def _nearness(path: Path) -> tuple[Path, int]:
+    return path.parent, len(_entities(path.name))
 
 
 def root_of(recording: Path) -> Path:

@@ -6,6 +6,7 @@
 """
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
 _OWN = ("file", "subject", "start_s", "stop_s", "trial")
-_STARTS = ("start", "start_time", "starts", "onset", "begin", "from", "tmin", "start (s)")
-_STOPS = ("stop", "stop_time", "stops", "end", "end_s", "end_time", "to", "tmax", "stop (s)", "duration")
+_STARTS = {"start", "starts", "onset", "begin", "begins", "from", "tmin"}
+_STOPS = {"stop", "stops", "end", "ends", "to", "until", "tmax", "offset", "duration", "length"}
+_BESIDE = {"s", "sec", "secs", "second", "seconds", "ms", "t", "time", "at", "trial"}
+"""Words beside those in the name of a column of times; one with other words (``likely_to_end``) is none."""
 _LONGEST = 255
 """Bytes of a name; a file's cannot have more."""
 
@@ -69,10 +72,18 @@ def read(file: File, data: Table) -> Iterator[Recording]:
 def _refuse_alike(table: Path, rows: list[dict[str, str]]) -> None:
     """Refuse times under another name, which would be taken for a rating, and each trial for its whole file."""
     names = list(rows[0]) if rows else []
+    for name in names:
+        if name not in _OWN and name.lower() in _OWN:
+            raise MtkdError(f"{table}: has a column {name!r}, which must be called {name.lower()!r}")
     for needed, others in (("start_s", _STARTS), ("stop_s", _STOPS)):
-        alike = [name for name in names if name.lower() in others]
+        alike = [name for name in names if _is_of_times(name, others)]
         if needed not in names and alike:
             raise MtkdError(f"{table}: has a column {alike[0]!r}, but times in seconds are called {needed!r}")
+
+
+def _is_of_times(name: str, words: set[str]) -> bool:
+    found = set(re.findall("[a-z]+", name.lower()))
+    return len(found & words) == 1 and found <= words | _BESIDE
 
 
 def _refuse_twice(table: Path, name: str, told: list[dict[str, Any]]) -> None:
