@@ -15,6 +15,11 @@ def say(stage: str, message: str) -> None:
         console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {escape(message)}")
 
 
+def shown(text: str) -> str:
+    """A text of others for a terminal, which would obey some characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def counted(n: int, one: str, many: str | None = None) -> str:
     """ "1 trial", "3 trials"; ``many`` is the plural where that is not ``one`` with an s."""
     return f"{n} {one if n == 1 else many or one + 's'}"

@@ -19,8 +19,8 @@ LARGE = 2**24
 _SETTLED_S = 2.0
 """A file that was changed this shortly ago could be changed again within one tick of its clock."""
 _PIECE = 2**20  # bytes that stay in a core's cache
-_Stamp = tuple[int, int, int, int]
-_seen: dict[str, tuple[_Stamp, str]] = {}
+Stamp = tuple[int, int, int, int]
+_seen: dict[str, tuple[Stamp, str]] = {}
 
 
 def digest(path: Path) -> str:
@@ -47,7 +47,7 @@ def digests_of(paths: Iterable[Path], workspace: Path | None = None) -> dict[Pat
 
     That holds within a process, and with a ``workspace``, which keeps a table of large files, between processes, too.
     """
-    stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
+    stamps = {path: stamp_of(path) for path in dict.fromkeys(paths)}
     large = workspace is not None and any(stamp[0] >= LARGE for stamp in stamps.values())
     kept = _read(workspace / TABLE) if large and workspace is not None else {}
     unknown = []
@@ -65,12 +65,13 @@ def digests_of(paths: Iterable[Path], workspace: Path | None = None) -> dict[Pat
     return {path: _seen[str(path.absolute())][1] for path in stamps}
 
 
-def _stamp(path: Path) -> _Stamp:
+def stamp_of(path: Path) -> Stamp:
+    """What changes with a file's content, even where its size and time are kept: its size, times and inode."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _read(table: Path) -> dict[str, tuple[_Stamp, str]]:
+def _read(table: Path) -> dict[str, tuple[Stamp, str]]:
     """What is kept; nothing where it is damaged, since all of it can be found again."""
     try:
         said = json.loads(table.read_text(encoding="utf-8"))
@@ -79,7 +80,7 @@ def _read(table: Path) -> dict[str, tuple[_Stamp, str]]:
         return {}
 
 
-def _keep(table: Path, stamps: dict[str, _Stamp]) -> None:
+def _keep(table: Path, stamps: dict[str, Stamp]) -> None:
     """Add the digests of large files to the table, and take out those of files that are gone."""
     now = time.time()
     settled = {

@@ -122,6 +122,8 @@ class Edf(Source):
     def _each_part_once(self) -> Self:
         if any(self.pattern.count(part) != 1 for part in ("{subject}", "{condition}")):
             raise ValueError(f"pattern is {self.pattern!r}, but {{subject}} and {{condition}} must each come once")
+        if "}{" in self.pattern:  # where one ends and the other begins could not be told
+            raise ValueError(f"pattern is {self.pattern!r}, but something must stand between its two parts")
         return self
 
 

@@ -7,7 +7,7 @@ neighbours.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file
@@ -37,6 +37,12 @@ class Index(BaseModel):
     model_config = ConfigDict(frozen=True)
     format: Literal["mtkd-index-1"] = "mtkd-index-1"
     shards: dict[str, Annotated[list[Sample], Field(min_length=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Index":
+        if len({sample.key for sample in self.samples}) < len(self.samples):
+            raise ValueError("names a trial twice")
+        return self
 
     @property
     def samples(self) -> list[Sample]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtkd.config import Modality, Study
-from mtkd.console import counted
+from mtkd.console import counted, shown
 from mtkd.errors import MtkdError
 from mtkd.shards.build import open_shards
 from mtkd.shards.magnitudes import Magnitude, magnitude
@@ -137,9 +137,9 @@ def _print_outcomes(console: Console, unit: Unit) -> None:
         raise MtkdError(f"{unit.folder}: its manifest does not tell what was rejected and left out") from None
     for recording, trials in found.rejected.items():
         for trial, reason in trials.items():
-            console.print(f"rejected: {recording}, {trial}: {reason}", **_PLAIN)
+            console.print(shown(f"rejected: {recording}, {trial}: {reason}"), **_PLAIN)
     for recording, pairs in found.overlapping.items():
         for pair in pairs:
-            console.print(f"overlapping: {recording}: {pair}", **_PLAIN)
+            console.print(shown(f"overlapping: {recording}: {pair}"), **_PLAIN)
     for name, reason in found.left_out.items():
-        console.print(f"left out: {name}: {reason}", **_PLAIN)
+        console.print(shown(f"left out: {name}: {reason}"), **_PLAIN)

@@ -118,12 +118,17 @@ class Loader:
         """What is left of the epoch; a pass that was broken off begins anew."""
         self._n_given = self.sampler.start
         for batch in self._loader:
+            if isinstance(batch, MtkdError):
+                raise batch
             self._n_given += 1
             yield batch
         self.sampler.start = 0
 
-    def _collate(self, positions: list[int]) -> Batch:
+    def _collate(self, positions: list[int]) -> Batch | MtkdError:
+        """What is wrong is returned, since torch would put the stack of a worker that raises into the sentence."""
         filler = sum(position < 0 for position in positions)
-        return self.cutter.batch(
-            [self.keys[position if position >= 0 else ~position] for position in positions], filler
-        )
+        keys = [self.keys[position if position >= 0 else ~position] for position in positions]
+        try:
+            return self.cutter.batch(keys, filler)
+        except MtkdError as error:
+            return error

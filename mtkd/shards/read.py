@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.shards.index import Index, Sample, read_index
 from mtkd.shards.remote import fetch
-from mtkd.shards.schema import decode_array
+from mtkd.shards.schema import check_array, decode_array
 
 
 class ShardSet:
@@ -31,16 +31,23 @@ class ShardSet:
         self._checked: set[tuple[str, str]] = set()
 
     def read(self, key: str, member: str) -> np.ndarray:
-        """One array of one trial over the mapped bytes, which are checked against their CRC-32 when first read.
+        """One array of one trial over the mapped bytes, which are checked against the index when first read.
 
         Raises:
-            MtkdError: the set has no such trial or member, or its bytes are damaged; names the file.
+            MtkdError: the set has no such trial or member, its bytes are damaged, or they are none of such a member;
+                names the file.
         """
         content = self._bytes(key, member)
+        checked = (key, member) in self._checked
         try:
-            return decode_array(content)
-        except ValueError as error:
-            raise MtkdError(f"{self.path(key)}: {key}.{member} is no array ({error})") from None
+            array = decode_array(content)
+            if not checked:
+                check_array(self.samples[key], member, array)
+        except Exception as error:  # NumPy's reader of headers raises nearly anything
+            why = f"{type(error).__name__}: {one_line(error)}"
+            raise MtkdError(f"{self.path(key)}: {key}.{member} is no such array ({why})") from None
+        self._checked.add((key, member))
+        return array
 
     def path(self, key: str) -> Path:
         """The tar that holds a trial."""
@@ -57,7 +64,6 @@ class ShardSet:
         checked = (key, member) in self._checked
         if len(content) != place.size or not (checked or zlib.crc32(content) == place.crc32):
             raise MtkdError(f"{self.path(key)}: {key}.{member} is damaged, its checksum is not the index's")
-        self._checked.add((key, member))
         return content
 
     def _map(self, name: str) -> memoryview:

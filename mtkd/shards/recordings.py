@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from mtkd.config import Study
-from mtkd.digests import digests_of
+from mtkd.digests import Stamp, digests_of, stamp_of
 from mtkd.errors import MtkdError, one_line
 from mtkd.processes import become_worker
 from mtkd.shards.index import Sample
@@ -47,11 +47,11 @@ class Trials(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, its unit, and size and time of its files from before their checksums were taken."""
+    """A recording, its unit, and the stamps of its files from before their checksums were taken."""
 
     file: File
     unit: Unit
-    stamps: list[tuple[int, int]]
+    stamps: list[Stamp]
 
 
 def jobs_of(study: Study, files: list[File]) -> list[Job]:
@@ -75,8 +75,8 @@ def jobs_of(study: Study, files: list[File]) -> list[Job]:
     return jobs
 
 
-def _stamps(file: File) -> list[tuple[int, int]]:
-    return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in file.paths)]
+def _stamps(file: File) -> list[Stamp]:
+    return [stamp_of(path) for path in file.paths]
 
 
 def build(study: Study, job: Job, starter: int | None) -> None:
@@ -119,6 +119,8 @@ def _samples(study: Study, file: File, told: Trials) -> Iterator[tuple[SampleInf
                 raise MtkdError(f"{file.path}: the trial {info.key} comes twice")
             keys.add(info.key)
             yield info, members
+    except MemoryError:
+        raise MtkdError(f"{file.path}: takes more memory than there is") from None
     except OSError as error:  # of a bad disk, which names no file
         raise MtkdError(f"{error.filename or file.path}: {error.strerror or one_line(error)}") from None
 

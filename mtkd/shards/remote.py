@@ -5,6 +5,8 @@ What is fetched lies in the workspace, checked against the set's manifest, and i
 
 import functools
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manife
 
 _MANIFEST_BYTES = 2**26
 _SILENCE_S = 20.0
+_PATIENCE_S, _SLOWEST = 60.0, 1000.0
+"""From so many seconds on, a server must have given so many bytes a second."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def fetched_unit(root: str, workspace: Path) -> Fetched:
     except (ValueError, RecursionError):
         raise MtkdError(f"{source}: no manifest") from None
     if manifest.stage != "shards" or NAME not in manifest.files or manifest.fingerprint != fingerprint(manifest.inputs):
-        raise MtkdError(f"{source}: the manifest of {manifest.stage}, not of a shard set")
+        raise MtkdError(f"{source}: the manifest of {manifest.stage!r}, not of a shard set")
     for name in manifest.files:
         if file_name(name) != name:
             raise MtkdError(f"{source}: names the file {name!r}, which is none of a shard set")
@@ -75,10 +79,8 @@ def fetch(root: str, folder: Path, name: str) -> None:
     with publish_file(path) as aside:
         try:
             with _open(source) as there, aside.open("wb") as here:
-                left = wanted.n_bytes + 1  # a server may go on for ever
-                while left > 0 and (some := there.read(min(left, 2**20))):
+                for some in _pieces(there, wanted.n_bytes + 1):  # a server may go on for ever
                     here.write(some)
-                    left -= len(some)
         except Exception as error:  # every file system raises its own
             raise MtkdError(f"{source}: cannot be read ({type(error).__name__}: {one_line(error)})") from None
         if aside.stat().st_size != wanted.n_bytes or digest(aside) != wanted.blake3:
@@ -86,19 +88,39 @@ def fetch(root: str, folder: Path, name: str) -> None:
 
 
 def _open(source: str) -> Any:
-    """A file to read. A server that says nothing is not waited for; fsspec's own limit is five minutes in all."""
+    """A file to read from its beginning to its end.
+
+    A server that says nothing is not waited for; fsspec's own limit is five minutes in all. Of ranges that it asks for
+    fsspec takes whatever a server sends, and packed ones may be of any size once they are unpacked.
+    """
     if not source.startswith(("http://", "https://")):
         return fsspec.open(source, "rb")
     import aiohttp
 
     limits = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
-    return fsspec.open(source, "rb", client_kwargs={"timeout": limits})
+    as_it_is = {"Accept-Encoding": "identity"}
+    return fsspec.open(source, "rb", block_size=0, headers=as_it_is, client_kwargs={"timeout": limits})
+
+
+def _pieces(file: Any, most: int) -> Iterator[bytes]:
+    """Its content up to ``most`` bytes.
+
+    Raises:
+        TimeoutError: it comes a few bytes at a time.
+    """
+    started, left = time.monotonic(), most
+    while left > 0 and (some := file.read(min(left, 2**20))):
+        yield some
+        left -= len(some)
+        passed_s = time.monotonic() - started
+        if passed_s > _PATIENCE_S and most - left < passed_s * _SLOWEST:
+            raise TimeoutError(f"{most - left} bytes in {passed_s:.0f} s")
 
 
 def _read(source: str, most: int) -> bytes:
     try:
         with _open(source) as file:
-            content = file.read(most + 1)
+            content = b"".join(_pieces(file, most + 1))
     except ImportError as error:
         raise MtkdError(f"{source}: {one_line(error)}") from None
     except Exception as error:  # as above

@@ -20,7 +20,7 @@ import math
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mtkd.config import Entropy, Modality
 from mtkd.signals.entropy import differential_entropy
@@ -28,14 +28,23 @@ from mtkd.signals.preprocess import Signal
 from mtkd.signals.recording import Span
 
 ENTROPY = "eeg.de.npy"
+Text = Annotated[str, Field(pattern=r"\A[^\x00-\x1f\x7f-\x9f]+\z")]
+"""What terminals show, and do not obey."""
 
 
 class Layout(BaseModel):
     """Channels and rate of one modality, hertz."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-    ch_names: list[str] = Field(min_length=1, max_length=4096)
+    ch_names: list[Text] = Field(min_length=1, max_length=4096)
     sfreq: float = Field(gt=0, le=1e6)
+
+    @field_validator("ch_names")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a channel twice")
+        return names
 
 
 class SampleInfo(BaseModel):
@@ -46,10 +55,10 @@ class SampleInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     key: str = Field(pattern=r"\A[^\x00-\x1f./\\]+\z", max_length=1024)
-    subject: str = Field(min_length=1)
+    subject: Text
     stimulus: str
     duration_s: float = Field(gt=0, le=1e8)
-    ratings: dict[str, float]
+    ratings: dict[Text, float]
     modalities: dict[Modality, Layout] = Field(min_length=1)
     valid: dict[Modality, Annotated[float, Field(ge=0, le=1)]]
 
@@ -118,6 +127,30 @@ def decode_array(content: bytes | memoryview) -> np.ndarray:
     size = 10 + int.from_bytes(content[8:10], "little")  # format 1.0: magic, version, length of the header
     shape, dtype = _header(bytes(content[:size]))
     return np.frombuffer(content, dtype, offset=size).reshape(shape)
+
+
+def check_array(sample: SampleInfo, member: str, array: np.ndarray) -> None:
+    """Make sure that an array is what its member must be, for a set may come from anywhere.
+
+    Raises:
+        ValueError: its type, its shape or its values are not.
+    """
+    modality, _, ending = member.partition(".")
+    if modality not in sample.modalities or ending not in ("npy", "valid.npy", "de.npy"):
+        return
+    layout = sample.modalities[modality]
+    n_chans, n_secs = len(layout.ch_names), math.ceil(sample.duration_s - 1e-9)
+    dtype, n_dims = (np.bool_, 2) if ending == "valid.npy" else (np.float32, 3 if ending == "de.npy" else 2)
+    if array.dtype != dtype or array.ndim != n_dims or len(array) != n_chans:
+        raise ValueError(f"{array.dtype} of shape {array.shape} for {n_chans} channels")
+    # trials are as long as their shortest modality, and each is rounded to samples of its own
+    slowest = min(each.sfreq for each in sample.modalities.values())
+    expected = {"npy": sample.duration_s * layout.sfreq, "valid.npy": n_secs}.get(ending)
+    allowed = {"npy": 1 + layout.sfreq / slowest, "valid.npy": 1}.get(ending, 0)
+    if expected is not None and not -1 <= array.shape[1] - expected <= allowed:
+        raise ValueError(f"shape {array.shape} for {sample.duration_s:g} s at {layout.sfreq:g} Hz")
+    if dtype == np.float32 and not np.isfinite(array).all():
+        raise ValueError("values that are not finite")
 
 
 @functools.lru_cache(maxsize=4096)

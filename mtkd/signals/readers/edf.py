@@ -13,15 +13,19 @@ from mtkd.errors import MtkdError
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import File, Found, Recording, Span
 
+_EDF = (".edf", ".bdf")
+
 
 def find(folder: Path, data: Edf) -> Found:
-    """Files of the folder that match the pattern, with the subject of each."""
+    """Files of the folder that match the pattern, with the subject of each; EDFs that do not are left out."""
     matched = {path: _match(path, data.pattern) for path in sorted(folder.iterdir())}
     if not any(matched.values()):
-        first = next((path.name for path in matched if path.suffix.lower() in (".edf", ".bdf")), None)
+        first = next((path.name for path in matched if path.suffix.lower() in _EDF), None)
         told = f"such as {first}" if first else "of which none is an EDF or BDF"
         raise MtkdError(f"{folder}: data.pattern = {data.pattern} fits none of its files, {told}")
-    return Found([File("_".join(found), found[0], (path,), found[1]) for path, found in matched.items() if found])
+    files = [File("_".join(found), found[0], (path,), found[1]) for path, found in matched.items() if found]
+    others = [path.name for path, found in matched.items() if not found and path.suffix.lower() in _EDF]
+    return Found(files, dict.fromkeys(others, "data.pattern does not fit its name"))
 
 
 def read(file: File, data: Edf) -> Iterator[Recording]:

@@ -158,6 +158,8 @@ def _channels(
         for name, kind in typed.items()
         if kind != "ignore" and data.asks_for(kind)
     ]
+    if any(not channel.name for channel in channels):
+        raise MtkdError(f"{path}: a channel of {', '.join({c.kind for c in channels if not c.name})} has no name")
     if len({channel.name for channel in channels}) < len(channels):
         raise MtkdError(f"{path}: two channels share a name")
     return channels
