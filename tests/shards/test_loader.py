@@ -203,16 +203,18 @@ def test_the_state_of_other_trials_or_another_order_is_refused(cutter):
             loader.load_state_dict(loader.state_dict() | {key: value})
 
 
-def test_a_damaged_shard_is_told_when_its_batch_is_read(tmp_path, make_set, make_trial):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_is_told_when_its_batch_is_read(tmp_path, make_set, make_trial, workers):
     shards = make_set(tmp_path, {"s01.tar": [make_trial("t01")]})
     path = tmp_path / "s01.tar"
     damaged = bytearray(path.read_bytes())
     damaged[shards.samples["s01_t01"].members["eeg.npy"].offset + 200] ^= 1
     path.write_bytes(damaged)
     made = Cutter(shards, layouts(shards.index.samples, ["eeg"]), Windows(window_s=1, hop_s=1), {"valence": 4.0})
-    loader = Loader(made, ["s01_t01"], 1)
-    with pytest.raises(MtkdError, match=r"s01\.tar: s01_t01\.eeg\.npy is damaged"):
+    loader = Loader(made, ["s01_t01"], 1, workers=workers)
+    with pytest.raises(MtkdError, match=r"s01\.tar: s01_t01\.eeg\.npy is damaged") as caught:
         list(loader)
+    assert "\n" not in str(caught.value)
 
 
 def test_batches_are_tensors_of_the_types_that_models_take(cutter):

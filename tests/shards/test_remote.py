@@ -1,17 +1,20 @@
 """A shard set elsewhere: what is fetched, when, and what is refused."""
 
+import contextlib
 import functools
+import gzip
 import json
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -188,3 +191,48 @@ def test_a_server_that_says_nothing_is_not_waited_for(study, monkeypatch):
         with pytest.raises(MtkdError, match=rf"^{root}/manifest\.json: cannot be read \("):
             open_shards(study(f"shards.root={root}", name="elsewhere"))
         assert time.perf_counter() - started < 20
+
+
+class _Bad(BaseHTTPRequestHandler):
+    """Servers that mean no good, by the first part of the address."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing to the terminal."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        self.send_response(206 if kind == "endless" else 200)
+        if kind == "packed":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"{" if kind == "drip" else _ZEROS if kind == "packed" else bytes(2**20))
+                self.wfile.flush()
+                time.sleep(0.2 if kind == "drip" else 0)
+
+
+_ZEROS = gzip.compress(bytes(2**26))
+
+
+@pytest.mark.parametrize("kind", ["endless", "packed", "drip"])
+def test_a_server_that_comes_to_no_end_is_left(study, monkeypatch, kind):
+    monkeypatch.setattr(remote, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(remote, "_MANIFEST_BYTES", 2**22)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bad)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    root, before = f"http://127.0.0.1:{server.server_port}/{kind}", psutil.Process().memory_info().rss
+    started = time.perf_counter()
+    with pytest.raises(MtkdError, match=rf"^{root}/manifest\.json: (larger than any manifest|cannot be read \()"):
+        open_shards(study(f"shards.root={root}", name="elsewhere"))
+    assert time.perf_counter() - started < 20
+    assert psutil.Process().memory_info().rss - before < 5e8
+    server.shutdown()
+    server.server_close()

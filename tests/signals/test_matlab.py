@@ -1,5 +1,6 @@
 """DEAP's MATLAB files: the same recordings as the pickles, and everything a file can be instead."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -184,3 +185,20 @@ def test_a_damaged_file_reads_or_is_refused_and_nothing_else(folder, whole, data
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert all(len(recording.streams) == 7 for recording in recordings)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(["data", "labels", "a", "b"]), st.lists(st.booleans(), min_size=4, max_size=4), st.data())
+def test_compressed_and_plain_variables_may_follow_one_another(folder, names, compressed, data):
+    """A compressed one is not filled up to eight bytes, so that the next may begin anywhere."""
+    content = arrays() | {"a": np.arange(data.draw(st.integers(1, 9)), dtype=np.uint8), "b": np.ones(3)}
+    parts = []
+    for name, packed in zip(names, compressed, strict=True):
+        part = io.BytesIO()
+        scipy.io.savemat(part, {name: content[name]}, do_compression=packed)
+        parts.append(part.getvalue())
+    (folder / "s01.mat").write_bytes(parts[0][:128] + b"".join(part[128:] for part in parts))
+    found = matlab.load_matlab(folder / "s01.mat", ("data", "labels"))
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, content[name])
+    assert set(found) == {"data", "labels"}

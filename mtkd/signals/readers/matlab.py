@@ -66,7 +66,9 @@ class _Elements:
         found = self.content[start : start + size]
         if is_whole and len(found) < size:
             raise ValueError(f"{size} bytes are promised where {len(found)} are left")
-        self.at = start + size if kind == _COMPRESSED else -(-(start + size) // 8) * 8
+        # compressed elements are not filled up, so that those behind them may begin anywhere
+        length = start + size - self.at
+        self.at += length if kind == _COMPRESSED else -(-length // 8) * 8
         return kind, found
 
 

@@ -1,0 +1,108 @@
+"""Members that are none of their kind, and an index that cannot be meant: a set may come from anywhere."""
+
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mtkd.errors import MtkdError
+from mtkd.shards.index import read_index, write_index
+from mtkd.shards.read import ShardSet
+from mtkd.shards.schema import SampleInfo, encode
+from mtkd.shards.write import write_shard
+
+N_CHANS, N_TIMES, N_SECS = 2, 96, 6  # of the trial that tests are given
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def header(text: str) -> bytes:
+    said = text.encode()
+    return b"\x93NUMPY\x01\x00" + len(said).to_bytes(2, "little") + said + bytes(64)
+
+
+def with_nan() -> np.ndarray:
+    data = np.zeros((N_CHANS, N_TIMES), np.float32)
+    data[1, 7] = np.nan
+    return data
+
+
+@pytest.mark.parametrize(
+    ("member", "content"),
+    [
+        ("eeg.npy", npy(np.zeros(N_TIMES, np.float32))),
+        ("eeg.npy", npy(np.zeros((N_CHANS - 1, N_TIMES), np.float32))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, N_TIMES - 2), np.float32))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, 0), np.float32))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, 2 * N_TIMES), np.float32))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, N_TIMES), np.complex128))),
+        ("eeg.npy", npy(np.full((N_CHANS, N_TIMES), "x"))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, N_TIMES), "datetime64[s]"))),
+        ("eeg.npy", npy(np.zeros((N_CHANS, N_TIMES), [("a", "<f4")]))),
+        ("eeg.npy", npy(with_nan())),
+        ("eeg.npy", header("{'descr': '<f4', 'shape': (1, ")),
+        ("eeg.npy", header("  {'descr':\n 1}\n   x")),
+        ("eeg.npy", header("-" * 9000 + "1")),
+        ("eeg.npy", b""),
+        ("eeg.valid.npy", npy(np.ones((N_CHANS, N_SECS), np.float32))),
+        ("eeg.valid.npy", npy(np.ones((1, 1), bool))),
+        ("eeg.valid.npy", npy(np.ones((N_CHANS, N_SECS - 2), bool))),
+    ],
+)
+def test_a_member_that_is_no_such_array_is_refused_by_its_tar(tmp_path, make_trial, member, content):
+    info, members = encode(*make_trial("t01"))
+    write_index(tmp_path, {"s01.tar": write_shard(tmp_path / "s01.tar", [(info, members | {member: content})])})
+    shards = ShardSet(tmp_path)
+    for _ in range(2):  # nor is it taken for checked
+        with pytest.raises(MtkdError) as caught:
+            shards.read("s01_t01", member)
+        sentence = str(caught.value)
+        assert sentence.startswith(f"{tmp_path / 's01.tar'}: s01_t01.{member} is no such array (")
+        assert "\n" not in sentence
+        assert len(sentence) < 1000
+
+
+@pytest.mark.parametrize("seconds", [5.93, 6.0, 6.07])
+@pytest.mark.parametrize("rates", [{"eeg": 128.0, "eda": 4.0}, {"eeg": 250.0, "ecg": 32.0, "temp": 0.5}, {"eda": 4.0}])
+def test_trials_of_any_length_and_rates_are_what_they_must_be(tmp_path, make_trial, make_set, seconds, rates):
+    shards = make_set(tmp_path, {"s01.tar": [make_trial("t01", seconds, rates)]})
+    for modality in rates:
+        for member in (f"{modality}.npy", f"{modality}.valid.npy"):
+            assert len(shards.read("s01_t01", member))
+
+
+def test_a_trial_that_an_index_has_twice_is_refused(tmp_path, make_trial, make_set):
+    make_set(tmp_path, {"s01.tar": [make_trial("t01")]})
+    said = json.loads((tmp_path / "index.json").read_text())
+    said["shards"]["other.tar"] = said["shards"]["s01.tar"]
+    (tmp_path / "index.json").write_text(json.dumps(said))
+    with pytest.raises(
+        MtkdError, match=rf"^{re.escape(str(tmp_path))}/index\.json: damaged index, .*names a trial twice"
+    ):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject": "\x1b]0;x\x07"},
+        {"subject": "a\nmtkd: all fine"},
+        {"subject": ""},
+        {"ratings": {"\x1b[2J": 1.0}},
+        {"modalities": {"eeg": {"ch_names": ["F3", "F3"], "sfreq": 16.0}}},
+        {"modalities": {"eeg": {"ch_names": ["F3", "\x9b2J"], "sfreq": 16.0}}},
+    ],
+)
+def test_texts_that_a_terminal_would_obey_and_twins_are_refused(make_trial, changes: dict[str, Any]):
+    info, _ = encode(*make_trial("t01", rates={"eeg": 16.0}))
+    SampleInfo.model_validate(info.model_dump())
+    with pytest.raises(ValidationError):
+        SampleInfo.model_validate(info.model_dump() | changes)
