@@ -1,8 +1,9 @@
 """The sections of a study file on training: teachers, their cache, the student."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mtkd.config.section import Band, Modality, Section
 
@@ -44,6 +45,13 @@ class Temporal(Section):
     optim: Optim = Optim()
     accelerate: str = "configs/accelerate/cpu_two_ranks.yaml"
     deepspeed: str | None = "configs/deepspeed/zero2.json"
+
+    @field_validator("accelerate", "deepspeed")
+    @classmethod
+    def _shipped(cls, path: str | None) -> str | None:
+        """The file that mtkd brings along, where none of that name is here: a study is run from any folder."""
+        shipped = Path(__file__).parents[2] / (path or "")
+        return str(shipped) if path and shipped.is_file() and not Path(path).exists() else path
 
 
 class Spatial(Section):

@@ -54,7 +54,10 @@ class Sweep(Section):
                 raise ValueError("low must be below high, and above 0 where log is set")
             return self
 
-    search: dict[str, Range] = Field({}, description="dotted key of distill: range")
+    search: dict[str, Range] = Field(
+        {"optim.lr": Range(low=5e-4, high=5e-3, log=True), "kd": Range(low=0.1, high=3.0, log=True)},
+        description="dotted key of distill: range",
+    )
     n_trials: int = Field(8, ge=1)
     grace_epochs: int = Field(2, ge=1)
     reduction_factor: int = Field(2, ge=2)

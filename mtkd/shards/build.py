@@ -20,7 +20,7 @@ from mtkd.console import counted, say
 from mtkd.digests import digest_of_all
 from mtkd.errors import MtkdError
 from mtkd.files import PARTIAL, fingerprint
-from mtkd.shards.index import Sample, write_index
+from mtkd.shards.index import Sample, read_index, write_index
 from mtkd.shards.raw import make_raw, raw_folder, recordings
 from mtkd.shards.read import ShardSet
 from mtkd.shards.recordings import TAR, Job, build, jobs_of, read_trials
@@ -43,6 +43,8 @@ def run(study: Study) -> Unit:
     unit, found, jobs = _plan(study)
     if unit.stands():
         say(STAGE, f"reused {unit.folder}")
+        for sentence in doubts(study, read_index(unit.folder).samples):
+            say(STAGE, sentence)
         return unit
     started = time.perf_counter()
     missing = [job for job in jobs if not job.unit.stands()]

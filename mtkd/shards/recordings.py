@@ -175,8 +175,9 @@ def _without_short(study: Study, recording: Recording, rejected: dict[str, str])
 def _check_modalities(study: Study, path: Path, recording: Recording) -> None:
     absent = [name for name in study.signals.modalities if name not in recording.streams]
     if absent and study.data.absent == "refuse":
+        has = "; ".join(f"{kind}: {', '.join(stream.ch_names)}" for kind, stream in recording.streams.items())
         raise MtkdError(
-            f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so)"
+            f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so), but {has}"
         )
     if len(absent) == len(study.signals.modalities):
         raise MtkdError(f"{path}: has none of the modalities of signals.modalities")

@@ -5,9 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from mtkd.config import Study
+from mtkd.config import Modality, Study
+from mtkd.console import counted
 from mtkd.shards.index import Sample
 from mtkd.shards.labels import UNLABELLED, class_index
+from mtkd.signals.montage import positions
+from mtkd.signals.windows import n_windows
+
+_MOST_NAMES = 6
 
 
 def summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
@@ -36,7 +41,47 @@ def summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
 
 
 def doubts(study: Study, samples: list[Sample]) -> list[str]:
-    """Sentences on labels that leave nothing to learn: ratings that no trial has, classes that none is of."""
+    """Sentences on what may be a mistake: labels, modalities and windows that leave nothing to learn, and names."""
+    found = _of_labels(study, samples)
+    for modality in study.signals.modalities:
+        own = [sample for sample in samples if modality in sample.modalities]
+        if own and not any(sample.valid[modality] for sample in own):
+            found.append(f"{modality}: masked throughout, as of no sensor; mtkd inspect draws it, data.units corrects")
+        found += _of_names(modality, own)
+    steps = [n_windows(sample.duration_s, study.windows.window_s, study.windows.hop_s) for sample in samples]
+    if too_short := steps.count(0):
+        length_s = study.windows.window_s
+        found.append(f"windows: {counted(too_short, 'trial')} of {len(samples)} shorter than one of {length_s:g} s")
+    return found
+
+
+def _of_names(modality: Modality, samples: list[Sample]) -> list[str]:
+    """Of channels that only some recordings have: to a model, one sensor by two names is two."""
+    subjects = {sample.subject for sample in samples}
+    heard: dict[str, set[str]] = {}
+    for sample in samples:
+        for name in sample.modalities[modality].ch_names:
+            heard.setdefault(name, set()).add(sample.subject)
+    found = []
+    if modality == "eeg" and (strange := [name for name in heard if name.lower() not in positions()]):
+        found.append(
+            f"eeg: no place on the head is known of {_some(strange)}, which the spatial teacher needs; "
+            "data.rename tells it, or data.channels leaves them out"
+        )
+    if partly := [f"{name} ({len(having)})" for name, having in heard.items() if len(having) < len(subjects)]:
+        found.append(
+            f"{modality}: of {len(subjects)} subjects not all have {_some(partly)}; "
+            "where that is one sensor by several names, data.rename gives it one"
+        )
+    return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
+
+
+def _of_labels(study: Study, samples: list[Sample]) -> list[str]:
+    """Of ratings that no trial has, and classes that none is of."""
     ranges: dict[str, list[float]] = {}
     for sample in samples:
         for name, value in sample.ratings.items():
@@ -47,7 +92,7 @@ def doubts(study: Study, samples: list[Sample]) -> list[str]:
         return [f"labels: no trial has a rating of {' or '.join(unknown)}; there are {known or 'none'}"]
     found = {class_index(sample, study.labels) for sample in samples}
     empty = [name for index, name in enumerate(study.class_names) if index not in found]
-    return [f"labels: no trial is of the class {', '.join(empty)}; ratings are {known}"] if empty else []
+    return [f"labels: no trial is of the class {' or '.join(map(repr, empty))}; ratings are {known}"] if empty else []
 
 
 def _share_high(study: Study, samples: list[Sample]) -> dict[str, float]:

@@ -80,7 +80,7 @@ def test_labels_that_leave_nothing_to_learn_are_told(shown, study, capsys):
     assert "labels: no trial has a rating of joy; there are arousal (" in said
     assert "valence (" in said
     inspect.run(with_ratings(shown, 9.0))
-    assert "labels: no trial is of the class high valence; ratings are arousal (" in capsys.readouterr().out
+    assert "labels: no trial is of the class 'high valence'; ratings are arousal (" in capsys.readouterr().out
     run(study("labels={joy: 5}", name="sad"))
     assert "labels: no trial has a rating of joy" in capsys.readouterr().out
 

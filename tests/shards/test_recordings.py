@@ -1,6 +1,7 @@
 """Recordings as units of work: what stands is kept, what is missing is made, and what each may be."""
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_a_recording_that_is_changed_before_it_is_read_makes_no_unit(study, writ
     with pytest.raises(MtkdError, match=r"s01\.dat: was changed while it was read; run it again$"):
         recordings.build(made, first, None)
     assert not first.unit.folder.exists()
+
+
+def test_a_change_that_keeps_size_and_time_is_seen_all_the_same(study):
+    made = study()
+    folder = Path(made.data.folder)
+    (first, *_) = recordings.jobs_of(made, readers.find(folder, made.data).files)
+    path = folder / "s01.dat"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(MtkdError, match=r"s01\.dat: was changed while it was read; run it again$"):
+        recordings.build(made, first, None)
 
 
 def test_one_recording_of_two_subjects_is_refused(study, refused, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mtkd.config import Condition, Edf, Source
 from mtkd.errors import MtkdError
@@ -221,6 +222,21 @@ def test_a_foreign_file_is_refused(tmp_path, content, suffix):
 def test_what_is_no_file_is_refused(tmp_path, name):
     (tmp_path / "folder.edf").mkdir()
     assert "no such file" in refused(read_raw, tmp_path / name, {"*": "eeg"})
+
+
+def test_files_whose_names_do_not_fit_are_told(tmp_path):
+    for name in ("a_rest.edf", "S01_task.EDF", "S-02_rest.edf", "a_rest_2.edf", "notes.txt"):
+        (tmp_path / name).touch()
+    found = edf.find(tmp_path, data())
+    assert [file.path.name for file in found.files] == ["a_rest.edf"]
+    others = ("S01_task.EDF", "S-02_rest.edf", "a_rest_2.edf")
+    assert found.left_out == dict.fromkeys(sorted(others), "data.pattern does not fit its name")
+
+
+def test_a_pattern_whose_parts_touch_is_refused():
+    """``S0111`` would be S01 in condition 11 or S011 in condition 1."""
+    with pytest.raises(ValidationError, match="something must stand between its two parts"):
+        data(pattern="{subject}{condition}.edf")
 
 
 @pytest.fixture(scope="module")

@@ -133,3 +133,19 @@ def test_foreign_bytes_are_refused_in_one_sentence(tmp_path, suffix):
         first(path, "eeg")
     assert str(caught.value).startswith(f"{path}: not readable by MNE (")
     assert "\n" not in str(caught.value)
+
+
+def test_units_are_those_of_the_section_of_channels(tmp_path):
+    """Other sections have lines of the same names: coordinates would pass for channels."""
+    path = brainvision(tmp_path, {"x": "mV"})
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[Channel Infos]", "[Coordinates]\nCh1=1,90,45\n[Channel Infos]"), encoding="utf-8")
+    for units in ({}, {"x": "mV"}):
+        assert first(path, "eeg", units=units) == pytest.approx(5e-3)
+
+
+def test_a_header_of_channels_without_end_is_refused_at_once(tmp_path):
+    path = brainvision(tmp_path, {"x": "uV"})
+    path.write_text(path.read_text(encoding="utf-8").replace("NumberOfChannels=1", "NumberOfChannels=100000000"))
+    with pytest.raises(MtkdError, match=rf"^{path}: tells of more than 4096 channels$"):
+        first(path, "eeg")

@@ -88,8 +88,11 @@ def resample(piece: Piece) -> Piece:
         return replace(piece, data=data, sfreq=to)
     step = piece.sfreq / to
     if step < 1 or not float(step).is_integer():
+        near = sorted({piece.sfreq / n for n in (max(1, int(step)), int(step) + 1)}, reverse=True)
+        told = " or ".join(f"{rate:g}" for rate in near)
         raise MtkdError(
-            f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs"
+            f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs, "
+            f"as {told} would be; phase: zero takes any rate"
         )
     data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
     return replace(piece, data=np.ascontiguousarray(data[:, :: int(step)]), sfreq=to)
