@@ -112,9 +112,7 @@ def test_an_event_that_is_not_inside_its_recording_is_rejected_with_its_reason(t
     (recording,) = everything(tmp_path, bids(trial_types=["rest"]))
     assert [span.name for span in recording.spans] == ["task-x_run-1-1"]
     assert list(recording.rejected) == ["task-x_run-1-2"]
-    assert recording.rejected["task-x_run-1-2"].endswith(
-        "how long it lasts" if "n/a" in event else "the recording lasts 10 s"
-    )
+    assert recording.rejected["task-x_run-1-2"].endswith("how long it lasts" if "n/a" in event else "lasts 10 s")
 
 
 def test_channels_are_what_their_table_says(tmp_path):
