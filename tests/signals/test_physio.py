@@ -168,3 +168,14 @@ def test_a_line_without_a_number_is_a_sample_all_the_same(root, line):
     assert np.isnan(found[10:20]).all()
     np.testing.assert_array_equal(found[20:], values[0, 20:])
     np.testing.assert_array_equal(found[:10], values[0, :10])
+
+
+def test_a_modality_of_the_table_alone_may_be_all_that_is_asked_for(root):
+    values = waves(6 * SFREQ)
+    put(root, values)
+    data = Bids(reader="bids", folder="x")
+    (file,) = find(root, data).files
+    (whole,), (alone,) = read(file, data), read(file, data.only(["ppg"]))
+    assert set(whole.streams) > {"eeg", "ppg"}
+    assert list(alone.streams) == ["ppg"]
+    np.testing.assert_array_equal(alone.streams["ppg"].read(0, 90), whole.streams["ppg"].read(0, 90))

@@ -10,9 +10,9 @@ import glob
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from mtkd.config import Bids, Kind
+from mtkd.config import Bids, Kind, Modality
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import plain_name
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
@@ -34,6 +34,7 @@ _KINDS: dict[str, Kind] = {
     "PPG": "ppg",
     "TEMP": "temp",
 }
+_MODALITIES: tuple[Modality, ...] = get_args(Modality)
 _TABLES = ("events", "channels")
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
 
@@ -104,8 +105,11 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     kinds, units = ({theirs[name]: value for name, value in file.rows[key].items()} for key in ("channels", "units"))
     own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
     bads = {ours[name]: "channels.tsv calls it bad" for name in file.rows["bads"] if theirs[name] in has}
+    if file.rows["physio"]:  # it lies in the EEG's time, be there a channel in that file that anybody asks for or not
+        own = own.only(_MODALITIES)
     streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out=bads)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    streams = {kind: stream for kind, stream in streams.items() if data.asks_for(kind)}
     for table, described in file.rows["physio"].items():
         beside = read_physio(file.path.with_name(table), described, data, duration_s)
         if both := sorted(beside.keys() & streams.keys()):
