@@ -57,8 +57,8 @@ def run(study: Study) -> Path:
     sizes = [size for name in study.signals.modalities if (size := magnitude(shards, name)) is not None]
     console.print(_sizes(sizes))
     for size in sizes:
-        if not size.is_likely:
-            console.print(f"{size.modality}: no body gives such values; data.units corrects a unit", **_PLAIN)
+        if size.doubt is not None:
+            console.print(size.doubt, **_PLAIN)
     console.print(_ratings(shards))
     console.print(_classes(study, measured))
     for sentence in doubts(study, shards.index.samples):

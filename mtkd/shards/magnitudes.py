@@ -9,6 +9,7 @@ from mtkd.shards.read import ShardSet
 from mtkd.signals.channels import DERIVED, UNIT
 
 _OTHERS = tuple(DERIVED[part].format("") for part in ("phasic", "rate"))
+_APART = 1000
 _MOST_TRIALS, _MOST_SAMPLES = 12, 2000
 _SCALES = {
     "V": (("V", 1.0), ("mV", 1e3), ("µV", 1e6)),
@@ -30,12 +31,16 @@ _LIKELY: dict[Modality, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Magnitude:
-    """Median, first and 99th percentile of a modality's valid samples, in its SI unit."""
+    """Median, first and 99th percentile of a modality's valid samples, in its SI unit.
+
+    ``apart`` is how many times as far the trial that moves most does so as the one that moves least.
+    """
 
     modality: Modality
     median: float
     low: float
     high: float
+    apart: float = 1.0
 
     @property
     def in_words(self) -> list[str]:
@@ -43,6 +48,15 @@ class Magnitude:
         values = (self.median, self.low, self.high)
         unit, scale = scaled(UNIT[self.modality], max(map(abs, values)))
         return [*(f"{value * scale:.3g}" for value in values), unit]
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence on what is more likely a wrong unit than a body."""
+        if not self.is_likely:
+            return f"{self.modality}: no body gives such values; data.units corrects a unit"
+        if self.apart > _APART:
+            return f"{self.modality}: some trials are {self.apart:.0f} times as large as others, as if in other units"
+        return None
 
     @property
     def is_likely(self) -> bool:
@@ -68,11 +82,13 @@ def magnitude(shards: ShardSet, modality: Modality) -> Magnitude | None:
         places = np.arange(0, data.shape[1], max(1, data.shape[1] // _MOST_SAMPLES))
         second = np.minimum(places / layout.sfreq, valid.shape[1] - 1).astype(int)
         values.append(data[rows][:, places][valid[rows][:, second]])
-    found = np.concatenate([*values, []])
-    if not found.size:
+    values = [each for each in values if each.size]
+    if not values:
         return None
-    low, median, high = np.percentile(found, [1, 50, 99])
-    return Magnitude(modality, float(median), float(low), float(high))
+    low, median, high = np.percentile(np.concatenate(values), [1, 50, 99])
+    spans = [float(np.ptp(np.percentile(each, [1, 99]))) for each in values]
+    apart = max(spans) / min(spans) if min(spans) > 0 else 1.0
+    return Magnitude(modality, float(median), float(low), float(high), apart)
 
 
 def is_rate(name: str) -> bool:

@@ -117,6 +117,18 @@ def test_values_that_no_body_gives_are_told(tmp_path, make_set, make_trial, fact
         assert [magnitude(shards, name).in_words[3] for name in ("eeg", "eda")] == ["µV", "µS"]
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (20.0, False), (1e6, True)])
+def test_trials_in_other_units_are_told(tmp_path, make_set, make_trial, factor, told):
+    trials = []
+    for name, scale in (("t01", 1.0), ("t02", factor)):
+        subject, span, signals = make_trial(name, 60, {"resp": 16.0})
+        data = (scale * signals["resp"].data).astype(np.float32)
+        trials.append((subject, span, {"resp": replace(signals["resp"], data=data)}))
+    doubt = magnitude(make_set(tmp_path / "set", {"x.tar": trials}), "resp").doubt
+    assert (doubt is not None) == told
+    assert not told or "some trials are 1" in doubt
+
+
 def test_rates_and_phasic_parts_are_not_among_the_values(tmp_path, make_set, make_trial):
     subject, span, signals = make_trial("t01", 60)
     own = signals["eda"]
