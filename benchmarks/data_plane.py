@@ -2,12 +2,14 @@
 
 Files in DEAP's format are made of noise, as many as DEAP has. The peer runs in an environment of its own, which is made
 in the scratch folder (two minutes) and kept there, and both are timed without their imports. A bare loop over the same
-tars with ``tarfile`` and ``numpy`` stands beside our loader. Each ratio is of one run.
+tars with ``tarfile`` and ``numpy`` stands beside our loader. Each ratio is of one run, in which raw conversion is the
+better of two on both sides, and loading the best of three.
 """
 
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -147,7 +149,11 @@ def measure(scratch: Path) -> Rows:
     whole = write_deap(scratch / f"deap-{N_SUBJECTS}", N_SUBJECTS)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder)
-        raw, entropy = convert(whole, place / "raw", False), convert(whole, place / "entropy", True)
+        for path in (*few.iterdir(), *whole.iterdir()):
+            path.read_bytes()  # or the first to read them, which are we, would wait for the disk
+        raw = max(convert(whole, place / name, False) for name in ("raw", "raw-again"))
+        shutil.rmtree(place / "raw-again")
+        entropy = convert(whole, place / "entropy", True)
         ours, bare = load(whole, place / "raw")
         theirs = peer(whole, scratch)
         told = "{:.0f} against {:.0f} windows/s".format

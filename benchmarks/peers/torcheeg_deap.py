@@ -38,8 +38,10 @@ def convert(folder: str, scratch: Path, n_workers: int, transform: object) -> tu
 def main() -> None:
     """Convert raw, read, convert with differential entropy."""
     folder, scratch, n_workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    raw, seconds = convert(folder, scratch / "raw", n_workers, None)
-    found = {"n_windows": len(raw), "raw": len(raw) / seconds}
+    found: dict[str, float] = {"raw": 0.0}
+    for _ in range(2):  # the better of two, as ours
+        raw, seconds = convert(folder, scratch / "raw", n_workers, None)
+        found |= {"n_windows": len(raw), "raw": max(found["raw"], len(raw) / seconds)}
     torch.set_num_threads(1)
     found["load"] = 0.0
     for _ in range(3):  # the best of three, as ours

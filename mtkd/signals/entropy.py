@@ -1,7 +1,6 @@
 """Band-wise differential entropy of whole trials, for shards; ``mtkd.layers.spectrum`` has it inside a model."""
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float
 
 from mtkd.config import Entropy
@@ -17,6 +16,8 @@ def differential_entropy(
     Each window's level is taken off and a Hann window laid on; the variance inside [low, high) hertz is that of its
     periodogram.
     """
+    import scipy.fft  # which takes a tenth of a second, and most studies write no entropy
+
     n_times = round(settings.window_s * sfreq)
     n_windows = data.shape[1] // n_times
     pieces = data[:, : n_windows * n_times].reshape(len(data), n_windows, n_times).astype(np.float32)
