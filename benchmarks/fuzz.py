@@ -94,8 +94,8 @@ KINDS = [
     Kind("BIDS physio.tsv.gz", files.bids("physio.tsv.gz"), _reads(BIDS), packed=True),
     Kind("BIDS physio.json", files.bids("physio.json"), _reads(BIDS)),
     Kind("BrainVision .vhdr", files.raw(".vhdr"), _reads(TABLE)),
-    Kind("EEGLAB .set", files.raw(".set"), _reads(TABLE), each=20),
-    Kind("FIF", files.raw(".fif"), _reads(TABLE), each=20),
+    Kind("EEGLAB .set", files.raw(".set"), _reads(TABLE), each=10),
+    Kind("FIF", files.raw(".fif"), _reads(TABLE), each=10),
     Kind("tar of a shard", files.shards("a.tar"), _read_shards),
     Kind("index of shards", files.shards("index.json"), _read_shards),
 ]

@@ -10,6 +10,7 @@ import pytest
 from mtkd.config import Kind, Table
 from mtkd.errors import MtkdError
 from mtkd.signals.montage import electrode
+from mtkd.signals.readers.formats import rows_of_raw
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import Stream
 
@@ -120,3 +121,11 @@ def test_a_channel_without_a_name_is_refused(tmp_path):
     edf(tmp_path / "x.edf", {"": "uV", "Fz": "uV"})
     with pytest.raises(MtkdError, match="a channel of eeg has no name"):
         read_streams(tmp_path / "x.edf", data({"*": "eeg"}), {}, {})
+
+
+def test_a_channel_of_no_known_kind_is_refused(fif):
+    """As in a damaged file: MNE opens it, and says so only when it is asked."""
+    raw = mne.io.read_raw_fif(fif, verbose="error")
+    raw.info["chs"][0]["kind"] = 1795162114
+    with pytest.raises(MtkdError, match=r"x_raw\.fif: damaged or foreign file \(Unknown channel type"):
+        rows_of_raw(fif, raw)

@@ -67,11 +67,19 @@ def _kind_of(name: str) -> str:
 
 
 def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
-    """Those of a file in another format. EEGLAB's are all microvolt to MNE, whatever they are."""
+    """Those of a file in another format. EEGLAB's are all microvolt to MNE, whatever they are.
+
+    Raises:
+        MtkdError: a channel is of no kind that MNE knows.
+    """
     sfreq, suffix = float(raw.info["sfreq"]), path.suffix.lower()
     units = _brainvision_units(path) if suffix == ".vhdr" else {}
+    try:
+        kinds = raw.get_channel_types()
+    except ValueError as error:
+        raise MtkdError(f"{path}: damaged or foreign file ({one_line(error)})") from None
     found = {}
-    for index, (name, kind) in enumerate(zip(raw.ch_names, raw.get_channel_types(), strict=True)):
+    for index, (name, kind) in enumerate(zip(raw.ch_names, kinds, strict=True)):
         if suffix == ".vhdr":
             unit = units.get(index, "")
             found[name] = Row(unit, _BRAINVISION.get(unit, 1.0), sfreq, kind)
