@@ -135,20 +135,19 @@ def check_array(sample: SampleInfo, member: str, array: np.ndarray) -> None:
     Raises:
         ValueError: its type, its shape or its values are not.
     """
+    kinds = {"npy": (np.float32, 2), "valid.npy": (np.bool_, 2), "de.npy": (np.float32, 3)}
     modality, _, ending = member.partition(".")
-    if modality not in sample.modalities or ending not in ("npy", "valid.npy", "de.npy"):
+    if modality not in sample.modalities or ending not in kinds:
         return
-    layout = sample.modalities[modality]
-    n_chans, n_secs = len(layout.ch_names), math.ceil(sample.duration_s - 1e-9)
-    dtype, n_dims = (np.bool_, 2) if ending == "valid.npy" else (np.float32, 3 if ending == "de.npy" else 2)
+    layout, (dtype, n_dims) = sample.modalities[modality], kinds[ending]
+    n_chans = len(layout.ch_names)
     if array.dtype != dtype or array.ndim != n_dims or len(array) != n_chans:
         raise ValueError(f"{array.dtype} of shape {array.shape} for {n_chans} channels")
     # trials are as long as their shortest modality, and each is rounded to samples of its own
     slowest = min(each.sfreq for each in sample.modalities.values())
-    expected = {"npy": sample.duration_s * layout.sfreq, "valid.npy": n_secs}.get(ending)
-    allowed = {"npy": 1 + layout.sfreq / slowest, "valid.npy": 1}.get(ending, 0)
-    if expected is not None and not -1 <= array.shape[1] - expected <= allowed:
-        raise ValueError(f"shape {array.shape} for {sample.duration_s:g} s at {layout.sfreq:g} Hz")
+    rate = {"npy": layout.sfreq, "valid.npy": 1.0}.get(ending)
+    if rate is not None and not -1 <= array.shape[1] - sample.duration_s * rate <= 1 + rate / slowest:
+        raise ValueError(f"shape {array.shape} for {sample.duration_s:g} s at {rate:g} Hz")
     if dtype == np.float32 and not np.isfinite(array).all():
         raise ValueError("values that are not finite")
 

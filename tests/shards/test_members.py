@@ -70,8 +70,10 @@ def test_a_member_that_is_no_such_array_is_refused_by_its_tar(tmp_path, make_tri
         assert len(sentence) < 1000
 
 
-@pytest.mark.parametrize("seconds", [5.93, 6.0, 6.07])
-@pytest.mark.parametrize("rates", [{"eeg": 128.0, "eda": 4.0}, {"eeg": 250.0, "ecg": 32.0, "temp": 0.5}, {"eda": 4.0}])
+@pytest.mark.parametrize("seconds", [5.93, 6.0, 6.07, 7.4])
+@pytest.mark.parametrize(
+    "rates", [{"eeg": 128.0, "eda": 4.0}, {"eeg": 250.0, "ecg": 32.0, "temp": 0.5}, {"eeg": 128.0, "temp": 0.2}]
+)
 def test_trials_of_any_length_and_rates_are_what_they_must_be(tmp_path, make_trial, make_set, seconds, rates):
     shards = make_set(tmp_path, {"s01.tar": [make_trial("t01", seconds, rates)]})
     for modality in rates:
