@@ -179,13 +179,16 @@ def _auroc(simulation: Simulation, modalities: Sequence[str], ratings: Sequence[
     reported = np.sqrt(1 - simulation.label_noise**2) * drives + simulation.label_noise * felt
     label = ((reported[..., chosen] > 0) << np.arange(len(chosen))).sum(axis=-1)
     gains = gains_of([parameter for parameter in PARAMETERS if parameter.modality in modalities])
+    eigenvalues, vectors = np.linalg.eigh(gains.T @ gains)
+    # what the parameters' noise does to the two drives; one root for all n, or a subject's offset would be another in
+    # each of its windows
+    root = (vectors * np.sqrt(np.maximum(eigenvalues, 0))) @ vectors.T
     scores = []
     for n in n_seen:
-        weights = gains @ _posterior(simulation, modalities, n) / _noise(simulation, n)
-        eigenvalues, vectors = np.linalg.eigh(weights.T @ weights)
-        root = (vectors * np.sqrt(np.maximum(eigenvalues, 0))).T  # what noise of each parameter does to the two means
+        shrunk = _posterior(simulation, modalities, n) / _noise(simulation, n)
         noise = simulation.subject_sd * offset + simulation.trial_sd * level + simulation.segment_sd / n**0.5 * segments
-        mean = np.sqrt(1 - simulation.label_noise**2) * (drives @ gains.T @ weights + noise @ root)[..., chosen]
+        heard = (drives @ gains.T @ gains + noise @ root) @ shrunk
+        mean = np.sqrt(1 - simulation.label_noise**2) * heard[..., chosen]
         left = np.eye(len(ratings)) - _explained(simulation, modalities, ratings, n)
         scores.append(_orthants(mean.reshape(-1, len(chosen)), left).reshape(*label.shape, -1))
     score, label = np.concatenate(scores, axis=1), np.tile(label, len(n_seen))  # all windows of a subject together

@@ -94,6 +94,15 @@ def test_more_noise_never_raises_it(simulation, noise, step):
         assert loud.auroc <= quiet.auroc + AREA_ERROR
 
 
+def test_a_subject_has_one_offset_in_all_its_windows():
+    """It costs nothing within a subject, however large it is beside the rest."""
+    areas = [
+        possible(Simulation(subject_sd=sd, trial_sd=0.75, label_noise=0.0), ALL, ["arousal"], 6.0, 6.0)["window"].auroc
+        for sd in (1.5, 1.75, 1.8, 1.83, 1.85, 2.0)
+    ]
+    assert max(areas) - min(areas) < 2 * AREA_ERROR
+
+
 def test_limits():
     silent = Simulation(subject_sd=0.0, trial_sd=0.0, segment_sd=0.0, label_noise=0.0)
     perfect = possible(silent, ALL, DRIVES, 6.0, 6.0)["window"]
