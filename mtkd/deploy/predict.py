@@ -38,7 +38,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 5
+VERSION = 6
 
 
 def run(study: Study) -> Path:
