@@ -27,7 +27,7 @@ class ShardSet:
             for sample in samples:
                 self.samples[sample.key] = sample
                 self._shard_of[sample.key] = name
-        self._maps: dict[str, memoryview] = {}
+        self._maps: dict[str, mmap.mmap] = {}
         self._checked: set[tuple[str, str]] = set()
 
     def read(self, key: str, member: str) -> np.ndarray:
@@ -60,20 +60,23 @@ class ShardSet:
         if member not in sample.members:
             raise MtkdError(f"{self.path(key)}: the trial {key} has no member {member}")
         place = sample.members[member]
-        content = self._map(self._shard_of[key])[place.offset : place.offset + place.size]
+        whole = self._map(self._shard_of[key])
+        if whole.size() < len(whole):  # touching what is no longer there would end the process
+            raise MtkdError(f"{self.path(key)}: was cut short while it was in use")
+        content = memoryview(whole)[place.offset : place.offset + place.size]
         checked = (key, member) in self._checked
         if len(content) != place.size or not (checked or zlib.crc32(content) == place.crc32):
             raise MtkdError(f"{self.path(key)}: {key}.{member} is damaged, its checksum is not the index's")
         return content
 
-    def _map(self, name: str) -> memoryview:
+    def _map(self, name: str) -> mmap.mmap:
         if name not in self._maps:
             path = self.folder / name
             if self.root is not None:
                 fetch(self.root, self.folder, name)
             try:
                 with path.open("rb") as file:
-                    self._maps[name] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                    self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError):
                 raise MtkdError(f"{path}: missing or empty, though its index lists it") from None
         return self._maps[name]

@@ -108,3 +108,14 @@ def test_texts_that_a_terminal_would_obey_and_twins_are_refused(make_trial, chan
     SampleInfo.model_validate(info.model_dump())
     with pytest.raises(ValidationError):
         SampleInfo.model_validate(info.model_dump() | changes)
+
+
+def test_a_tar_that_is_cut_while_it_is_read_is_refused_and_ends_no_process(tmp_path, make_trial, make_set):
+    shards = make_set(tmp_path, {"s01.tar": [make_trial("t01"), make_trial("t02")]})
+    read = shards.read("s01_t01", "eeg.npy").copy()
+    with (tmp_path / "s01.tar").open("r+b") as file:
+        file.truncate(0)
+    for key in ("s01_t01", "s01_t02"):
+        with pytest.raises(MtkdError, match=rf"^{re.escape(str(tmp_path))}/s01\.tar: was cut short while"):
+            shards.read(key, "eeg.npy")
+    assert read.size

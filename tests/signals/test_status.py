@@ -4,6 +4,7 @@ import mne
 import numpy as np
 import pytest
 
+from mtkd.errors import MtkdError
 from mtkd.signals.readers import deap_bdf, mahnob
 from mtkd.signals.readers.edf_header import Header, read_header
 
@@ -45,3 +46,13 @@ def test_starts_of_videos_and_ends_of_films_are_where_mne_finds_them(shared_data
         videos = found[found[:, 2] == deap_bdf.VIDEO, 0]
         assert len(videos) > 0
         assert deap_bdf.video_starts(read_header(path)) == (videos / sfreq).tolist()
+
+
+def test_a_file_that_is_cut_after_its_header_was_read_is_refused_and_ends_no_process(shared_data, tmp_path):
+    path = tmp_path / "cut.bdf"
+    path.write_bytes((shared_data / "biosemi" / "test_bdf_stim_channel.bdf").read_bytes())
+    header = read_header(path)
+    with path.open("r+b") as file:
+        file.truncate(header.n_bytes + 1000)
+    with pytest.raises(MtkdError, match=f"^{path}: truncated while it was read"):
+        codes_of(header)

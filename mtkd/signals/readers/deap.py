@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -23,6 +22,7 @@ from jaxtyping import Float, Num
 from mtkd.config import Deap, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA, to_si, type_channels
+from mtkd.signals.readers.deap_ratings import named, rated
 from mtkd.signals.readers.matlab import load_matlab
 from mtkd.signals.readers.pickles import load_arrays
 from mtkd.signals.recording import File, Found, Recording, Span, Stream
@@ -70,7 +70,9 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
     """
     path = file.path
     if path.suffix.lower() == ".bdf":
-        yield _sessions().read(file, data)
+        from mtkd.signals.readers import deap_bdf  # takes MNE, which preprocessed files do without
+
+        yield deap_bdf.read(file, data)
         return
     if data.units or data.bipolar or data.rename:
         raise MtkdError(f"{path}: data.units, bipolar and rename are for DEAP's .bdf files, these are preprocessed")
@@ -86,8 +88,8 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
         )
     kinds = type_channels(list(CHANNELS), {**data.channels, **CHANNELS, **data.channels}, str(path))
     for index, (trial, ratings) in enumerate(zip(signals, labels, strict=True), start=1):
-        rated = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)}
-        span = Span(*named(index), data.baseline_s, n_times / SFREQ, rated)
+        felt = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)}
+        span = Span(*named(index), data.baseline_s, n_times / SFREQ, felt)
         streams = {
             kind: _stream(trial, kind, [row for row, found in enumerate(kinds.values()) if found == kind], path)
             for kind in dict.fromkeys(kinds.values())
@@ -96,24 +98,12 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
         yield Recording(file.subject, str(path), streams, [span])
 
 
-def named(video: int) -> tuple[str, str]:
-    """Name and stimulus of the trial that shows a video."""
-    return f"t{video:02d}", f"video-{video:02d}"
-
-
-def _sessions() -> ModuleType:
-    """What reads the original sessions. It takes MNE's readers, which preprocessed files do without."""
-    from mtkd.signals.readers import deap_bdf
-
-    return deap_bdf
-
-
 def _listed(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name)] if folder.is_dir() else []
 
 
 def _file(path: Path, number: int) -> File:
-    rows = _sessions().rated(path, number) if path.suffix.lower() == ".bdf" else None
+    rows = rated(path, number) if path.suffix.lower() == ".bdf" else None
     return File(f"s{number:02d}", f"s{number:02d}", (path,), rows)
 
 
@@ -138,7 +128,7 @@ def _checked(content: dict, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MtkdError(f"{path}: 'data' is {signals.shape}, expected (trials, {len(CHANNELS)}, samples)")
     if labels.shape != (len(signals), len(RATINGS)):
         raise MtkdError(f"{path}: 'labels' is {labels.shape}, expected ({len(signals)}, {len(RATINGS)})")
-    rated = labels[np.isfinite(labels)]
-    if rated.size and not (rated.min() >= 1 and rated.max() <= 9):
-        raise MtkdError(f"{path}: ratings from {rated.min():g} to {rated.max():g}, expected 1 to 9")
+    given = labels[np.isfinite(labels)]
+    if given.size and not (given.min() >= 1 and given.max() <= 9):
+        raise MtkdError(f"{path}: ratings from {given.min():g} to {given.max():g}, expected 1 to 9")
     return signals, labels

@@ -16,8 +16,7 @@ from mtkd.config import Deap, Kind, Modality
 from mtkd.errors import MtkdError
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers.biosemi import read_session
-from mtkd.signals.readers.columns import ABSENT, number, read_rows
-from mtkd.signals.readers.deap import named
+from mtkd.signals.readers.deap_ratings import TABLE, named
 from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.recording import File, Recording, Span, Stream
 
@@ -34,45 +33,8 @@ _OWN: dict[str, Kind] = {
     "Temp": "temp",
     **dict.fromkeys(("GSR2", "Erg[12]", "EXG?", "Status", ""), "ignore"),
 }
-_TABLE = "participant_ratings.csv"
 _CLOCK_S = 20.0
 """So much may the two clocks differ over a session, whose videos are more than a minute apart."""
-_COLUMNS = {"valence": 9, "arousal": 9, "dominance": 9, "liking": 9, "familiarity": 5}
-"""Ratings go from 1 to these; familiarity was not asked of all."""
-
-
-def rated(path: Path, participant: int) -> list[dict[str, Any]]:
-    """What a participant's trials show and how they were rated, in the order of their presentation.
-
-    Raises:
-        MtkdError: the table is not where DEAP's folders have it, or is damaged.
-    """
-    parents = (path.parent, path.parent.parent)
-    places = [parent / name for parent in parents for name in ("", "metadata_csv", "Metadata", "metadata")]
-    table = next((place / _TABLE for place in places if (place / _TABLE).is_file()), None)
-    if table is None:
-        raise MtkdError(f"{path}: no {_TABLE} beside it, nor in metadata_csv/, so its videos are unknown")
-    rows = [_row(table, row) for row in read_rows(table, ",", ())]
-    own = sorted((row for row in rows if row["participant"] == participant), key=lambda row: row["trial"])
-    videos = [row["video"] for row in own]
-    if [row["trial"] for row in own] != [*range(1, len(own) + 1)] or len(set(videos)) < len(videos) or not own:
-        raise MtkdError(f"{table}: the trials of participant {participant} are not 1, 2, 3, each of another video")
-    return own
-
-
-def _row(table: Path, row: dict[str, str]) -> dict[str, Any]:
-    lower = {key.lower(): value for key, value in row.items()}
-    try:
-        keys = {"participant": "participant_id", "trial": "trial", "video": "experiment_id"}
-        numbers = {name: int(lower[key]) for name, key in keys.items()}
-        ratings = {name: float(lower[name]) for name in _COLUMNS if lower.get(name, "") not in ABSENT}
-    except (KeyError, ValueError) as error:
-        raise MtkdError(f"{table}: a row without numbers where DEAP has them ({error})") from None
-    for name, value in ratings.items():
-        if not 1 <= value <= _COLUMNS[name]:
-            raise MtkdError(f"{table}: {name} of {value:g}, expected 1 to {_COLUMNS[name]}")
-    microseconds = number(table, lower, "start_time", "a row")
-    return {**numbers, "start_s": None if microseconds is None else microseconds / 1e6, "ratings": ratings}
 
 
 def read(file: File, data: Deap) -> Recording:
@@ -85,7 +47,7 @@ def read(file: File, data: Deap) -> Recording:
     starts = video_starts(header)
     rows = file.rows
     if len(starts) > len(rows):
-        raise MtkdError(f"{file.path}: its Status marks {len(starts)} videos, but {_TABLE} knows {len(rows)}")
+        raise MtkdError(f"{file.path}: its Status marks {len(starts)} videos, but {TABLE} knows {len(rows)}")
     streams = read_session(file.path, data, BIPOLAR, _OWN)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     shown = _shown(file.path, starts, rows)
@@ -112,7 +74,7 @@ def _shown(path: Path, starts: list[float], rows: list[dict[str, Any]]) -> list[
     if not (np.diff(logged) > 0).all() or np.isnan(logged).any():
         if len(starts) == len(rows):
             return rows
-        raise MtkdError(f"{said}, and {_TABLE} has no Start_time to tell which")
+        raise MtkdError(f"{said}, and {TABLE} has no Start_time to tell which")
     found = set()
     for first in range(len(rows) - len(starts) + 1):  # the clock of the file is not that of the experiment
         times = logged - logged[first] + starts[0]
@@ -121,7 +83,7 @@ def _shown(path: Path, starts: list[float], rows: list[dict[str, Any]]) -> list[
         if nearest.min(axis=1).max() < _CLOCK_S and (np.diff(chosen) > 0).all():
             found.add(tuple(chosen.tolist()))
     if len(found) != 1:
-        raise MtkdError(f"{said}, and the Start_times of {_TABLE} leave {len(found)} possibilities which")
+        raise MtkdError(f"{said}, and the Start_times of {TABLE} leave {len(found)} possibilities which")
     return [rows[index] for index in found.pop()]
 
 

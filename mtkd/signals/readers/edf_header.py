@@ -4,6 +4,7 @@ MNE forgets units it does not know, takes a file that is shorter than it says, a
 file is looked at here before MNE opens it.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,14 @@ class Header:
     def low_bytes(self, index: int) -> UInt8[np.ndarray, " n_times"]:
         """The lowest byte of every sample of one channel: what a BDF's Status says once it is masked with 0xFF."""
         record = sum(signal.n_samples for signal in self.signals) * self.sample_bytes
-        start = sum(signal.n_samples for signal in self.signals[:index]) * self.sample_bytes
-        stop = start + self.signals[index].n_samples * self.sample_bytes
-        content = np.memmap(self.path, np.uint8, "r", self.n_bytes, (self.n_records, record))
-        return np.array(content[:, start : stop : self.sample_bytes]).ravel()
+        before = sum(signal.n_samples for signal in self.signals[:index]) * self.sample_bytes
+        size = self.signals[index].n_samples * self.sample_bytes
+        with self.path.open("rb", buffering=0) as file:  # not mapped: a file cut meanwhile would end the process
+            starts = range(self.n_bytes + before, self.n_bytes + self.n_records * record, record)
+            content = b"".join(os.pread(file.fileno(), size, start) for start in starts)
+        if len(content) < size * self.n_records:
+            raise MtkdError(f"{self.path}: truncated while it was read")
+        return np.frombuffer(content, np.uint8)[:: self.sample_bytes]
 
 
 def read_header(path: Path) -> Header:
