@@ -12,7 +12,7 @@ console = Console(highlight=False, soft_wrap=True)
 def say(stage: str, message: str) -> None:
     """Print one line of progress; in a distributed run only the first rank speaks."""
     if os.environ.get("RANK", "0") == "0":
-        console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {escape(message)}")
+        console.print(f"[bold]{stage:9s}[/bold] {time.strftime('%H:%M:%S')}  {escape(shown(message))}")
 
 
 def shown(text: str) -> str:

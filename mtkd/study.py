@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ ANOTHER_STUDENT = ("settings", "modalities", "teachers")
 """Keys of ``distill`` that no search may change."""
 _TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+_MOST_REFERENCES = 100
 MIN_SAMPLES = 16  # a window encoder strides by eight
 RESERVED = {
     "majority",
@@ -43,6 +44,7 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         for override in overrides or []:
             key, value = _override(override, path)
             OmegaConf.update(content, key, value, merge=False)
+        _refuse_chains(content)
         raw = OmegaConf.to_container(content, resolve=True)
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such study file") from None
@@ -57,6 +59,24 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     _check_sections(study, str(path))
     _check_changes(study, str(path))
     return study
+
+
+def _refuse_chains(content: Any) -> None:
+    """Let ``${key}`` stand for what is written there, and not for another ``${key}``: a few lines would fill memory.
+
+    Raises:
+        ValueError: one stands for another, or there are too many.
+    """
+    written = str(OmegaConf.to_container(content, resolve=False))
+    keys = re.findall(r"\$\{([^{}]*)\}", written)
+    if written.count("${") > _MOST_REFERENCES or len(written) > 2**20:
+        raise ValueError(f"larger than any study, or more than {_MOST_REFERENCES} references to keys")
+    for key in keys:
+        parent, _, last = key.strip().rpartition(".")
+        node = OmegaConf.select(content, parent, throw_on_missing=False) if parent else content
+        found = node._get_node(last) if isinstance(node, DictConfig) else None
+        if found is not None and "${" in str(OmegaConf.to_container(OmegaConf.create({"_": found}), resolve=False)):
+            raise ValueError(f"${{{key}}} stands for another such reference")
 
 
 def _override(text: str, path: Path) -> tuple[str, Any]:

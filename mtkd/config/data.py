@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from mtkd.config.section import Kind, Modality, Section
 
@@ -26,10 +26,11 @@ class Simulation(Section):
 class Source(Section):
     """What all readers ask: where the recordings are, and of whom they are taken.
 
-    ``absent`` tells what becomes of a recording that lacks a modality. ``channels`` gives each channel the kind of the
-    first pattern (shell style) it matches, before what the reader itself knows of them; ``bipolar`` makes a channel
-    as the difference of two, which are then no channels of their own, ``units`` corrects the unit that a file gives a
-    channel, and ``rename`` its name, where files call one sensor by several. ``folder`` goes before what could be
+    ``absent`` tells what becomes of a recording that lacks a modality. ``rename`` gives a channel another name, where
+    files call one sensor by several: it goes first, by the very name that the file has. ``bipolar`` makes a channel as
+    the difference of two, which are then no channels of their own, and ``units`` corrects the unit that a file gives a
+    channel, both by its name before or after. ``channels`` gives each channel that there is then the kind of the first
+    pattern (shell style) it matches, before what the reader itself knows of them. ``folder`` goes before what could be
     simulated or fetched.
     """
 
@@ -68,6 +69,14 @@ class Source(Section):
         if self.folder is None and self.simulated is None and self.fetched is None:
             others = [key for key in ("download", "simulate") if key in type(self).model_fields]
             raise ValueError(f"one of {', '.join(['folder', *others])} is needed" if others else "folder is needed")
+        for name, (first, second) in self.bipolar.items():
+            if first == second:
+                raise ValueError(f"bipolar.{name} is the difference of {first!r} and itself")
+        for key in ("bipolar", "rename"):
+            given: dict[str, Any] = getattr(self, key)
+            for name in (*given, *(value for value in given.values() if isinstance(value, str))):
+                if not name.strip() or not name.isprintable():
+                    raise ValueError(f"{key} has {name!r}, which is no name")
         if self.subjects is not None and (both := sorted(set(self.subjects) & set(self.exclude))):
             raise ValueError(f"subjects and exclude both name {both[0]}")
         return self
@@ -150,6 +159,14 @@ class Columns(Source):
 
     ratings: dict[str, str | Column] = {}
     stimulus: str | None = None
+
+    @field_validator("ratings", mode="before")
+    @classmethod
+    def _name_columns(cls, ratings: Any) -> Any:
+        for name, column in ratings.items() if isinstance(ratings, dict) else ():
+            if isinstance(column, dict) and "column" not in column:
+                raise ValueError(f"{name} names no column")
+        return ratings
 
     @property
     def rated(self) -> dict[str, Column]:

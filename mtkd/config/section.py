@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Strict, field_validator
 
 Modality = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp"]
-Kind = Modality | Literal["ignore"]
+Kind = Literal["eeg", "eog", "emg", "ecg", "eda", "resp", "ppg", "temp", "ignore"]
 # YAML has lists only, which strict reading would not take for a pair
 Band = Annotated[tuple[Annotated[float, Strict()], Annotated[float, Strict()]], Strict(False)]
 OpenBand = Annotated[tuple[Annotated[float, Strict()] | None, Annotated[float, Strict()] | None], Strict(False)]

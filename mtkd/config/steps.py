@@ -28,11 +28,25 @@ class Notch(OneKey):
 
     notch: list[Hertz] = Field(min_length=1)
 
+    @field_validator("notch", mode="before")
+    @classmethod
+    def _is_list(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError("is a list of frequencies, such as [50]")
+        return value
+
 
 class Bandpass(OneKey):
     """Pass a band, of which either edge may be null: ``{bandpass: [1, 45]}``, hertz."""
 
     bandpass: OpenBand
+
+    @field_validator("bandpass", mode="before")
+    @classmethod
+    def _is_pair(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise ValueError("is a pair such as [1, 45], of which null leaves an edge open")
+        return value
 
     @field_validator("bandpass")
     @classmethod
@@ -46,6 +60,13 @@ class Reference(OneKey):
     """Take off each electrode the average of all that are on, or of those named: ``{reference: average}``."""
 
     reference: Literal["average"] | Annotated[list[str], Field(min_length=1)]
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _is_known(cls, value: Any) -> Any:
+        if value != "average" and not isinstance(value, list):
+            raise ValueError("is 'average' or a list of electrodes, such as [M1, M2]")
+        return value
 
 
 class Bads(OneKey):
@@ -76,7 +97,7 @@ class Ica(OneKey):
 
 
 class Resample(OneKey):
-    """Where in the list the modality's ``sfreq`` is reached; without this step, at its end."""
+    """Where in the list the modality's ``sfreq`` is reached; without this step, at its end, or before ``reject``."""
 
     resample: Annotated[dict[str, Any], Field(max_length=0)] = {}
 
@@ -90,7 +111,7 @@ class Baseline(OneKey):
 class Reject(OneKey):
     """Mask the seconds in which a channel spans more than this, in the unit of its modality: ``{reject: 2.0e-4}``.
 
-    What a filter makes of them afterwards is not masked, so filters come before it.
+    What a filter makes of them afterwards is not masked, so filters come before it, that of ``resample`` among them.
     """
 
     reject: float = Field(gt=0)
@@ -129,16 +150,21 @@ ONLY: dict[str, tuple[Modality, ...]] = {
 }
 ONCE = ("resample", "split", "rate")
 """A rate is reached once, and of channels that a step made it would make others."""
-_BEFORE_NO_FILTER = {
-    "rate": "which it would filter too",
-    "reject": "whose seconds are masked, but would ring on in those after them",
+_NOT_AFTER = {
+    "rate": (("notch", "bandpass", "baseline", "reject"), "which it would take for the signal"),
+    "reject": (
+        ("notch", "bandpass", "ica", "resample", "split"),
+        "whose seconds are masked, but would ring on in those after them, or go into other channels",
+    ),
 }
 LOOKS_AHEAD = ("bads", "ica", "rate")
 
 
 def _key(step: Any) -> Any:
     """By what a step is told: a study's text, or a step that is there already."""
-    return next(iter(step), None) if isinstance(step, dict) else getattr(step, "name", None)
+    if isinstance(step, dict):
+        return next(iter(step)) if len(step) == 1 else None
+    return getattr(step, "name", None)
 
 
 Step = Annotated[
@@ -152,7 +178,7 @@ Step = Annotated[
     | Annotated[Reject, Tag("reject")]
     | Annotated[Split, Tag("split")]
     | Annotated[Rate, Tag("rate")],
-    Discriminator(_key, custom_error_type="step", custom_error_message=f"a step is one of {', '.join(STEPS)}"),
+    Discriminator(_key, custom_error_type="step", custom_error_message=f"a step is one alone of {', '.join(STEPS)}"),
 ]
 
 
@@ -179,9 +205,9 @@ class ModalitySignals(Section):
         for name in ONCE:
             if names.count(name) > 1:
                 raise ValueError(f"steps {name} twice")
-        for first, why in _BEFORE_NO_FILTER.items():
+        for first, (forbidden, why) in _NOT_AFTER.items():
             after = names[names.index(first) :] if first in names else []
-            for name in ("notch", "bandpass"):
+            for name in forbidden:
                 if name in after:
                     raise ValueError(f"steps {name} after {first}, {why}")
         for name in LOOKS_AHEAD:

@@ -24,6 +24,7 @@ from mtkd.shards.batch import Batch, layouts, place_windows
 from mtkd.shards.build import open_shards
 from mtkd.shards.labels import UNLABELLED
 from mtkd.shards.raw import raw_folder, recordings
+from mtkd.shards.recordings import ELSEWHERE
 from mtkd.shards.schema import Layout
 from mtkd.signals import readers
 from mtkd.signals.channels import origin
@@ -38,7 +39,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 6
+VERSION = 7
 
 
 def run(study: Study) -> Path:
@@ -111,7 +112,8 @@ def _unit(study: Study, path: Path, students: list[Unit]) -> Unit:
         "student": study.predict.student,
         "students": [unit.manifest().digest for unit in students],
         "signals": study.signals.model_dump(),
-        "channels": [study.data.channels, study.data.bipolar, study.data.units, study.predict.channels],
+        "data": study.data.model_dump(exclude=ELSEWHERE),
+        "channels": study.predict.channels,
         "windows": study.windows.model_dump(),
         "classes": study.class_names,
     }

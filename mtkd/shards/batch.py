@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mtkd.config import Modality, Windows
+from mtkd.errors import MtkdError
 from mtkd.shards.index import Sample
 from mtkd.shards.labels import class_index
 from mtkd.shards.read import ShardSet
@@ -68,6 +69,9 @@ class Cutter:
         n_steps = [self.n_steps(sample) for sample in samples]
         longest = max(n_steps)
         signals, valid = {}, {}
+        for sample in samples:
+            for modality in self.layouts.keys() & sample.modalities.keys():
+                self.shards.check_room(sample, modality)
         for modality, layout in self.layouts.items():
             n_times = round(self.windows.window_s * layout.sfreq)
             signal = np.empty((len(keys), longest, len(layout.ch_names), n_times), np.float32)
@@ -121,10 +125,18 @@ def place_windows(
 
 
 def layouts(samples: list[Sample], modalities: list[Modality]) -> dict[Modality, Layout]:
-    """The channels each modality has over all trials, in order of first appearance, and its one rate."""
+    """The channels each modality has over all trials, in order of first appearance, and its one rate.
+
+    Raises:
+        MtkdError: it has several.
+    """
     found: dict[Modality, Layout] = {}
     for modality in modalities:
         own = [sample.modalities[modality] for sample in samples if modality in sample.modalities]
+        if len(rates := sorted({layout.sfreq for layout in own})) > 1:
+            raise MtkdError(
+                f"{modality}: the set has it at {' and '.join(f'{rate:g}' for rate in rates)} Hz, not at one rate"
+            )
         if own:
             ch_names = list(dict.fromkeys(name for layout in own for name in layout.ch_names))
             found[modality] = Layout(ch_names=ch_names, sfreq=own[0].sfreq)

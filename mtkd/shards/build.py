@@ -26,11 +26,12 @@ from mtkd.shards.read import ShardSet
 from mtkd.shards.recordings import TAR, Job, build, jobs_of, read_trials
 from mtkd.shards.remote import fetched_unit
 from mtkd.shards.summary import doubts, summary
+from mtkd.signals.readers.companions import all_of
 from mtkd.signals.recording import File, Found
 from mtkd.workspace import Unit, make_unit, read_manifest
 
 STAGE = "shards"
-VERSION = 4  # of how recordings become a set
+VERSION = 5  # of how recordings become a set
 _MOST_TOLD = 5
 
 
@@ -43,6 +44,7 @@ def run(study: Study) -> Unit:
     unit, found, jobs = _plan(study)
     if unit.stands():
         say(STAGE, f"reused {unit.folder}")
+        _tell_left_out(found.left_out)  # which may be others than when it was built
         for sentence in doubts(study, read_index(unit.folder).samples):
             say(STAGE, sentence)
         return unit
@@ -69,15 +71,19 @@ def _tell(study: Study, samples: list[Sample], measured: dict[str, Any]) -> None
     n_rejected, n_left_out = sum(map(len, measured["rejected"].values())), len(measured["left_out"])
     said = f", {n_rejected} rejected" * bool(n_rejected) + f", {n_left_out} left out" * bool(n_left_out)
     say(STAGE, f"{counted(len(samples), 'trial')} of {counted(measured['n_subjects'], 'subject')}{said}")
-    for name, reason in itertools.islice(measured["left_out"].items(), _MOST_TOLD):
-        say(STAGE, f"left out: {name}: {reason}")
-    if n_left_out > _MOST_TOLD:
-        say(STAGE, "`mtkd inspect` tells what else was left out")
+    _tell_left_out(measured["left_out"])
     for name, pairs in measured["overlapping"].items():
         more = f" (and {len(pairs) - 1} more)" * (len(pairs) > 1)
         say(STAGE, f"{name}: the trials {pairs[0]}{more}")
     for sentence in doubts(study, samples):
         say(STAGE, sentence)
+
+
+def _tell_left_out(left_out: dict[str, str]) -> None:
+    for name, reason in itertools.islice(left_out.items(), _MOST_TOLD):
+        say(STAGE, f"left out: {name}: {reason}")
+    if len(left_out) > _MOST_TOLD:
+        say(STAGE, f"and {len(left_out) - _MOST_TOLD} more, of which `mtkd inspect` tells")
 
 
 def unit_of(study: Study) -> Unit:
@@ -131,14 +137,14 @@ class _Jobs(joblib.Parallel):
 
 
 def _sources(jobs: list[Job]) -> dict[str, str]:
-    """Whose each recording is, by the digest of its files.
+    """Whose each recording is, by the digest of its file and those that are read with it, as ``predict`` asks for it.
 
     Raises:
         MtkdError: the same recording is there twice.
     """
     found: dict[str, Job] = {}
     for job in jobs:
-        other = found.setdefault(digest_of_all(job.file.paths), job)
+        other = found.setdefault(digest_of_all(all_of(job.file.path)), job)
         if other is not job:
             another = ", which is of another subject" * (other.file.subject != job.file.subject)
             raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}{another}")
@@ -193,6 +199,7 @@ def _assemble(
     """
     shards: dict[str, list[Sample]] = {}
     outcomes: dict[str, dict[str, Any]] = {"rejected": {}, "overlapping": {}, "left_out": {}}
+    unheard: list[set[str]] = []
     where: dict[str, File] = {}
     for job in sorted(jobs, key=lambda job: (job.file.subject, job.file.name)):
         file = job.file
@@ -201,6 +208,7 @@ def _assemble(
             if getattr(found, name):
                 outcomes[name][file.name] = getattr(found, name)
         outcomes["left_out"] |= {f"{file.path.name}, {channel}": why for channel, why in found.left_out.items()}
+        unheard.append(set(found.unheard))
         for sample in found.trials:
             if sample.key in where:
                 raise MtkdError(f"{file.path}: the trial {sample.key} comes twice, in {where[sample.key].path} too")
@@ -210,7 +218,9 @@ def _assemble(
                 linked[f"{file.name}.tar"] = read_manifest(job.unit.folder).files[TAR]
             shards[f"{file.name}.tar"] = found.trials
     if not shards:
-        raise MtkdError(f"{jobs[0].file.path.parent}: no trial is left, all were rejected")
+        first = next((f"{name}: {why}" for told in outcomes["rejected"].values() for name, why in told.items()), "")
+        raise MtkdError(f"{jobs[0].file.path.parent}: no trial is left, all were rejected ({first})")
+    outcomes["left_out"] |= dict.fromkeys(sorted(set.intersection(*unheard)), "is no recording's channel")
     return shards, outcomes
 
 

@@ -98,13 +98,16 @@ class Loader:
         """Go on where another loader of the same trials was.
 
         Raises:
-            MtkdError: its trials, their order or the size of its batches are others.
+            MtkdError: its trials, their order or the size of its batches are others, or it is nowhere in an epoch.
         """
         for key, own in self._order().items():
             if state.get(key) != own:
                 raise MtkdError(f"a loader's state has {key} = {state.get(key)}, but this loader {own}")
-        self.set_epoch(int(state["epoch"]))
-        self.sampler.start = self._n_given = int(state["n_batches"])
+        epoch, n_batches = state.get("epoch"), state.get("n_batches")
+        if not (isinstance(epoch, int) and isinstance(n_batches, int) and epoch >= 0 <= n_batches <= len(self)):
+            raise MtkdError(f"a loader's state has epoch = {epoch!r} and n_batches = {n_batches!r} of {len(self)}")
+        self.set_epoch(epoch)
+        self.sampler.start = self._n_given = n_batches
 
     def _order(self) -> dict[str, Any]:
         sampler = self.sampler

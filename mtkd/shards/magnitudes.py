@@ -53,7 +53,8 @@ class Magnitude:
     def doubt(self) -> str | None:
         """A sentence on what is more likely a wrong unit than a body."""
         if not self.is_likely:
-            return f"{self.modality}: no body gives such values; data.units corrects a unit"
+            level = ", and a high-pass takes off a level" * (UNIT[self.modality] == "V")
+            return f"{self.modality}: no body gives such values; data.units corrects a unit{level}"
         if self.apart > _APART:
             return f"{self.modality}: some trials are {self.apart:.0f} times as large as others, as if in other units"
         return None

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from mtkd.config import Modality
 from mtkd.errors import MtkdError, one_line
 from mtkd.shards.index import Index, Sample, read_index
 from mtkd.shards.remote import fetch
 from mtkd.shards.schema import check_array, decode_array
 
+_MOST_MAPS = 128
+
 
 class ShardSet:
-    """An open shard set. Tars are mapped when first read, so processes of one node share their pages.
+    """An open shard set. Tars are mapped when they are read, so processes of one node share their pages.
+
+    Only so many at once, since each holds a file descriptor.
 
     With a ``root`` the folder holds what was fetched of the set there so far.
     """
@@ -43,11 +48,29 @@ class ShardSet:
             array = decode_array(content)
             if not checked:
                 check_array(self.samples[key], member, array)
+                masks = member.replace(".npy", ".valid.npy")
+                if self.root is not None and masks in self.samples[key].members:
+                    self.read(key, masks)  # of which the index tells the share, and that may be taken for it
+        except MtkdError:
+            raise
         except Exception as error:  # NumPy's reader of headers raises nearly anything
             why = f"{type(error).__name__}: {one_line(error)}"
             raise MtkdError(f"{self.path(key)}: {key}.{member} is no such array ({why})") from None
         self._checked.add((key, member))
         return array
+
+    def check_room(self, sample: Sample, modality: Modality) -> None:
+        """Make sure that a trial's signal is as long as the index says, by which room is made for it.
+
+        Raises:
+            MtkdError: there are fewer bytes.
+        """
+        layout, member = sample.modalities[modality], sample.members.get(f"{modality}.npy")
+        if member is not None and member.size < 4 * len(layout.ch_names) * sample.duration_s * layout.sfreq - 1:
+            raise MtkdError(
+                f"{self.path(sample.key)}: {sample.key}.{modality} has {member.size} bytes, "
+                f"too few for the {sample.duration_s:g} s that the index tells"
+            )
 
     def path(self, key: str) -> Path:
         """The tar that holds a trial."""
@@ -70,7 +93,11 @@ class ShardSet:
         return content
 
     def _map(self, name: str) -> mmap.mmap:
-        if name not in self._maps:
+        if name in self._maps:
+            self._maps[name] = self._maps.pop(name)  # the last one used is the last in order
+        else:
+            if len(self._maps) >= _MOST_MAPS:
+                del self._maps[next(iter(self._maps))]  # it ends with the last array over it
             path = self.folder / name
             if self.root is not None:
                 fetch(self.root, self.folder, name)
@@ -79,6 +106,8 @@ class ShardSet:
                     self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError):
                 raise MtkdError(f"{path}: missing or empty, though its index lists it") from None
+            except OSError as error:
+                raise MtkdError(f"{path}: cannot be read ({error.strerror})") from None
         return self._maps[name]
 
     def __getstate__(self) -> dict:

@@ -23,26 +23,27 @@ from mtkd.signals.recording import File, Recording, Span
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "recordings"
-VERSION = 6  # of the arrays this code makes of a recording
+VERSION = 7  # of the arrays this code makes of a recording
 TAR, TRIALS = "trials.tar", "trials.json"
 _TOUCHING_S = 0.01  # times in tables are rounded
-# keys of ``data`` that say which recordings and which rows there are, which File.rows has
-_ELSEWHERE = {
+ELSEWHERE = {
     *("folder", "download", "simulate", "subjects", "exclude", "format", "pattern", "table", "task", "sessions"),
     *("trial_types", "type_column", "ratings", "stimulus"),
 }
+"""Keys of ``data`` that say which recordings and rows there are, which ``File.rows`` has, and not how to read them."""
 
 
 class Trials(BaseModel):
     """The trials of one recording, those of it that were rejected with the reason, and which share their signals.
 
-    ``left_out`` are channels, with the reason.
+    ``left_out`` are channels, with the reason, and ``unheard`` keys of the study that none of its channels answers to.
     """
 
     trials: list[Sample]
     rejected: dict[str, str]
     overlapping: list[str] = []
     left_out: dict[str, str] = {}
+    unheard: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def jobs_of(study: Study, files: list[File]) -> list[Job]:
     stamped = [_stamps(file) for file in files]
     paths = [path for file in files for path in file.paths]
     digests = digests_of(paths, Path(study.workspace))
-    sections = {"data": study.data.model_dump(exclude=_ELSEWHERE), "signals": study.signals.model_dump()}
+    sections = {"data": study.data.model_dump(exclude=ELSEWHERE), "signals": study.signals.model_dump()}
     jobs = []
     for file, stamps in zip(files, stamped, strict=True):
         inputs = {
@@ -130,6 +131,7 @@ def _trials(study: Study, file: File, told: Trials) -> Iterator[Trial]:
         told.rejected.update(whole.rejected)
         for stream in whole.streams.values():
             told.left_out.update(stream.left_out)
+        told.unheard = sorted(frozenset.intersection(*(stream.unheard for stream in whole.streams.values())))
         told.overlapping.extend(_overlaps(whole.spans))
         _check_modalities(study, file.path, whole)
         recording = _without_short(study, whole, told.rejected)
@@ -176,6 +178,8 @@ def _check_modalities(study: Study, path: Path, recording: Recording) -> None:
     absent = [name for name in study.signals.modalities if name not in recording.streams]
     if absent and study.data.absent == "refuse":
         has = "; ".join(f"{kind}: {', '.join(stream.ch_names)}" for kind, stream in recording.streams.items())
+        left_out = {name: why for stream in recording.streams.values() for name, why in stream.left_out.items()}
+        has += "".join(f"; {name} is left out, {why}" for name, why in left_out.items())
         raise MtkdError(
             f"{path}: has no {absent[0]}, which signals.modalities asks for (data.absent: mask takes it so), but {has}"
         )

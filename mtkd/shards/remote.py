@@ -5,6 +5,8 @@ What is fetched lies in the workspace, checked against the set's manifest, and i
 
 import functools
 import json
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from filelock import FileLock
 
 from mtkd.digests import digest
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import file_name, fingerprint, publish_file
 from mtkd.shards.index import NAME
-from mtkd.workspace import MANIFEST, Manifest, Unit, parse_manifest, read_manifest
+from mtkd.workspace import MANIFEST, File, Manifest, Unit, parse_manifest, read_manifest
 
 _MANIFEST_BYTES = 2**26
 _SILENCE_S = 20.0
@@ -76,9 +79,15 @@ def fetch(root: str, folder: Path, name: str) -> None:
         raise MtkdError(f"{source}: is not in the manifest of its set")
     if path.is_file():
         return
+    with FileLock(folder / f".{name}.lock"):  # of the processes of a machine one fetches, and the others wait
+        if not path.is_file():
+            _fetch(source, path, wanted)
+
+
+def _fetch(source: str, path: Path, wanted: File) -> None:
     with publish_file(path) as aside:
         try:
-            with _open(source) as there, aside.open("wb") as here:
+            with _within(_PATIENCE_S, source) as there, aside.open("wb") as here:
                 for some in _pieces(there, wanted.n_bytes + 1):  # a server may go on for ever
                     here.write(some)
         except Exception as error:  # every file system raises its own
@@ -102,6 +111,30 @@ def _open(source: str) -> Any:
     return fsspec.open(source, "rb", block_size=0, headers=as_it_is, client_kwargs={"timeout": limits})
 
 
+def _within(seconds: float, source: str) -> Any:
+    """The opened file. A server may send the beginning of its answer for ever, and libraries wait for ever, too.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    found: queue.Queue[Any] = queue.Queue()
+
+    def opened() -> None:
+        try:
+            found.put((_open(source).open(), None))
+        except BaseException as error:  # it is the caller's
+            found.put((None, error))
+
+    threading.Thread(target=opened, daemon=True).start()
+    try:
+        file, error = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return file
+
+
 def _pieces(file: Any, most: int) -> Iterator[bytes]:
     """Its content up to ``most`` bytes.
 
@@ -119,7 +152,7 @@ def _pieces(file: Any, most: int) -> Iterator[bytes]:
 
 def _read(source: str, most: int) -> bytes:
     try:
-        with _open(source) as file:
+        with _within(_PATIENCE_S, source) as file:
             content = b"".join(_pieces(file, most + 1))
     except ImportError as error:
         raise MtkdError(f"{source}: {one_line(error)}") from None

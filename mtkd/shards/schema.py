@@ -20,6 +20,7 @@ import math
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mtkd.config import Entropy, Modality
@@ -85,7 +86,7 @@ def encode(
         duration_s=min(signal.data.shape[1] / signal.sfreq for signal in signals.values()),
         ratings=span.ratings,
         modalities={name: Layout(ch_names=signal.ch_names, sfreq=signal.sfreq) for name, signal in signals.items()},
-        valid={name: math.floor(signal.valid.mean() * 1e4) / 1e4 for name, signal in signals.items()},
+        valid={name: valid_share(signal.valid) for name, signal in signals.items()},
     )
     members = {}
     for modality, signal in signals.items():
@@ -95,6 +96,11 @@ def encode(
         members[ENTROPY] = encode_array(differential_entropy(signals["eeg"].data, signals["eeg"].sfreq, entropy))
     members["meta.json"] = json.dumps(info.model_dump()).encode()
     return info, members
+
+
+def valid_share(valid: Bool[np.ndarray, "n_chans n_secs"]) -> float:
+    """That of the seconds with a signal, rounded down: 1 are all of them."""
+    return math.floor(valid.mean() * 1e4) / 1e4
 
 
 def encode_array(array: np.ndarray) -> bytes:
@@ -146,8 +152,10 @@ def check_array(sample: SampleInfo, member: str, array: np.ndarray) -> None:
     # trials are as long as their shortest modality, and each is rounded to samples of its own
     slowest = min(each.sfreq for each in sample.modalities.values())
     rate = {"npy": layout.sfreq, "valid.npy": 1.0}.get(ending)
-    if rate is not None and not -1 <= array.shape[1] - sample.duration_s * rate <= 1 + rate / slowest:
+    if rate is not None and not -1e-6 <= array.shape[1] - sample.duration_s * rate <= 1 + rate / slowest:
         raise ValueError(f"shape {array.shape} for {sample.duration_s:g} s at {rate:g} Hz")
+    if ending == "valid.npy" and valid_share(array) != sample.valid[modality]:
+        raise ValueError(f"{valid_share(array):.2%} of it valid, and {sample.valid[modality]:.2%} by the index")
     if dtype == np.float32 and not np.isfinite(array).all():
         raise ValueError("values that are not finite")
 

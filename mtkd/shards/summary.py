@@ -13,6 +13,8 @@ from mtkd.signals.montage import positions
 from mtkd.signals.windows import n_windows
 
 _MOST_NAMES = 6
+_FEWEST, _APART = 4, 0.5
+"""Of so few trials of a class nothing is said; beyond such a difference of shares, what is missing tells the class."""
 
 
 def summary(study: Study, shards: dict[str, list[Sample]]) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def doubts(study: Study, samples: list[Sample]) -> list[str]:
         own = [sample for sample in samples if modality in sample.modalities]
         if own and not any(sample.valid[modality] for sample in own):
             found.append(f"{modality}: masked throughout, as of no sensor; mtkd inspect draws it, data.units corrects")
-        found += _of_names(modality, own)
+        found += _of_names(modality, own) + _of_absence(study, modality, samples)
     steps = [n_windows(sample.duration_s, study.windows.window_s, study.windows.hop_s) for sample in samples]
     if too_short := steps.count(0):
         length_s = study.windows.window_s
@@ -56,24 +58,43 @@ def doubts(study: Study, samples: list[Sample]) -> list[str]:
 
 
 def _of_names(modality: Modality, samples: list[Sample]) -> list[str]:
-    """Of channels that only some recordings have: to a model, one sensor by two names is two."""
-    subjects = {sample.subject for sample in samples}
-    heard: dict[str, set[str]] = {}
-    for sample in samples:
-        for name in sample.modalities[modality].ch_names:
-            heard.setdefault(name, set()).add(sample.subject)
+    """Of channels that only some trials have: to a model, one sensor by two names is two."""
+    having = Counter(name for sample in samples for name in sample.modalities[modality].ch_names)
     found = []
-    if modality == "eeg" and (strange := [name for name in heard if name.lower() not in positions()]):
+    if modality == "eeg" and (strange := [name for name in having if name.lower() not in positions()]):
         found.append(
             f"eeg: no place on the head is known of {_some(strange)}, which the spatial teacher needs; "
             "data.rename tells it, or data.channels leaves them out"
         )
-    if partly := [f"{name} ({len(having)})" for name, having in heard.items() if len(having) < len(subjects)]:
+    if partly := [f"{name} ({count})" for name, count in having.items() if count < len(samples)]:
         found.append(
-            f"{modality}: of {len(subjects)} subjects not all have {_some(partly)}; "
+            f"{modality}: of {len(samples)} trials not all have {_some(partly)}; "
             "where that is one sensor by several names, data.rename gives it one"
         )
     return found
+
+
+def _of_absence(study: Study, modality: Modality, samples: list[Sample]) -> list[str]:
+    """Of what is there in the trials of one class and not in those of another: a model may read the class off that."""
+    groups: dict[int, list[set[str]]] = {}
+    for sample in samples:
+        label = class_index(sample, study.labels)
+        if label != UNLABELLED:
+            heard = sample.valid.get(modality, 0.0) > 0
+            groups.setdefault(label, []).append({modality, *sample.modalities[modality].ch_names} if heard else set())
+    if len(groups) < 2 or min(map(len, groups.values())) < _FEWEST:
+        return []
+    found = []
+    for name in sorted(set().union(*(names for group in groups.values() for names in group))):
+        shares = {label: float(np.mean([name in names for names in group])) for label, group in groups.items()}
+        most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+        if shares[most] - shares[least] > _APART:
+            classes = study.class_names
+            told = (
+                f"{shares[most]:.0%} of the trials of {classes[most]!r} and {shares[least]:.0%} of {classes[least]!r}"
+            )
+            found.append(f"{modality}: {name} gives a signal in {told}, so that its absence tells the class")
+    return found[:_MOST_NAMES]
 
 
 def _some(names: list[str]) -> str:
@@ -89,7 +110,8 @@ def _of_labels(study: Study, samples: list[Sample]) -> list[str]:
     known = ", ".join(f"{name} ({min(values):g} to {max(values):g})" for name, values in sorted(ranges.items()))
     unknown = [name for name in study.labels if name not in ranges]
     if unknown:
-        return [f"labels: no trial has a rating of {' or '.join(unknown)}; there are {known or 'none'}"]
+        hint = "data.ratings names the column of each, and with levels a number for each word"
+        return [f"labels: no trial has a rating of {' or '.join(unknown)}; there are {known or f'none; {hint}'}"]
     found = {class_index(sample, study.labels) for sample in samples}
     empty = [name for index, name in enumerate(study.class_names) if index not in found]
     return [f"labels: no trial is of the class {' or '.join(map(repr, empty))}; ratings are {known}"] if empty else []

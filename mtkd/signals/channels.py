@@ -41,13 +41,14 @@ GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
 """DEAP's electrodes in the order of its preprocessed files."""
 
 
-MOST_S = 1e-4
-"""Skin conducts 1 to 40 microsiemens (Boucsein, Electrodermal Activity, 2012); beyond 100 its electrodes touch."""
+MOST_S, LEAST_S = 1e-4, 1e-9
+"""Skin conducts 1 to 40 microsiemens (Boucsein, Electrodermal Activity, 2012); beyond 100 its electrodes touch, and
+where a thousandth of one is not reached they hang in the air."""
 
 
 def conductance(resistance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Ohm to siemens; NaN where no skin has such a resistance: one that is not positive, or below 1 / ``MOST_S``."""
-    valid = resistance >= 1 / MOST_S
+    """Ohm to siemens; NaN where no skin has such a resistance: below 1 / ``MOST_S``, or beyond 1 / ``LEAST_S``."""
+    valid = (resistance >= 1 / MOST_S) & (resistance <= 1 / LEAST_S)
     return np.divide(1.0, resistance, out=np.full_like(resistance, np.nan), where=valid)
 
 
@@ -63,7 +64,9 @@ def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Floa
         found = values * TO_SIEMENS[unit]
         middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else 0.0
         if middle > 100 * MOST_S:
-            raise MtkdError(f"{source}: its skin conductance is {middle:g} S, so not in the unit {unit!r}")
+            raise MtkdError(
+                f"{source}: its skin conductance is {middle:g} S, so not in the unit {unit!r}; data.units corrects it"
+            )
         return np.where(found <= MOST_S, found, np.nan)
     if unit in TO_OHM:
         return conductance(values * TO_OHM[unit])
@@ -108,7 +111,7 @@ def type_channels(ch_names: list[str], patterns: Mapping[str, Kind], source: str
 
 def first_pattern(name: str, patterns: Iterable[str]) -> str | None:
     """The pattern that decides about a channel."""
-    return next((pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)), None)
+    return next((each for each in patterns if each == name or fnmatch.fnmatchcase(name, each)), None)
 
 
 def plain_name(name: str) -> str:

@@ -64,8 +64,10 @@ def _functions(recording: Recording, modality: Modality, signals: Signals) -> li
     for step in settings.steps:
         name = step.name
         done.append((name, _ica(recording, signals, step, done) if name == "ica" else _function(step)))
-    functions = [function for _, function in done]
-    return functions if "resample" in dict(done) else [*functions, filters.resample]
+    names = [name for name, _ in done]
+    if "resample" not in names:
+        done.insert(names.index("reject") if "reject" in names else len(names), ("resample", filters.resample))
+    return [function for _, function in done]
 
 
 def _function(step: Step) -> Function:

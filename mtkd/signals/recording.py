@@ -59,7 +59,8 @@ class Stream:
 
     ``read(start, stop)`` gives samples (n_chans, n_times) in SI units (volt, siemens, degree Celsius; belts and
     plethysmographs in their own arbitrary unit), NaN where a sensor gave nothing valid. ``sfreq`` in hertz.
-    ``left_out`` tells of channels of the recording, of whatever modality, that were passed over, and why.
+    ``left_out`` tells of channels of the recording, of whatever modality, that were passed over, and why; ``unheard``
+    of keys of the study that none of its channels answers to.
     """
 
     ch_names: list[str]
@@ -67,6 +68,7 @@ class Stream:
     n_times: int
     read: Callable[[int, int], Float[np.ndarray, "n_chans n_times"]]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unheard: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

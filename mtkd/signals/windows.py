@@ -16,6 +16,9 @@ def cut(
     ``round(k * hop_s * sfreq)`` on.
 
     A view of ``data`` where the hop is a whole number of samples, copies otherwise.
+
+    Raises:
+        ValueError: there are fewer samples than in one window.
     """
     n_times, hop = round(window_s * sfreq), hop_s * sfreq
     if hop.is_integer() and (n_steps - 1) * hop + n_times <= data.shape[1]:
@@ -24,6 +27,8 @@ def cut(
         return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
     if n_steps == 0:
         return np.empty((0, len(data), n_times), data.dtype)
+    if data.shape[1] < n_times:
+        raise ValueError(f"{data.shape[1]} samples hold no window of {n_times}")
     starts = np.minimum(np.round(np.arange(n_steps) * hop_s * sfreq).astype(int), data.shape[1] - n_times)
     return np.stack([data[:, start : start + n_times] for start in starts.tolist()])
 

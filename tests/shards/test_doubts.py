@@ -35,7 +35,7 @@ def told(make_set, make_trial, make_study, tmp_path):
     return make
 
 
-RATINGS = [{"task": 0.0}, {"task": 1.0}, {"task": 0.0}]
+RATINGS = 4 * [{"task": 0.0}, {"task": 1.0}]
 GOOD = {"eeg": ["Fz", "Cz"], "ecg": ["ECG"]}
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_said_of_a_set_that_is_as_it_should_be(told):
 
 def test_a_sensor_by_two_names_is_told(told):
     (said,) = told([GOOD, GOOD, GOOD | {"ecg": ["II"]}])
-    assert said.startswith("ecg: of 3 subjects not all have ECG (2), II (1); ")
+    assert said.startswith("ecg: of 3 trials not all have ECG (2), II (1); ")
 
 
 def test_electrodes_without_a_place_are_told(told):
@@ -64,3 +64,13 @@ def test_trials_shorter_than_a_window_are_told(told):
 
 def test_labels_that_leave_nothing_to_learn_are_told(told):
     assert told([GOOD]) == ["labels: no trial is of the class 'high task'; ratings are task (0 to 0)"]
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [({"eeg": ["Fz", "Cz"], "ecg": ["II"]}, "II"), ({"eeg": ["Fz", "Cz"]}, "ecg")]
+)
+def test_a_mask_that_tells_the_class_is_told(told, task, name):
+    said = told(4 * [GOOD, task])
+    found = [sentence for sentence in said if sentence.endswith("so that its absence tells the class")]
+    assert any(f" {name} gives a signal in 100% of the trials of " in sentence for sentence in found)
+    assert not [sentence for sentence in told(2 * [GOOD, GOOD, task, task]) if sentence.endswith("tells the class")]

@@ -103,7 +103,7 @@ def test_a_bucket(served, study, monkeypatch):
         np.testing.assert_array_equal(
             shards.read("s02_t01", "eeg.npy"), ShardSet(unit.folder).read("s02_t01", "eeg.npy")
         )
-        assert sorted(path.name for path in found.folder.iterdir()) == [NAME, MANIFEST, "s02.tar"]
+        assert sorted(path.name for path in found.folder.glob("[!.]*")) == [NAME, MANIFEST, "s02.tar"]
         with pytest.raises(
             MtkdError, match=r"^s3://studies/nothing/manifest\.json: cannot be read \(FileNotFoundError"
         ):

@@ -167,7 +167,7 @@ def test_recordings_of_subjects_sessions_and_runs_are_named_by_them(tmp_path):
     assert names(tmp_path) == stems
     assert names(tmp_path, sessions=["a"]) == stems[:3]
     assert names(tmp_path, sessions=["a"], subjects=["02"]) == stems[1:3]
-    assert refused(tmp_path, tmp_path, sessions=["a", "c"]).endswith("no recording of 'c', which data.sessions names")
+    assert refused(tmp_path, tmp_path, sessions=["a", "c"]).endswith("data.sessions names; there are a, b")
     trials = [span.name for recording in everything(tmp_path, bids(subjects=["02"])) for span in recording.spans]
     assert len({*trials}) == len(trials) == 6
 
@@ -261,7 +261,7 @@ def test_eeglabs_files_have_the_units_of_the_table_where_they_hold_no_voltage(tm
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
-    assert "no file that the reader 'bids' takes" in refused(tmp_path, tmp_path)
+    assert "no BIDS data set" in refused(tmp_path, tmp_path)
     assert refused(tmp_path / "none", tmp_path / "none")
     (tmp_path / "sub-01/eeg").mkdir(parents=True)
     (tmp_path / "sub-01/eeg/sub-01_task-x_foo-1_eeg.edf").write_bytes(b"")
@@ -274,12 +274,12 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
         ("onset\ttrial_type\n1\trest\n", {}, "'duration'"),
         ("onset\tduration\n1\t2\n", {"trial_types": ["rest"]}, "'trial_type'"),
         ("onset\tduration\tonset\n1\t2\t3\n", {}, "2 columns are called 'onset'"),
-        ("onset\tduration\n1\n", {}, "row 2 has 1 cells"),
-        ("onset\tduration\nsoon\t2\n", {}, "row 2: onset is 'soon'"),
-        ("onset\tduration\n1\tinf\n", {}, "row 2: duration is 'inf'"),
+        ("onset\tduration\n1\n", {}, "line 2 has 1 cells"),
+        ("onset\tduration\nsoon\t2\n", {}, "line 2: onset is 'soon'"),
+        ("onset\tduration\n1\tinf\n", {}, "line 2: duration is 'inf'"),
         (EVENTS, {"stimulus": "film"}, "no column 'film'"),
         (EVENTS, {"ratings": {"joy": "joy"}}, "no column 'joy'"),
-        (EVENTS, {"ratings": {"joy": "trial_type"}}, "row 2: trial_type is 'rest'"),
+        (EVENTS, {"ratings": {"joy": "trial_type"}}, "line 2: trial_type is 'rest'"),
         (EVENTS, {"ratings": {"x": Column(column="trial_type", levels={"stress": 1})}}, "levels knows stress"),
     ],
 )

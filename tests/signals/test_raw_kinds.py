@@ -17,6 +17,9 @@ from mtkd.signals.recording import Stream
 SFREQ = 64
 
 
+UNITS = {"uV": 1, "mV": 1e3, "V": 1e6, "arb": 1}
+
+
 def data(channels: dict[str, Kind], **changes) -> Table:
     return Table(**{"reader": "table", "folder": "x", "channels": channels} | changes)
 
@@ -96,15 +99,18 @@ def test_electrodes_have_their_usual_names(tmp_path, name, usual):
     assert read_streams(tmp_path / "x.edf", data({"*": "emg"}), {}, {})["emg"].ch_names == [name]
 
 
-@pytest.mark.parametrize("corrected", [False, True])
-@pytest.mark.parametrize(("unit", "factor"), [("uV", 1), ("mV", 1e3), ("V", 1e6), ("", 1), ("arb", 1)])
+@pytest.mark.parametrize(
+    ("unit", "factor", "corrected"),
+    [
+        *((unit, factor, corrected) for unit, factor in UNITS.items() for corrected in (False, True)),
+        ("", 1, False),  # a study cannot say that there is none
+    ],
+)
 def test_belts_are_in_microvolts_where_files_have_volts_and_in_their_numbers_elsewhere(
     tmp_path, unit, factor, corrected
 ):
     (values,) = edf(tmp_path / "x.edf", {"RESP": "xx" if corrected else unit})
     study = data({"RESP": "resp"}, units={"RESP": unit} if corrected and unit else {})
-    if corrected and not unit:
-        return  # a study cannot say that there is none
     stream: Stream = read_streams(tmp_path / "x.edf", study, {}, {})["resp"]
     np.testing.assert_allclose(stream.read(0, 640)[0], values * factor, rtol=2e-3)
 
@@ -129,3 +135,19 @@ def test_a_channel_of_no_known_kind_is_refused(fif):
     raw.info["chs"][0]["kind"] = 1795162114
     with pytest.raises(MtkdError, match=r"x_raw\.fif: damaged or foreign file \(Unknown channel type"):
         rows_of_raw(fif, raw)
+
+
+def test_belts_of_a_fif_are_in_microvolts_too(tmp_path):
+    values = np.random.default_rng(0).uniform(1, 90, (2, 640))
+    info = mne.create_info(["Resp", "Fz"], 64, ["resp", "eeg"])
+    mne.io.RawArray(values * 1e-6, info, verbose="error").save(tmp_path / "x_raw.fif", verbose="error")
+    streams = read_streams(tmp_path / "x_raw.fif", data({"Resp": "resp", "Fz": "eeg"}), {}, {})
+    np.testing.assert_allclose(streams["resp"].read(0, 640)[0], values[0], rtol=1e-5)
+    np.testing.assert_allclose(streams["eeg"].read(0, 640)[0], values[1] * 1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["TRIG", "Trigger 1", "Events", "STI 014", "photic", "status"])
+def test_what_triggers_are_called_is_no_electrode(tmp_path, name):
+    edf(tmp_path / "x.edf", {"Fz": "uV", name: "uV"})
+    with pytest.raises(MtkdError, match=rf"makes electrodes of {name} \(stim\)"):
+        read_streams(tmp_path / "x.edf", data({"*": "eeg"}), {}, {})

@@ -53,7 +53,7 @@ def test_a_recording_in_use_has_the_table_of_channels_that_lies_further_up(bids_
     table.write_text(table.read_text().replace("good", "bad"))
     data = Bids(reader="bids", folder="x")
     told = beside(path, data)
-    assert told[1] == ["Fz"]
+    assert told[1] == {"Fz": "channels.tsv calls it bad"}
     table.rename(bids_root / "task-x_channels.tsv")
     assert beside(path, data) == told
 

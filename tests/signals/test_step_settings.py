@@ -47,22 +47,24 @@ def test_steps_keep_their_order():
 
 @pytest.mark.parametrize("step", ["smooth", {"smooth": 1}, {}, 5, True, ["notch"], "", {3: 1}])
 def test_what_is_no_step_is_refused_with_all_that_are(step):
-    assert refusal(steps=[{"reject": 1.0}, step]) == ("modalities.emg.steps.1", f"a step is one of {ALL}")
+    assert refusal(steps=[{"reject": 1.0}, step]) == ("modalities.emg.steps.1", f"a step is one alone of {ALL}")
 
 
 def test_two_keys_make_no_step():
     where, why = refusal(steps=[{"notch": [50], "bandpass": [1, 4]}])
-    assert where == "modalities.emg.steps.0.notch.bandpass"
-    assert "not permitted" in why
+    assert (where, why) == ("modalities.emg.steps.0", f"a step is one alone of {ALL}")
 
 
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        ("notch", "valid list"),
-        ("bandpass", "valid tuple"),
+        ("notch", "is a list of frequencies, such as [50]"),
+        ("bandpass", "is a pair such as [1, 45]"),
+        ({"bandpass": 45}, "is a pair such as [1, 45]"),
+        ({"bandpass": [1, 2, 3]}, "is a pair such as [1, 45]"),
+        ({"reference": "mastoids"}, "is 'average' or a list of electrodes"),
         ("baseline", "valid number"),
-        ({"notch": 50}, "valid list"),
+        ({"notch": 50}, "is a list of frequencies"),
         ({"notch": []}, "at least 1 item"),
         ({"notch": [0]}, "greater than 0"),
         ({"bandpass": [None, None]}, "both edges are null, so nothing is filtered"),
@@ -141,19 +143,31 @@ def test_what_is_done_once_is_refused_twice(modality, name):
     )
 
 
-@pytest.mark.parametrize("step", [{"notch": [50]}, {"bandpass": [1, 30]}])
-def test_a_filter_after_the_rate_is_refused(step):
+@pytest.mark.parametrize("step", [{"notch": [50]}, {"bandpass": [1, 30]}, {"baseline": 1.0}, {"reject": 1.0}])
+def test_what_would_take_the_rate_for_the_signal_is_refused(step):
     where, why = refusal(modality="resp", steps=["rate", step], phase="zero")
-    assert (where, why) == ("modalities.resp", f"steps {next(iter(step))} after rate, which it would filter too")
-    read("resp", [step, "rate", "resample"], phase="zero", transductive=True)
+    assert (where, why) == (
+        "modalities.resp",
+        f"steps {next(iter(step))} after rate, which it would take for the signal",
+    )
+    read("resp", ["resample", step, "rate"], phase="zero", transductive=True, lead_s=1.0)
 
 
-@pytest.mark.parametrize("step", [{"notch": [50]}, {"bandpass": [1, 30]}])
-def test_a_filter_after_rejection_is_refused(step):
+@pytest.mark.parametrize(
+    ("modality", "step"),
+    [
+        ("ecg", {"notch": [50]}),
+        ("ecg", {"bandpass": [1, 30]}),
+        ("ecg", {"resample": {}}),
+        ("eda", {"split": 0.05}),
+        ("eeg", {"ica": {}}),
+    ],
+)
+def test_a_filter_after_rejection_is_refused(modality, step):
     """An artefact of its masked second would ring on in the valid ones after it."""
-    where, why = refusal(modality="ecg", steps=[{"reject": 1e-3}, "resample", step])
-    told = f"steps {next(iter(step))} after reject, whose seconds are masked, but would ring on in those after them"
-    assert (where, why) == ("modalities.ecg", told)
+    where, why = refusal(modality=modality, steps=[{"reject": 1e-3}, step], phase="zero")
+    assert where == f"modalities.{modality}"
+    assert why.startswith(f"steps {next(iter(step))} after reject, whose seconds are masked, but would ring on")
 
 
 @pytest.mark.parametrize("steps", ["resample", {"resample": {}}])

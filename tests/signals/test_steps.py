@@ -40,7 +40,8 @@ VALUES = {
 def some_steps(draw, kind):
     names = draw(st.lists(st.sampled_from(KINDS[kind]), unique=True, min_size=1))
     if "reject" in names:  # no filter may come after it
-        last = max((names.index(name) for name in ("notch", "bandpass") if name in names), default=0)
+        filters = ("notch", "bandpass", "resample", "split")
+        last = max((names.index(name) for name in filters if name in names), default=0)
         names.insert(max(last, names.index("reject")), names.pop(names.index("reject")))
     return [{name: draw(VALUES[name])} for name in names]
 

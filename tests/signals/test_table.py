@@ -189,23 +189,23 @@ def test_a_spreadsheets_byte_order_mark_line_ends_and_empty_columns_are_harmless
         ("file,subject,file\nwalk.edf,anna,sit.edf\n", "2 columns are called 'file'"),
         ("file,subject,start_s,start_s\nwalk.edf,anna,1,2\n", "2 columns are called 'start_s'"),
         ("file,subject,valence,valence\nwalk.edf,anna,1,2\n", "2 columns are called 'valence'"),
-        ("file,subject,valence\nwalk.edf,anna\n", "row 2 has 2 cells"),
-        ("file,subject\nwalk.edf,anna\nwalk.edf,anna,3\n", "row 3 has 3 cells"),
-        ("file,subject\n,anna\n", "row 2"),
-        ("file,subject\n.,anna\n", "row 2"),
-        ("file,subject\nwalk.edf, \n", "row 2"),
-        ("file,subject,start_s\nwalk.edf,anna,early\n", "row 2: start_s is 'early'"),
-        ("file,subject,start_s,stop_s\nwalk.edf,anna,1,inf\n", "row 2: stop_s is 'inf'"),
-        ("file,subject,stop_s\nwalk.edf,anna,1e300\n", "row 2: stop_s is '1e300'"),
-        ("file,subject\n/etc/passwd,anna\n", "row 2: the file '/etc/passwd' lies outside"),
-        ("file,subject\n../walk.edf,anna\n", "row 2: the file '../walk.edf' lies outside"),
+        ("file,subject,valence\nwalk.edf,anna\n", "line 2 has 2 cells"),
+        ("file,subject\nwalk.edf,anna\nwalk.edf,anna,3\n", "line 3 has 3 cells"),
+        ("file,subject\n,anna\n", "line 2"),
+        ("file,subject\n.,anna\n", "line 2"),
+        ("file,subject\nwalk.edf, \n", "line 2"),
+        ("file,subject,start_s\nwalk.edf,anna,early\n", "line 2: start_s is 'early'"),
+        ("file,subject,start_s,stop_s\nwalk.edf,anna,1,inf\n", "line 2: stop_s is 'inf'"),
+        ("file,subject,stop_s\nwalk.edf,anna,1e300\n", "line 2: stop_s is '1e300'"),
+        ("file,subject\n/etc/passwd,anna\n", "line 2: the file '/etc/passwd' lies outside"),
+        ("file,subject\n../walk.edf,anna\n", "line 2: the file '../walk.edf' lies outside"),
         ("file,subject\nx/../../walk.edf,anna\n", "lies outside"),
-        ("file,subject\nwalk.edf,anna\nwalk.edf,ben\n", "row 3: walk.edf is of ben, but also of anna"),
-        ("file,subject\nwalk.edf,anna\n./walk.edf,ben\n", "row 3: walk.edf is of ben, but also of anna"),
-        ('file,subject\n"walk\n.edf",anna\n', "row 2: file is"),
-        ('file,subject\nwalk.edf,"an\nna"\n', "row 2: subject is"),
-        ("file,subject\nwalk.edf,an\0na\n", "row 2: subject is"),
-        (f"file,subject\n{'x' * 999}.edf,anna\n", "row 2: file is"),
+        ("file,subject\nwalk.edf,anna\nwalk.edf,ben\n", "line 3: walk.edf is of ben, but also of anna"),
+        ("file,subject\nwalk.edf,anna\n./walk.edf,ben\n", "line 3: walk.edf is of ben, but also of anna"),
+        ('file,subject\n"walk\n.edf",anna\n', "line 2: file is"),
+        ('file,subject\nwalk.edf,"an\nna"\n', "line 2: subject is"),
+        ("file,subject\nwalk.edf,an\0na\n", "line 2: subject is"),
+        (f"file,subject\n{'x' * 999}.edf,anna\n", "line 2: file is"),
         ('file,subject\n"walk.edf,anna\n', "no table"),
         ("file,subject,val\0ence\nwalk.edf,anna,3\n", "no table"),
         (f"file,subject\nwalk.edf,{'x' * 200_000}\n", "no table"),
@@ -221,9 +221,9 @@ def test_a_table_that_makes_no_sense_is_refused_by_its_row(folder, text, told):
     ("row", "changes", "told"),
     [
         ("9,calm", {"ratings": {"stress": Column(column="mood", levels={"tense": 1.0})}}, "levels knows tense"),
-        ("9,calm", {"ratings": {"stress": "mood"}}, "row 2: mood is 'calm'"),
-        ("inf,calm", {"ratings": {"valence": "valence"}}, "row 2: valence is 'inf'"),
-        ("NAN,calm", {"ratings": {"valence": "valence"}}, "row 2: valence is 'NAN'"),
+        ("9,calm", {"ratings": {"stress": "mood"}}, "line 2: mood is 'calm'"),
+        ("inf,calm", {"ratings": {"valence": "valence"}}, "line 2: valence is 'inf'"),
+        ("NAN,calm", {"ratings": {"valence": "valence"}}, "line 2: valence is 'NAN'"),
         ("9,calm", {"ratings": {"joy": "happiness"}}, "has no column 'happiness', which data.ratings.joy names"),
         ("9,calm", {"stimulus": "video"}, "has no column 'video', which data.stimulus names"),
     ],
@@ -232,10 +232,27 @@ def test_what_the_study_asks_of_a_column_is_refused_where_it_does_not_hold(folde
     assert told in refused(folder, f"file,subject,valence,mood\nwalk.edf,anna,{row}\n", **changes)
 
 
-@pytest.mark.parametrize("edges", ["0,10.1", "10,11", "5,5", "6,5", "-1,5", "11,", ",0"])
+@pytest.mark.parametrize("edges", ["0,10.1", "10,11", "-1,5", "11,"])
 def test_a_trial_that_is_not_inside_its_file_is_refused_by_it(folder, edges):
     text = f"file,subject,start_s,stop_s\nwalk.edf,anna,{edges}\n"
     assert "10 s long; trials.csv has a trial of it from" in refused(folder, text, "walk.edf")
+
+
+@pytest.mark.parametrize("edges", ["5,5", "6,5", ",0"])
+def test_a_trial_that_stops_before_it_starts_is_refused_by_its_line(folder, edges):
+    text = f"file,subject,start_s,stop_s\n\n,,,\nwalk.edf,anna,{edges}\n"
+    assert "line 4: stop_s = " in refused(folder, text)
+
+
+def test_a_path_that_begins_at_the_root_is_taken_inside_the_folder(folder):
+    (folder / "trials.csv").write_text(f"file,subject\n{folder}/walk.edf,anna\n")
+    assert [file.path for file in find(folder, table()).files] == [folder / "walk.edf"]
+
+
+def test_that_each_trial_is_a_whole_file_is_told(folder):
+    (folder / "trials.csv").write_text("file,subject,t0,t1\nwalk.edf,anna,2,4\n")
+    told = find(folder, table()).left_out
+    assert told == {"trials.csv: start_s, stop_s": "are no columns of it, so that each trial is a whole file"}
 
 
 @pytest.mark.parametrize("name", ["sit.edf", "sub/walk.edf", "walk.edf/x"])
@@ -247,7 +264,7 @@ def test_a_missing_table_and_one_without_rows_are_refused(folder):
     with pytest.raises(MtkdError, match=r"other\.csv: no such file"):
         find(folder, table(table="other.csv"))
     (folder / "trials.csv").write_text("file,subject\n")
-    with pytest.raises(MtkdError, match="no file that the reader 'table' takes"):
+    with pytest.raises(MtkdError, match=r"trials\.csv: has no rows"):
         find(folder, table())
 
 

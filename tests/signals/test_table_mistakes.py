@@ -69,12 +69,12 @@ def test_a_trial_that_comes_twice_is_refused(tmp_path, rows, told):
 
 def test_semicolons_are_thought_of(tmp_path):
     told = refused(tmp_path, "file;subject\na.edf;s1\n")
-    assert told == "0 columns are called 'file', one is needed; is it separated by another character?"
+    assert told == "its first line names no column 'file', but one column only; commas stand between columns"
 
 
 def test_a_rating_of_infinity_is_refused_by_its_row(tmp_path):
     told = refused(tmp_path, "file,subject,start_s,stress\na.edf,s1,0,7\na.edf,s1,1,inf\n")
-    assert told == "row 3: stress is 'inf', no number"
+    assert told == "line 3: stress is 'inf', no number"
 
 
 @pytest.mark.parametrize("text", ["file,subject," + ",".join(f"c{n}" for n in range(100_000)), "a.edf,s1\n" * 250_000])
@@ -91,7 +91,7 @@ def test_a_rating_out_of_its_range_is_refused_by_its_row(tmp_path, cell, told):
     data = DATA.model_copy(update={"ratings": {"felt": rating}})
     text = f"file,subject,start_s,stress\na.edf,s1,0,1\na.edf,s1,1,9\na.edf,s1,2,{cell}\n"
     said = refused(tmp_path, text, data)
-    assert said == f"row 4: stress is '{told}', not within data.ratings.felt.range = [1, 9]"
+    assert said == f"line 4: stress is '{told}', not within data.ratings.felt.range = [1, 9]"
 
 
 def test_codes_for_a_rating_that_is_missing_are_the_studys_to_say(tmp_path):
@@ -108,4 +108,4 @@ def test_codes_for_a_rating_that_is_missing_are_the_studys_to_say(tmp_path):
 
 def test_a_column_that_holds_numbers_but_for_a_few_cells_is_not_passed_over(tmp_path):
     told = refused(tmp_path, "file,subject,start_s,stress\na.edf,s1,0,7\na.edf,s1,1,1_0\na.edf,s1,2,3\n")
-    assert told == "row 3: stress is '1_0', but a number in most rows; data.ratings says which columns are ratings"
+    assert told == "line 3: stress is '1_0', but a number in most rows; data.ratings says which columns are ratings"

@@ -1,8 +1,10 @@
 """Readers: each finds the files of a folder with their subjects and reads one into recordings in SI units."""
 
 import importlib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from mtkd.signals.recording import File, Found, Recording, Stream
 
 _READERS = {name: f"mtkd.signals.readers.{name}" for name in ("deap", "mahnob", "edf", "bids", "table")}
 
+_MOST_TOLD = 20
+
 
 def find(folder: Path, data: Data) -> Found:
     """The recordings of a folder as the study's reader finds them, only those of the subjects it names.
@@ -21,12 +25,15 @@ def find(folder: Path, data: Data) -> Found:
         MtkdError: there are none, two share a name, or a subject that the study names has none.
     """
     found = importlib.import_module(_READERS[data.reader]).find(folder, data)
+    found = Found([_composed(file) for file in found.files], {_text(k): _text(v) for k, v in found.left_out.items()})
     subjects = {file.subject for file in found.files}
-    for subject in data.subjects or []:
+    for subject in map(_nfc, data.subjects or []):
         if subject not in subjects:
-            raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names")
-    absent = {f"data.exclude: {subject}": "is no file's subject" for subject in data.exclude if subject not in subjects}
-    wanted = (subjects if data.subjects is None else set(data.subjects)) - set(data.exclude)
+            told = ", ".join(sorted(subjects)[:_MOST_TOLD]) + ", ..." * (len(subjects) > _MOST_TOLD)
+            raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names; there are {told}")
+    exclude = set(map(_nfc, data.exclude))
+    absent = {f"data.exclude: {subject}": "is no file's subject" for subject in sorted(exclude - subjects)}
+    wanted = (subjects if data.subjects is None else set(map(_nfc, data.subjects))) - exclude
     files = [replace(file, name=file_name(file.name)) for file in found.files if file.subject in wanted]
     names: dict[str, File] = {}
     for file in files:
@@ -35,10 +42,30 @@ def find(folder: Path, data: Data) -> Found:
             raise MtkdError(f"{file.path}: is the same recording of the subject {file.subject} as {other.path}")
         for path in file.paths:
             if not path.is_file():
-                raise MtkdError(f"{path}: is no file")
+                raise MtkdError(f"{path}: is no file" + "; / stands between folders" * ("\\" in str(path)))
     if not files:
         raise MtkdError(f"{folder}: no file that the reader {data.reader!r} takes")
     return Found(files, found.left_out | absent)
+
+
+_nfc = partial(unicodedata.normalize, "NFC")
+
+
+def _composed(file: File) -> File:
+    """Its names in one spelling: an é may be one character or two, and one subject must not become two by that.
+
+    Raises:
+        MtkdError: the name of one of its files is no text.
+    """
+    for path in file.paths:
+        if _text(path.name) != path.name:
+            raise MtkdError(f"{_text(str(path))}: the file's name is not in UTF-8")
+    return replace(file, name=_nfc(file.name), subject=_nfc(file.subject))
+
+
+def _text(name: str) -> str:
+    """A file's name, where bytes that are no UTF-8 could not be written anywhere."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str, str]) -> dict[Modality, Stream]:
@@ -53,13 +80,13 @@ def streams(path: Path, data: Data, own: Mapping[str, Kind], names: Mapping[str,
 
     if path.suffix.lower() == ".bdf" and data.reader in ("deap", "mahnob"):
         pairs = deap_bdf.BIPOLAR if data.reader == "deap" else mahnob.BIPOLAR
-        return biosemi.read_session(path, data, pairs, own, names, lenient=True)
+        return biosemi.read_session(path, data, pairs, own, names, hint=f"; {raw.RENAME}")
     left_out: dict[str, str] = {}
     if data.reader == "bids":
         units, bads = bids.beside(path)
         data = data.model_copy(update={"units": {**units, **data.units}})
-        left_out = {{**data.rename, **names}.get(name, name): "channels.tsv calls it bad" for name in bads}
-    return raw.read_streams(path, data, own, names, lenient=True, left_out=left_out)
+        left_out = {{**data.rename, **names}.get(name, name): why for name, why in bads.items()}
+    return raw.read_streams(path, data, own, names, left_out, f"; {raw.RENAME}")
 
 
 def beside(path: Path, data: Data) -> Any:

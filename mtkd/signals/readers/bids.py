@@ -8,7 +8,7 @@ meanwhile is in ``_physio.tsv.gz`` files.
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +19,8 @@ from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.physio import read_physio, tables_of
 from mtkd.signals.readers.raw import read_streams, units_in
-from mtkd.signals.readers.sidecars import nearest, root_of
-from mtkd.signals.recording import File, Found, Recording, Span
+from mtkd.signals.readers.sidecars import is_there, nearest, root_of
+from mtkd.signals.recording import File, Found, Recording, Span, Stream
 
 _KINDS: dict[str, Kind] = {
     "EEG": "eeg",
@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
     "TEMP": "temp",
 }
 _MODALITIES: tuple[Modality, ...] = get_args(Modality)
-_TABLES = ("events", "channels")
+_BAD = "channels.tsv calls it bad"
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
 
 
@@ -45,49 +45,59 @@ def find(folder: Path, data: Bids) -> Found:
     Raises:
         MtkdError: there are several tasks and ``data.task`` names none of them, or a table is damaged.
     """
-    import mne_bids  # which takes a second
-
-    try:
-        paths = mne_bids.find_matching_paths(
-            folder,
-            tasks=data.task,
-            sessions=data.sessions,
-            suffixes="eeg",
-            datatypes="eeg",
-            extensions=_EXTENSIONS,
-            ignore_nosub=True,
-        )
-    except Exception as error:  # a name that only looks like BIDS
-        raise MtkdError(f"{folder}: no BIDS data set ({one_line(error)})") from None
-    for key, asked, found in (
-        ("task", [data.task] if data.task else [], {path.task for path in paths}),
-        ("sessions", data.sessions or [], {path.session for path in paths}),
-    ):
-        for name in asked:
-            if name not in found:
-                raise MtkdError(f"{folder}: no recording of {name!r}, which data.{key} names")
-    tasks = sorted({str(path.task) for path in paths})
-    if len(tasks) > 1:
-        raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
     files, left_out = [], {}
     types: set[str] = set()
-    for path in sorted(paths, key=lambda path: str(path.fpath)):
+    for path in _recordings(folder, data):
         main = Path(path.fpath)
-        events, channels = (nearest(main, folder, f"{name}.tsv") for name in _TABLES)
+        events = nearest(main, folder, "events.tsv")
         trials = _trials(events, path, data, types) if events else []
-        if not trials:
+        if trials:
+            files.append(_file(folder, main, str(path.subject), trials))
+        else:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
-            continue
-        kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
-        physio = tables_of(main, folder)
-        rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
-        name = path.basename.rpartition("_")[0]
-        paths = (*all_of(main), *(main.with_name(table) for table in physio))
-        files.append(File(name, str(path.subject), paths, rows))
     for name in data.trial_types or []:
         if name not in types:
             raise MtkdError(f"{folder}: no event is {name!r}, as data.trial_types has it; they are {_listed(types)}")
     return Found(files, left_out)
+
+
+def _recordings(folder: Path, data: Bids) -> list[Any]:
+    """Those of the study's task and sessions, as mne-bids names them."""
+    import mne_bids  # which takes a second
+
+    options = {"suffixes": "eeg", "datatypes": "eeg", "extensions": _EXTENSIONS, "ignore_nosub": True}
+    try:
+        paths = mne_bids.find_matching_paths(folder, **options)
+    except Exception as error:  # a name that only looks like BIDS
+        raise MtkdError(f"{folder}: no BIDS data set ({one_line(error)})") from None
+    for place in folder.glob("sub-*/**/*_eeg.*"):  # those that mne-bids passes over
+        if place.suffix in _EXTENSIONS:
+            is_there(place)
+    if not paths:
+        raise MtkdError(f"{folder}: no BIDS data set: no sub-*/**/eeg/*_eeg of {', '.join(_EXTENSIONS)}")
+    for key, asked, found in (
+        ("task", [data.task] if data.task else [], {str(path.task) for path in paths}),
+        ("sessions", data.sessions or [], {str(path.session) for path in paths}),
+    ):
+        for name in asked:
+            if name not in found:
+                raise MtkdError(
+                    f"{folder}: no recording of {name!r}, which data.{key} names; there are {_listed(found)}"
+                )
+    paths = [path for path in paths if data.sessions is None or path.session in data.sessions]
+    tasks = sorted({str(path.task) for path in paths})
+    if data.task is None and len(tasks) > 1:
+        raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
+    return sorted((path for path in paths if data.task in (None, path.task)), key=lambda path: str(path.fpath))
+
+
+def _file(folder: Path, main: Path, subject: str, trials: list[dict[str, Any]]) -> File:
+    channels = nearest(main, folder, "channels.tsv")
+    kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
+    physio = tables_of(main, folder)
+    rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
+    paths = (*all_of(main), *(main.with_name(table) for table in physio))
+    return File(main.stem.rpartition("_")[0], subject, paths, rows)
 
 
 def read(file: File, data: Bids) -> Iterator[Recording]:
@@ -96,18 +106,7 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     Raises:
         MtkdError: the file is damaged, or a channel is typed nowhere.
     """
-    has = _names(file.path, file.rows["channels"])
-    theirs = {name: _in_file(name, has) for name in file.rows["channels"]}
-    ours = {name: data.rename.get(their, their) for name, their in theirs.items()}
-    said = {glob.escape(ours[name]): kind for name, kind in file.rows["channels"].items()}
-    columns = {name for table in file.rows["physio"].values() for name in table["Columns"]} - ours.keys()
-    corrected = {name: unit for name, unit in data.units.items() if name not in columns}
-    kinds, units = ({theirs[name]: value for name, value in file.rows[key].items()} for key in ("channels", "units"))
-    own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
-    bads = {ours[name]: "channels.tsv calls it bad" for name in file.rows["bads"] if theirs[name] in has}
-    if file.rows["physio"]:  # it lies in the EEG's time, be there a channel in that file that anybody asks for or not
-        own = own.only(_MODALITIES)
-    streams = read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out=bads)
+    streams = _streams(file, data)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
     streams = {kind: stream for kind, stream in streams.items() if data.asks_for(kind)}
     for table, described in file.rows["physio"].items():
@@ -118,9 +117,29 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
                 "data.channels leaves one out ({COLUMN: ignore})"
             )
         streams |= beside
+    spans, rejected = _spans(file.rows["trials"], duration_s)
+    yield Recording(file.subject, str(file.path), streams, spans, rejected)
+
+
+def _streams(file: File, data: Bids) -> dict[Modality, Stream]:
+    """Those of the EEG's file, by what ``channels.tsv`` says of it."""
+    kinds, units, bads = _in_file(file.path, file.rows["channels"], file.rows["units"], file.rows["bads"])
+    ours = {name: data.rename.get(name, name) for name in kinds}
+    said = {glob.escape(ours[name]): kind for name, kind in kinds.items()}
+    theirs = {name: own for own, name in ours.items()}
+    corrected = {theirs.get(name, name): unit for name, unit in data.units.items()}
+    own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
+    left_out = {ours[name]: _BAD for name in bads}
+    if file.rows["physio"]:  # it lies in the EEG's time, be there a channel in that file that anybody asks for or not
+        own = own.only(_MODALITIES)
+    return read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out)
+
+
+def _spans(rows: list[dict[str, Any]], duration_s: float) -> tuple[list[Span], dict[str, str]]:
+    """Trials that the recording holds, and why it does not hold the others."""
     spans: dict[tuple[float, float], Span] = {}
     rejected = {}
-    for row in file.rows["trials"]:
+    for row in rows:
         start_s, stop_s = row["start_s"], row["stop_s"]
         if start_s is None or stop_s is None:
             rejected[row["name"]] = "its event does not tell when it begins or how long it lasts"
@@ -131,7 +150,7 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
             rejected[row["name"]] = f"lies where {same} does; data.trial_types chooses one of them"
         else:
             spans[start_s, stop_s] = Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"])
-    yield Recording(file.subject, str(file.path), streams, list(spans.values()), rejected)
+    return list(spans.values()), rejected
 
 
 def _listed(types: set[str]) -> str:
@@ -142,8 +161,8 @@ def _trials(events: Path, path: Any, data: Bids, types: set[str]) -> list[dict[s
     """The rows that are trials, each with where it starts and stops (None: not told). ``types`` gets all there are."""
     needed = ("onset", "duration") if data.trial_types is None else ("onset", "duration", data.type_column)
     trials: list[dict[str, Any]] = []
-    for line, row in enumerate(read_rows(events, "\t", needed), start=2):
-        where = f"row {line}"
+    for line, row in read_rows(events, "\t", needed).items():
+        where = f"line {line}"
         types.add(row.get(data.type_column, ""))
         start_s, length_s = (number(events, row, name, where) for name in ("onset", "duration"))
         is_trial = bool(length_s) if data.trial_types is None else row[data.type_column] in data.trial_types
@@ -166,7 +185,7 @@ def _trials(events: Path, path: Any, data: Bids, types: set[str]) -> list[dict[s
 
 def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
     """Kinds and units, and which are bad."""
-    rows = read_rows(path, "\t", ("name", "type"))
+    rows = read_rows(path, "\t", ("name", "type")).values()
     counts = Counter(row["name"] for row in rows)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise MtkdError(f"{path}: two rows are of the channel {twice[0]!r}")
@@ -176,28 +195,36 @@ def _channels(path: Path) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
     return kinds, {name: unit for name, unit in units.items() if unit not in ABSENT}, bads
 
 
-def _names(path: Path, table: Iterable[str]) -> list[str]:
-    """The file's channels; those of the table where the format has no names but an electrode's own."""
-    return list(units_in(path)) if path.suffix.lower() in {".edf", ".bdf"} and path.is_file() else list(table)
+def _in_file(
+    path: Path, kinds: dict[str, Kind], units: dict[str, str], bads: list[str]
+) -> tuple[dict[str, Kind], dict[str, str], list[str]]:
+    """The three by the names that the file itself has: EDF+ puts the signal's type before an electrode's name.
+
+    Only EDF and BDF have other names than the table. One that is bad and not there is left out.
+    """
+    if path.suffix.lower() not in {".edf", ".bdf"} or not path.is_file():
+        return kinds, units, bads
+    has = set(units_in(path))
+    alike: dict[str, list[str]] = {}
+    for own in has:
+        alike.setdefault(plain_name(own), []).append(own)
+
+    def theirs(name: str) -> str:
+        found = alike.get(plain_name(name), [])
+        return found[0] if name not in has and len(found) == 1 else name
+
+    by_kind = {theirs(name): kind for name, kind in kinds.items()}
+    by_unit = {theirs(name): unit for name, unit in units.items()}
+    return by_kind, by_unit, [theirs(name) for name in bads if theirs(name) in has]
 
 
-def _in_file(name: str, has: list[str]) -> str:
-    """What the file calls a channel of the table: EDF+ puts the signal's type before an electrode's name."""
-    alike = [own for own in has if plain_name(own) == plain_name(name)]
-    return alike[0] if name not in has and len(alike) == 1 else name
-
-
-def beside(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What the ``channels.tsv`` of a file tells: units of the channels of which it tells none, and bad channels."""
+def beside(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What the ``channels.tsv`` of a file tells: units of the channels of which it tells none, and of no use which."""
     table = nearest(path, root_of(path), "channels.tsv")
     if table is None:
-        return {}, []
-    kinds, units, bads = _channels(table)
-    has = _names(path, kinds)
-    theirs = {name: _in_file(name, has) for name in kinds}
-    kinds = {theirs[name]: kind for name, kind in kinds.items()}
-    units = {theirs[name]: unit for name, unit in units.items()}
-    return _missing(path, kinds, units), [theirs[name] for name in bads]
+        return {}, {}
+    kinds, units, bads = _in_file(path, *_channels(table))
+    return _missing(path, kinds, units), dict.fromkeys(bads, _BAD)
 
 
 def _missing(path: Path, kinds: dict[str, Kind], units: dict[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ def read_session(
     bipolar: Mapping[str, list[str]],
     own: Mapping[str, Kind],
     names: Mapping[str, str] | None = None,
-    lenient: bool = False,
+    hint: str = "",
 ) -> dict[Modality, Stream]:
     """As ``read_streams``, with the differences of external electrodes that the data set is about, where it has both.
 
@@ -30,10 +30,6 @@ def read_session(
     renamed = {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(names or {})
     if "GSR1" in has and "GSR1" not in renamed and "GSR" not in renamed.values():
         renamed["GSR1"] = "GSR"
-    ours = {name: theirs for theirs, name in renamed.items()}
-    changes = {
-        "bipolar": pairs,
-        "channels": {renamed.get(name, name): kind for name, kind in data.channels.items()},
-        "units": {ours.get(name, name): unit for name, unit in data.units.items()},
-    }
-    return read_streams(path, data.model_copy(update=changes), own, renamed, lenient)
+    channels = {renamed.get(name, name): kind for name, kind in data.channels.items()}
+    own_data = data.model_copy(update={"bipolar": pairs, "channels": channels})
+    return read_streams(path, own_data, own, renamed, hint=hint)

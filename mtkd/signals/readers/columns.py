@@ -4,18 +4,19 @@ import csv
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mtkd.config import Column
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 
 ABSENT = ("", "n/a", "N/A", "NA", "NaN", "nan", "null", "NULL", "None")
-_MAX_BYTES, _MAX_ROWS, _MAX_COLUMNS = 2**26, 200_000, 2000
+_MAX_BYTES, _MAX_ROWS, _MAX_COLUMNS, _MAX_TOLD = 2**26, 200_000, 2000, 300
 
 
-def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a table with a line of names, as text.
+def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> dict[int, dict[str, str]]:
+    """The rows of a table with a line of names, as text, by the line each begins in; those without any text are none.
 
     Raises:
         MtkdError: the file is missing or no such table, or lacks a column that is needed.
@@ -28,26 +29,38 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> list[dict[
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             names = [name.strip() for name in next(reader, [])]
-            rows = [row for row in itertools.islice(reader, _MAX_ROWS + 1) if row]
+            rows = list(_by_line(reader, _MAX_ROWS + 1))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise MtkdError(f"{path}: no table ({error})") from None
+        raise MtkdError(f"{path}: no table of text in UTF-8 ({one_line(error)})") from None
+    apart = {",": "commas", "\t": "tabs"}[delimiter]
     if strange := [name for name in names if not name.isprintable()]:
-        raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r})")
+        raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r}; {apart} stand between columns)")
     if len(names) > _MAX_COLUMNS or len(rows) > _MAX_ROWS:
         raise MtkdError(
             f"{path}: more than {_MAX_COLUMNS} columns or {_MAX_ROWS} rows, larger than any table of trials"
         )
     counts = Counter(names)
     for name in [*needed, *filter(None, names)]:
-        if counts[name] != 1:
-            apart = "; is it separated by another character?" if len(names) == 1 else ""
-            raise MtkdError(f"{path}: {counts[name]} columns are called {name!r}, one is needed{apart}")
-    for number, row in enumerate(rows, start=2):
+        if not counts[name]:
+            known = ", ".join(names) if len(names) > 1 else f"one column only; {apart} stand between columns"
+            raise MtkdError(f"{path}: its first line names no column {name!r}, but {known[:_MAX_TOLD]}")
+        if counts[name] > 1:
+            raise MtkdError(f"{path}: {counts[name]} columns are called {name!r}, one is needed")
+    filled = {line: row for line, row in rows if any(cell.strip() for cell in row)}
+    for line, row in filled.items():
         while len(row) > len(names) and not row[-1].strip():  # a delimiter at the end
             row.pop()
         if len(row) != len(names):
-            raise MtkdError(f"{path}: row {number} has {len(row)} cells, its first line {len(names)}")
-    return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in rows]
+            raise MtkdError(f"{path}: line {line} has {len(row)} cells, its first line {len(names)}")
+    return {line: dict(zip(names, (cell.strip() for cell in row), strict=True)) for line, row in filled.items()}
+
+
+def _by_line(reader: Any, most: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line each begins in: a quoted cell may go over several."""
+    line = reader.line_num + 1
+    for row in itertools.islice(reader, most):
+        yield line, row
+        line = reader.line_num + 1
 
 
 def number(path: Path, row: Mapping[str, str], name: str, where: str) -> float | None:

@@ -88,7 +88,7 @@ def read(file: File, data: Deap) -> Iterator[Recording]:
         )
     kinds = type_channels(list(CHANNELS), {**data.channels, **CHANNELS, **data.channels}, str(path))
     for index, (trial, ratings) in enumerate(zip(signals, labels, strict=True), start=1):
-        felt = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if np.isfinite(value)}
+        felt = {name: float(value) for name, value in zip(RATINGS, ratings, strict=True) if not np.isnan(value)}
         span = Span(*named(index), data.baseline_s, n_times / SFREQ, felt)
         streams = {
             kind: _stream(trial, kind, [row for row, found in enumerate(kinds.values()) if found == kind], path)
@@ -128,7 +128,7 @@ def _checked(content: dict, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MtkdError(f"{path}: 'data' is {signals.shape}, expected (trials, {len(CHANNELS)}, samples)")
     if labels.shape != (len(signals), len(RATINGS)):
         raise MtkdError(f"{path}: 'labels' is {labels.shape}, expected ({len(signals)}, {len(RATINGS)})")
-    given = labels[np.isfinite(labels)]
+    given = labels[~np.isnan(labels)]
     if given.size and not (given.min() >= 1 and given.max() <= 9):
         raise MtkdError(f"{path}: ratings from {given.min():g} to {given.max():g}, expected 1 to 9")
     return signals, labels

@@ -7,6 +7,7 @@ participant 24 on, Status has no name. The n-th video of a file is the n-th tria
 mark is missing, the times in that table tell which.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,4 +111,4 @@ def _in_order(streams: dict[Modality, Stream]) -> dict[Modality, Stream]:
         return streams
     place = [eeg.ch_names.index(name) for name in GENEVA]
     read = eeg.read
-    return {**streams, "eeg": Stream(list(GENEVA), eeg.sfreq, eeg.n_times, lambda a, b: read(a, b)[place])}
+    return {**streams, "eeg": replace(eeg, ch_names=list(GENEVA), read=lambda a, b: read(a, b)[place])}

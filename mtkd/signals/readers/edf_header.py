@@ -5,6 +5,8 @@ file is looked at here before MNE opens it.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from mtkd.errors import MtkdError
 _FIELDS = {"name": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "digital_low": 8, "digital_high": 8}
 _SHIFT_JIS_MICRO = "\x83\xca"  # as Japanese recorders write it, and MNE reads it
 ANNOTATIONS = {"EDF Annotations", "BDF Annotations"}
+_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)(?:\x15|\x14)")
+_ONSET_BYTES = 24
+_CLOCK_S, _CLOCK_DRIFT = 0.1, 1e-3
+"""So much may a record's own time be off, which some recorders round or take from a clock of their own."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,20 @@ class Header:
 
     def low_bytes(self, index: int) -> UInt8[np.ndarray, " n_times"]:
         """The lowest byte of every sample of one channel: what a BDF's Status says once it is masked with 0xFF."""
-        record = sum(signal.n_samples for signal in self.signals) * self.sample_bytes
-        before = sum(signal.n_samples for signal in self.signals[:index]) * self.sample_bytes
         size = self.signals[index].n_samples * self.sample_bytes
-        with self.path.open("rb", buffering=0) as file:  # not mapped: a file cut meanwhile would end the process
-            starts = range(self.n_bytes + before, self.n_bytes + self.n_records * record, record)
-            content = b"".join(os.pread(file.fileno(), size, start) for start in starts)
+        content = b"".join(self.pieces(index, size))
         if len(content) < size * self.n_records:
             raise MtkdError(f"{self.path}: truncated while it was read")
         return np.frombuffer(content, np.uint8)[:: self.sample_bytes]
+
+    def pieces(self, index: int, most: int) -> Iterator[bytes]:
+        """The first bytes of one channel in each record."""
+        record = sum(signal.n_samples for signal in self.signals) * self.sample_bytes
+        before = sum(signal.n_samples for signal in self.signals[:index]) * self.sample_bytes
+        size = min(most, self.signals[index].n_samples * self.sample_bytes)
+        with self.path.open("rb", buffering=0) as file:  # not mapped: a file cut meanwhile would end the process
+            for start in range(self.n_bytes + before, self.n_bytes + self.n_records * record, record):
+                yield os.pread(file.fileno(), size, start)
 
 
 def read_header(path: Path) -> Header:
@@ -88,7 +99,29 @@ def read_header(path: Path) -> Header:
     if size >= expected + record:  # MNE would take them for signal, and times from the end would be others
         n_more = (size - expected) // record
         raise MtkdError(f"{path}: holds {n_more} records more than the {header.n_records} its header promises")
+    _refuse_gaps(header)
     return header
+
+
+def _refuse_gaps(header: Header) -> None:
+    """Hold the time that each record tells of itself against its place, which is all that MNE goes by.
+
+    Raises:
+        MtkdError: they differ.
+    """
+    rows = [index for index, signal in enumerate(header.signals) if signal.name in ANNOTATIONS]
+    first_s: float | None = None
+    for number, text in enumerate(header.pieces(rows[0], _ONSET_BYTES)) if rows else ():
+        onset = _ONSET.match(text)
+        if onset is None:
+            return
+        onset_s, place_s = float(onset[1]), number * header.record_s
+        first_s = onset_s if first_s is None else first_s
+        if abs(onset_s - first_s - place_s) > _CLOCK_S + _CLOCK_DRIFT * place_s:
+            raise MtkdError(
+                f"{header.path}: record {number + 1} is of {onset_s - first_s:g} s, but in its place {place_s:g} s are "
+                "over: a recording with gaps, which would be closed"
+            )
 
 
 def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:

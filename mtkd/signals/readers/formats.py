@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mne
+from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import VOLTS
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header
+from mtkd.signals.readers.whole import refuse_cut
 
 _EDF = (".edf", ".bdf")
 _BRAINVISION = {**VOLTS, "nV": 1e-9, "uS": 1e-6, "µS": 1e-6}
 """What MNE multiplies BrainVision's numbers with; those in another unit it leaves alone."""
-_CHANNEL = re.compile(r"^\s*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
-_SECTION = re.compile(r"^\s*\[Channel Infos\](.*?)(?=^\s*\[|\Z)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
-_N_CHANNELS = re.compile(rb"^\s*NumberOfChannels\s*[=:]\s*(\d+)", re.MULTILINE | re.IGNORECASE)
+_CHANNEL = re.compile(r"^[ \t]*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
+_SECTION = re.compile(r"^[ \t]*\[Channel Infos\](.*?)(?=^[ \t]*\[|\Z)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
+_N_CHANNELS = re.compile(rb"^[ \t]*NumberOfChannels[ \t]*[=:][ \t]*(\d+)", re.MULTILINE | re.IGNORECASE)
 _MOST_CHANNELS = 4096
+_TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "photic"}
+"""What triggers are called, in any number."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
 _PROBE = """
 import resource, sys
@@ -39,13 +43,15 @@ except BaseException as error:
 class Row:
     """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz.
 
-    ``kind`` is what the file says it is, in MNE's words; ``eeg`` also where it says nothing.
+    ``kind`` is what the file says it is, in MNE's words; ``eeg`` also where it says nothing. ``is_volts`` tells of one
+    without a unit that MNE takes it for a voltage.
     """
 
     unit: str | None
     scale: float
     sfreq: float
     kind: str = "eeg"
+    is_volts: bool = False
 
     @property
     def si_unit(self) -> str:
@@ -63,7 +69,7 @@ def rows_of_header(header: Header) -> dict[str, Row]:
 
 def _kind_of(name: str) -> str:
     """What an EDF's or BDF's channel is by its name, which alone tells triggers there."""
-    return "stim" if name.lower() in ("status", "trigger") else "eeg"
+    return "stim" if name.lower().rstrip("s0123456789 ") in _TRIGGERS else "eeg"
 
 
 def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
@@ -86,7 +92,7 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
         elif suffix == ".set":
             found[name] = Row("uV", 1e-6, sfreq, kind)
         else:
-            found[name] = Row(None, 1.0, sfreq, kind)
+            found[name] = Row(None, 1.0, sfreq, kind, raw.info["chs"][index]["unit"] == FIFF.FIFF_UNIT_V)
     return found
 
 
@@ -128,6 +134,7 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
     for name in filter(None, raw.filenames):
         if Path(name).resolve() not in own:
             raise MtkdError(f"{path}: its samples are in {name}, which is not beside it under a name of its own")
+    refuse_cut(path, raw)
     return raw
 
 
@@ -154,4 +161,5 @@ def _probe(path: Path) -> None:
         raise MtkdError(f"{path}: damaged or foreign file, MNE's reader crashes on it ({name})")
     if done.returncode:
         told = " ".join((done.stdout or done.stderr[-200:]).split())
-        raise MtkdError(f"{path}: not readable by MNE ({told})")
+        header = f"; {path.with_suffix('.vhdr').name} is to be named" if path.with_suffix(".vhdr").is_file() else ""
+        raise MtkdError(f"{path}: not readable by MNE ({told}){header}")

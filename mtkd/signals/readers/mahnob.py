@@ -17,6 +17,7 @@ from mtkd.config import Kind, Mahnob
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import GENEVA
 from mtkd.signals.readers.biosemi import read_session
+from mtkd.signals.readers.columns import parsed
 from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.recording import File, Found, Recording, Span
 
@@ -60,7 +61,7 @@ def find(folder: Path, data: Mahnob) -> Found:
             left_out[place.name] = "no Part_*_emotion.bdf" if not recordings else "no session.xml"
             continue
         said = _session(place / "session.xml")
-        if _FILE.fullmatch(recordings[0].name)["kind"] == "N" or said["isStim"] == "0":  # type: ignore[index]
+        if _FILE.fullmatch(recordings[0].name)["kind"] == "N" or said["isStim"] in ("0", "false"):  # type: ignore[index]
             left_out[place.name] = "shows no film"
         elif "arousal" not in said["ratings"]:
             left_out[place.name] = "was not rated"
@@ -115,8 +116,8 @@ def _session(path: Path) -> dict[str, Any]:
         raise MtkdError(f"{path}: refused, it defines entities or refers to other files ({one_line(error)})") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # unknown encodings, too
         raise MtkdError(f"{path}: no XML ({one_line(error)})") from None
-    subject = root.find("subject")
-    number = "" if subject is None else subject.get("id", "")
+    subjects = root.findall("subject")
+    number = subjects[0].get("id", "") if len(subjects) == 1 else ""
     if not re.fullmatch(r"[0-9]{1,9}", number):
         raise MtkdError(f"{path}: names no subject by a number")
     stimulus = root.get("mediaFile") or f"cut-{root.get('cutNr', 'unknown')}"
@@ -126,7 +127,7 @@ def _session(path: Path) -> dict[str, Any]:
         "subject": str(int(number)),
         "session": path.parent.name,
         "stimulus": stimulus,
-        "isStim": root.get("isStim", "1"),
+        "isStim": root.get("isStim", "1").strip().lower(),
         "ratings": {
             name: _rating(path, text, *limits) for name, (key, *limits) in FELT.items() if (text := root.get(key))
         },
@@ -134,10 +135,9 @@ def _session(path: Path) -> dict[str, Any]:
 
 
 def _rating(path: Path, text: str, low: int, high: int) -> float:
-    try:
-        value = int(text)
-    except ValueError:
-        raise MtkdError(f"{path}: a rating of {text!r}, which is no whole number") from None
+    value = parsed(text)
+    if not value.is_integer():
+        raise MtkdError(f"{path}: a rating of {text!r}, which is no whole number")
     if not low <= value <= high:
-        raise MtkdError(f"{path}: a rating of {value}, expected {low} to {high}")
-    return float(value)
+        raise MtkdError(f"{path}: a rating of {value:g}, expected {low} to {high}")
+    return value

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mtkd.config import Kind, Modality, Source
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, to_si, type_channels
-from mtkd.signals.readers.sidecars import sidecars
+from mtkd.signals.readers.names import names_of
+from mtkd.signals.readers.sidecars import is_there, sidecars
 from mtkd.signals.recording import Stream
 
 MAX_BYTES, MAX_COLUMNS = 2**28, 1000
@@ -53,7 +54,7 @@ def tables_of(recording: Path, root: Path) -> dict[str, dict[str, Any]]:
     """
     prefix = recording.stem.rpartition("_")[0]
     names = (f"{prefix}_physio.tsv.gz", f"{prefix}_recording-*_physio.tsv.gz")
-    found = sorted(path for name in names for path in recording.parent.glob(name))
+    found = sorted(path for name in names for path in recording.parent.glob(name) if is_there(path))
     return {path.name: _described(path, root).model_dump() for path in found}
 
 
@@ -93,10 +94,14 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
     about = Described.model_validate(described)
     if len(set(about.Columns)) < len(about.Columns):
         raise MtkdError(f"{path}: two of its columns share a name")
-    own = {name: kind for name in about.Columns if (kind := _KINDS.get(name.lower())) is not None}
-    typed = type_channels(about.Columns, {**data.channels, **own, **data.channels}, str(path))
+    asked = names_of(path, about.Columns, data.model_copy(update={"bipolar": {}}), {}, {})
+    own = {asked.ours[name]: kind for name in about.Columns if (kind := _KINDS.get(name.lower())) is not None}
+    patterns = {**asked.kinds, **own, **asked.kinds}
+    kinds = type_channels(list(asked.ours.values()), patterns, str(path))
+    typed = {name: kinds[ours] for name, ours in asked.ours.items()}
     kept = [name for name, kind in typed.items() if kind != "ignore" and data.asks_for(kind)]
-    units = {name: data.units.get(name, about.units.get(name, "")).replace("μ", "u").replace("µ", "u") for name in kept}
+    said = {**about.units, **asked.units}
+    units = {name: said.get(name, "").replace("μ", "u").replace("µ", "u") for name in kept}
     for name in kept:
         kind = typed[name]
         if units[name] not in KNOWN.get(kind, {units[name]}):  # type: ignore[arg-type]
@@ -107,11 +112,14 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
     values = _values(path, about.Columns)
     n_times = round(duration_s * about.SamplingFrequency)
     shift = round(about.StartTime * about.SamplingFrequency)
+    pairs = {f"data.bipolar: {name}" for name in data.bipolar}  # differences are made of the EEG's file alone
     streams: dict[Modality, Stream] = {}
     for kind in dict.fromkeys(typed[name] for name in kept):
         names = [name for name in kept if typed[name] == kind]
         rows = np.stack([to_si(values[name], kind, units[name], str(path)) for name in names])  # type: ignore[arg-type]
-        streams[kind] = Stream(names, about.SamplingFrequency, n_times, partial(_cut, rows, shift))  # type: ignore[index]
+        ours, read = [asked.ours[name] for name in names], partial(_cut, rows, shift)
+        stream = Stream(ours, about.SamplingFrequency, n_times, read, unheard=asked.unheard | pairs)
+        streams[kind] = stream  # type: ignore[index]
     return streams
 
 

@@ -1,6 +1,5 @@
 """Any file MNE can read as streams: one for each modality, at its own rate, read piece by piece."""
 
-import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtkd.signals.channels import KNOWN, UNIT, VOLTS, first_pattern, plain_name,
 from mtkd.signals.montage import electrode
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
 from mtkd.signals.readers.formats import Row, open_raw, rows_of_header, rows_of_raw
+from mtkd.signals.readers.names import Names, names_of
 from mtkd.signals.recording import Stream
 
 CLIPPED_S = 0.02
@@ -68,18 +68,18 @@ def read_streams(
     data: Source,
     own: Mapping[str, Kind],
     names: Mapping[str, str],
-    lenient: bool = False,
     left_out: Mapping[str, str] = MappingProxyType({}),
+    hint: str = "",
 ) -> dict[Modality, Stream]:
     """The channels of a file that a study, or the reader by ``own`` patterns, gives a modality.
 
-    ``names`` renames some of the file's; ``lenient`` passes over what the study asks of channels that it has not.
-    ``left_out`` are those of no use, by our names, with the reason, as are those that the file calls bad; one that the
-    study names in ``channels`` is taken nevertheless.
+    ``names`` renames some of the file's. ``left_out`` are those of no use, by our names, with the reason, as are those
+    that the file calls bad; one that the study names in ``channels`` is taken nevertheless. ``hint`` ends the sentence
+    on a file with none of the channels.
 
     Raises:
-        MtkdError: the file is missing, damaged, truncated, has no channel to rename or to subtract, one that no
-            pattern names, or one in a unit that is none of its modality's.
+        MtkdError: the file is missing, damaged, truncated, has no channel to rename by ``names``, one that no pattern
+            names, or one in a unit that is none of its modality's.
     """
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
@@ -88,23 +88,21 @@ def read_streams(
     rows = rows_of_header(header) if header else rows_of_raw(path, raw)
     if not all(name.isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
-    names = {theirs: ours for theirs, ours in data.rename.items() if theirs in rows} | dict(names)
-    bads = dict.fromkeys((names.get(name, name) for name in (raw.info["bads"] if raw else [])), "its file calls it bad")
-    bads = {name: why for name, why in {**bads, **left_out}.items() if name not in data.channels}
-    data = data.model_copy(update={"channels": {**dict.fromkeys(map(glob.escape, bads), "ignore"), **data.channels}})
-    if lenient:
-        bipolar = {name: pair for name, pair in data.bipolar.items() if set(pair) <= set(rows)}
-        corrected = {name: unit for name, unit in data.units.items() if name in rows}
-        data = data.model_copy(update={"bipolar": bipolar, "units": corrected})
-    channels = _channels(path, header, data, own, rows, _renamed(path, list(rows), names))
+    bads = dict.fromkeys(raw.info["bads"] if raw else [], "its file calls it bad")
+    called = {theirs: ours for theirs, ours in data.rename.items() if theirs in rows} | dict(names)
+    left_out = {**{called.get(name, name): why for name, why in bads.items()}, **left_out}
+    asked = names_of(path, rows, data, names, left_out)
+    channels = _channels(path, header, data, own, rows, asked)
     if not channels:
-        hint = f"; {RENAME}" if lenient else ""
-        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {', '.join(rows)}{hint}")
+        has = ", ".join([*(name for name in rows if asked.ours[name] not in asked.left_out), *_told(asked.left_out)])
+        raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}{hint}")
     kinds = list(dict.fromkeys(channel.kind for channel in channels))
-    return {
-        kind: replace(_stream(path, header, raw, [c for c in channels if c.kind == kind], rows), left_out=bads)
-        for kind in kinds
-    }
+    streams = {kind: _stream(path, header, raw, [c for c in channels if c.kind == kind], rows) for kind in kinds}
+    return {kind: replace(stream, left_out=asked.left_out, unheard=asked.unheard) for kind, stream in streams.items()}
+
+
+def _told(left_out: Mapping[str, str]) -> list[str]:
+    return [f"{name} ({why})" for name, why in left_out.items()]
 
 
 def units_in(path: Path) -> dict[str, str]:
@@ -121,47 +119,35 @@ def units_in(path: Path) -> dict[str, str]:
     return {name: row.unit for name, row in rows.items() if row.unit is not None}
 
 
-def _renamed(path: Path, ch_names: list[str], names: Mapping[str, str]) -> dict[str, str]:
-    """What each of the file's channels is called here."""
-    has = ", ".join(ch_names)
-    for theirs, ours in names.items():
-        if theirs not in ch_names:
-            raise MtkdError(f"{path}: has no channel {theirs!r} that could be renamed {ours!r}; it has {has}")
-        if ours in ch_names:
-            raise MtkdError(f"{path}: cannot rename its channel {theirs!r} {ours!r}, of which it has one; it has {has}")
-    return {name: names.get(name, name) for name in ch_names}
-
-
 def _channels(
     path: Path,
     header: Header | None,
     data: Source,
     own: Mapping[str, Kind],
     has: dict[str, Row],
-    ours: dict[str, str],
+    asked: Names,
 ) -> list[Channel]:
-    used = {row for pair in data.bipolar.values() for row in pair}
-    for key, asked in (("bipolar", used), ("units", data.units)):
-        for row in sorted(set(asked) - set(has)):
-            raise MtkdError(f"{path}: has no channel {row!r} for data.{key}; it has {', '.join(has)}")
-    rows: dict[str, tuple[str, ...]] = {ours[name]: (name,) for name in has if name not in used}
-    if both := sorted(rows.keys() & data.bipolar.keys()):
+    used = {row for pair in asked.bipolar.values() for row in pair}
+    rows: dict[str, tuple[str, ...]] = {asked.ours[name]: (name,) for name in has if name not in used}
+    if both := sorted(rows.keys() & asked.bipolar.keys()):
         raise MtkdError(f"{path}: has a channel {both[0]!r} already, which data.bipolar would make")
-    rows |= {name: tuple(pair) for name, pair in data.bipolar.items()}
-    typed = type_channels(list(rows), {**data.channels, **own, **data.channels}, str(path))
+    rows |= asked.bipolar
+    patterns = {**asked.kinds, **own, **asked.kinds}  # the study's go first, and count where the reader has the same
+    typed = type_channels(list(rows), patterns, str(path))
     if header is not None:
-        _refuse_twins(path, header, {name: typed.get(ours[name], "eeg") for name in has})
+        _refuse_twins(path, header, {name: typed.get(asked.ours[name], "eeg") for name in has})
     if data.asks_for("eeg"):
-        _refuse_caught(path, {**data.channels, **own}, typed, {name: has[row[0]].kind for name, row in rows.items()})
+        _refuse_caught(path, patterns, typed, {name: has[row[0]].kind for name, row in rows.items()})
     channels = [
-        _channel(path, Channel(_name(name, kind), kind, rows[name], ""), has, data.units)
+        _channel(path, Channel(_name(name, kind), kind, rows[name], ""), has, asked.units)
         for name, kind in typed.items()
         if kind != "ignore" and data.asks_for(kind)
     ]
     if any(not channel.name for channel in channels):
         raise MtkdError(f"{path}: a channel of {', '.join({c.kind for c in channels if not c.name})} has no name")
-    if len({channel.name for channel in channels}) < len(channels):
-        raise MtkdError(f"{path}: two channels share a name")
+    for channel in channels:
+        if twins := [other.rows[0] for other in channels if other.name == channel.name and other is not channel]:
+            raise MtkdError(f"{path}: two channels share a name: {channel.rows[0]!r} and {twins[0]!r}")
     return channels
 
 
@@ -196,9 +182,7 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
     """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others."""
     kind = channel.kind
     units = [has[row].unit for row in channel.rows]
-    said = [
-        corrected.get(row, UNIT[kind] if unit is None else unit) for row, unit in zip(channel.rows, units, strict=True)
-    ]
+    said = [corrected.get(row, _unit(has[row], kind)) for row in channel.rows]
     for row, unit in zip(channel.rows, said, strict=True):
         if unit not in KNOWN.get(kind, {unit}):
             told = ", ".join(known for known in KNOWN[kind] if known)
@@ -208,6 +192,13 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
     if corrected.keys() & set(channel.rows):
         return replace(channel, unit=said[0], gains=tuple(1 / has[row].scale for row in channel.rows))
     return replace(channel, unit=said[0] if units[0] is None else has[channel.rows[0]].si_unit)
+
+
+def _unit(row: Row, kind: Modality) -> str:
+    """What a file says of a channel's unit, or what its format leaves to be said."""
+    if row.unit is not None:
+        return row.unit
+    return "V" if row.is_volts and UNIT[kind] == "a.u." else UNIT[kind]
 
 
 def _stream(

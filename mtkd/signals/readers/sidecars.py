@@ -1,5 +1,6 @@
 """Which tables and descriptions of a BIDS data set hold for a recording: the specification's inheritance principle."""
 
+import os
 from pathlib import Path
 
 from mtkd.errors import MtkdError
@@ -15,10 +16,21 @@ def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
     found = []
     for folder in reversed([recording.parent, *recording.parent.parents]):
         if folder.is_relative_to(root):
-            near = [path for path in (*folder.glob(f"*_{ending}"), folder / ending) if path.is_file()]
+            near = [path for path in (*folder.glob(f"*_{ending}"), folder / ending) if is_there(path)]
             fitting = [path for path in near if _entities(path.name) <= own]
             found += sorted(fitting, key=lambda path: (len(_entities(path.name)), path.name))
     return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        MtkdError: its name is there and no file, as where git-annex has not yet fetched what a link leads to.
+    """
+    if os.path.lexists(path) and not path.is_file():
+        raise MtkdError(f"{path}: is no file, or a link to one that was not fetched")
+    return path.is_file()
 
 
 def nearest(recording: Path, root: Path, ending: str) -> Path | None:

@@ -23,6 +23,7 @@ _STARTS = {"start", "starts", "onset", "begin", "begins", "from", "tmin"}
 _STOPS = {"stop", "stops", "end", "ends", "to", "until", "tmax", "offset", "duration", "length"}
 _BESIDE = {"s", "sec", "secs", "second", "seconds", "ms", "t", "time", "at", "trial"}
 """Words beside those in the name of a column of times; one with other words (``likely_to_end``) is none."""
+_WHOLE = "are no columns of it, so that each trial is a whole file"
 _LONGEST = 255
 """Bytes of a name; a file's cannot have more."""
 
@@ -35,18 +36,22 @@ def find(folder: Path, data: Table) -> Found:
     """
     table = folder / data.table
     rows = read_rows(table, ",", ("file", "subject"))
-    _refuse_alike(table, rows)
+    if not rows:
+        raise MtkdError(f"{table}: has no rows")
+    names = list(next(iter(rows.values())))
+    _refuse_alike(table, names)
     rated = data.rated or _numeric(table, rows, data.stimulus)
     trials: dict[str, list[dict[str, Any]]] = {}
     subjects: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows.items():
         name, subject = _named(folder, table, row, line)
         if subjects.setdefault(name, subject) != subject:
-            raise MtkdError(f"{table}: row {line}: {name} is of {subject}, but also of {subjects[name]}")
+            raise MtkdError(f"{table}: line {line}: {name} is of {subject}, but also of {subjects[name]}")
         trials.setdefault(name, []).append(_trial(table, row, line, len(trials.get(name, [])), rated, data.stimulus))
     for name, told in trials.items():
         _refuse_twice(table, name, told)
-    return Found([_file(folder, name, subjects[name], told) for name, told in trials.items()])
+    whole = {} if {"start_s", "stop_s"} & set(names) else {f"{data.table}: start_s, stop_s": _WHOLE}
+    return Found([_file(folder, name, subjects[name], told) for name, told in trials.items()], whole)
 
 
 def read(file: File, data: Table) -> Iterator[Recording]:
@@ -69,9 +74,8 @@ def read(file: File, data: Table) -> Iterator[Recording]:
     yield Recording(file.subject, str(file.path), streams, spans)
 
 
-def _refuse_alike(table: Path, rows: list[dict[str, str]]) -> None:
+def _refuse_alike(table: Path, names: list[str]) -> None:
     """Refuse times under another name, which would be taken for a rating, and each trial for its whole file."""
-    names = list(rows[0]) if rows else []
     for name in names:
         if name not in _OWN and name.lower() in _OWN:
             raise MtkdError(f"{table}: has a column {name!r}, which must be called {name.lower()!r}")
@@ -99,34 +103,36 @@ def _refuse_twice(table: Path, name: str, told: list[dict[str, Any]]) -> None:
 def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[str, str]:
     """A row's file, spelled in one way, and its subject."""
     if not Path(row["file"]).name or not row["subject"]:
-        raise MtkdError(f"{table}: row {line} names no file or no subject")
+        raise MtkdError(f"{table}: line {line} names no file or no subject")
     for key in ("file", "subject", "trial"):
         text = row.get(key, "")
         if not text.isprintable() or len(text.encode()) > _LONGEST:
-            raise MtkdError(f"{table}: row {line}: {key} is {text[:20]!r}, no name")
+            raise MtkdError(f"{table}: line {line}: {key} is {text[:20]!r}, no name")
     path = Path(row["file"])
+    if path.is_absolute() and path.is_relative_to(folder.absolute()):
+        path = path.relative_to(folder.absolute())
     if path.is_absolute() or ".." in path.parts:
-        raise MtkdError(f"{table}: row {line}: the file {row['file']!r} lies outside {folder}")
+        raise MtkdError(f"{table}: line {line}: the file {row['file']!r} lies outside {folder}")
     return path.as_posix(), row["subject"]
 
 
-def _numeric(table: Path, rows: list[dict[str, str]], stimulus: str | None) -> dict[str, Column]:
+def _numeric(table: Path, rows: dict[int, dict[str, str]], stimulus: str | None) -> dict[str, Column]:
     """All further columns that hold numbers throughout; infinity is refused later on, by its row.
 
     Raises:
         MtkdError: one holds numbers for the most part: it would be left out for the sake of a few cells.
     """
     found = {}
-    for name in rows[0] if rows else {}:
+    for name in next(iter(rows.values())):
         if not name or name in _OWN or name == stimulus:
             continue
-        told = {line: row[name] for line, row in enumerate(rows, start=2) if row[name] not in ABSENT}
+        told = {line: row[name] for line, row in rows.items() if row[name] not in ABSENT}
         words = [line for line, text in told.items() if math.isnan(parsed(text))]
         if not words:
             found[name] = Column(column=name)
         elif 2 * len(words) < len(told):
             raise MtkdError(
-                f"{table}: row {words[0]}: {name} is {told[words[0]]!r}, but a number in most rows; "
+                f"{table}: line {words[0]}: {name} is {told[words[0]]!r}, but a number in most rows; "
                 "data.ratings says which columns are ratings"
             )
     return found
@@ -135,16 +141,19 @@ def _numeric(table: Path, rows: list[dict[str, str]], stimulus: str | None) -> d
 def _trial(
     table: Path, row: dict[str, str], line: int, index: int, rated: dict[str, Column], stimulus: str | None
 ) -> dict[str, Any]:
-    where = f"row {line}"
+    where = f"line {line}"
     if stimulus is not None and stimulus not in row:
         raise MtkdError(f"{table}: has no column {stimulus!r}, which data.stimulus names")
     stem = Path(row["file"]).with_suffix("").as_posix().replace("/", "-")
     name = row.get("trial") or f"{stem}-{index + 1}"
+    start_s, stop_s = (number(table, row, key, where) for key in ("start_s", "stop_s"))
+    if stop_s is not None and stop_s <= (start_s or 0.0):
+        raise MtkdError(f"{table}: {where}: stop_s = {stop_s:g} is not after start_s = {start_s or 0.0:g}")
     return {
         "name": name,
         "stimulus": row[stimulus] if stimulus else name,
-        "start_s": number(table, row, "start_s", where),
-        "stop_s": number(table, row, "stop_s", where),
+        "start_s": start_s,
+        "stop_s": stop_s,
         "ratings": ratings(table, row, rated, where),
     }
 

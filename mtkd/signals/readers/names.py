@@ -1,0 +1,83 @@
+"""What a study calls the channels of one file: renamed, subtracted, left out, in other units than the file says."""
+
+import glob
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtkd.config import Kind, Source
+from mtkd.errors import MtkdError
+
+
+@dataclass(frozen=True)
+class Names:
+    """``ours`` is what each of the file's channels is called here; the rest is of those it has, in its own names.
+
+    ``kinds`` are the study's patterns, by our names. ``left_out`` tells of channels of no use, by our names.
+    ``unheard`` are the keys of the study that no channel of this file answers to; another's may.
+    """
+
+    ours: dict[str, str]
+    bipolar: dict[str, tuple[str, str]]
+    units: dict[str, str]
+    kinds: dict[str, Kind]
+    left_out: dict[str, str]
+    unheard: frozenset[str]
+
+
+def names_of(
+    path: Path, has: Collection[str], data: Source, more: Mapping[str, str], left_out: Mapping[str, str]
+) -> Names:
+    """How a study takes the channels that a file has. Where it names one, its own name goes as well as ours.
+
+    ``more`` renames some of them, too. One of ``left_out``, which are by our names, is taken all the same where
+    ``data.channels`` has its very name; of a difference it is not.
+
+    Raises:
+        MtkdError: there is no channel to rename by ``more``, or two would share a name.
+    """
+    renames = {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(more)
+    ours = _renamed(path, has, renames)
+    theirs = {name: own for own, name in ours.items()}
+    pairs = {name: (theirs.get(a, a), theirs.get(b, b)) for name, (a, b) in data.bipolar.items()}
+    bipolar = {name: pair for name, pair in pairs.items() if set(pair) <= set(has)}
+    units = {theirs.get(name, name): unit for name, unit in data.units.items()}
+    bads = {name: why for name, why in left_out.items() if name not in data.channels}
+    made = {
+        name: f"is made of {row}, and {left_out[ours[row]]}"
+        for name, pair in bipolar.items()
+        for row in pair
+        if ours[row] in bads
+    }
+    kept = {pattern: kind for pattern, kind in data.channels.items() if pattern not in made}
+    out = bads | made
+    return Names(
+        ours=ours,
+        bipolar=bipolar,
+        units={name: unit for name, unit in units.items() if name in has},
+        kinds={**dict.fromkeys(map(glob.escape, out), "ignore"), **kept},
+        left_out=out,
+        unheard=unheard(data, {*has, *theirs}, bipolar),
+    )
+
+
+def unheard(data: Source, has: Collection[str], bipolar: Collection[str] = ()) -> frozenset[str]:
+    """The keys of ``data`` that name no channel of ``has``, as ``data.units: Skin``."""
+    absent = [f"data.{key}: {name}" for key in ("rename", "units") for name in getattr(data, key) if name not in has]
+    return frozenset([*absent, *(f"data.bipolar: {name}" for name in data.bipolar if name not in bipolar)])
+
+
+def _renamed(path: Path, has: Collection[str], renames: Mapping[str, str]) -> dict[str, str]:
+    """What each of the file's channels is called here."""
+    told = ", ".join(has)
+    called: dict[str, str] = {}
+    for theirs, ours in renames.items():
+        if theirs not in has:
+            raise MtkdError(f"{path}: has no channel {theirs!r} that could be renamed {ours!r}; it has {told}")
+        if ours in has:
+            raise MtkdError(
+                f"{path}: cannot rename its channel {theirs!r} {ours!r}, of which it has one; it has {told}"
+            )
+        if called.setdefault(ours, theirs) != theirs:
+            raise MtkdError(f"{path}: cannot rename both {called[ours]!r} and {theirs!r} {ours!r}; it has {told}")
+    return {name: renames.get(name, name) for name in has}

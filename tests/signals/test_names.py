@@ -1,0 +1,67 @@
+"""What a study calls the channels of a file, and what it asks for that no channel answers to."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mtkd.config import Table
+from mtkd.errors import MtkdError
+from mtkd.signals.readers.names import Names, names_of
+
+PATH, HAS = Path("x.edf"), ["ECG L", "ECG R", "GSR", "Fz"]
+BAD = {"ECG R": "its file calls it bad"}
+
+
+def asked(left_out: dict[str, str] | None = None, **changes) -> Names:
+    data = Table(**{"reader": "table", "folder": "x"} | changes)
+    return names_of(PATH, HAS, data, {}, left_out or {})
+
+
+def test_two_channels_do_not_become_one():
+    with pytest.raises(MtkdError, match=r"^x\.edf: cannot rename both 'ECG L' and 'ECG R' 'ECG'; it has ECG L, "):
+        asked(rename={"ECG L": "ECG", "ECG R": "ECG"})
+    with pytest.raises(MtkdError, match=r"cannot rename its channel 'ECG L' 'Fz', of which it has one"):
+        asked(rename={"ECG L": "Fz"})
+    assert asked(rename={"ECG L": "ECG", "ECG2": "ECG"}).ours["ECG L"] == "ECG"  # as other files call it
+
+
+def test_a_channel_goes_by_its_name_before_and_after():
+    rename = {"ECG L": "left", "GSR": "skin"}
+    for pair, units in ((["ECG L", "ECG R"], {"GSR": "uS"}), (["left", "ECG R"], {"skin": "uS"})):
+        found = asked(rename=rename, bipolar={"ECG": pair}, units=units)
+        assert found.bipolar == {"ECG": ("ECG L", "ECG R")}
+        assert found.units == {"GSR": "uS"}
+        assert found.unheard == frozenset()
+
+
+@given(st.sets(st.sampled_from([*HAS, "X", "Y"])), st.sets(st.sampled_from([*HAS, "X", "Y"])))
+def test_what_no_channel_answers_to_is_told(renamed, corrected):
+    found = asked(rename={name: f"new {name}" for name in renamed}, units=dict.fromkeys(corrected, "uS"))
+    expected = {f"data.rename: {name}" for name in renamed - {*HAS}}
+    assert found.unheard == expected | {f"data.units: {name}" for name in corrected - {*HAS}}
+
+
+def test_a_difference_of_a_bad_channel_is_left_out_even_where_the_study_names_it():
+    found = asked(BAD, bipolar={"ECG": ["ECG L", "ECG R"]}, channels={"ECG": "ecg", "*": "eeg"})
+    assert found.left_out == BAD | {"ECG": "is made of ECG R, and its file calls it bad"}
+    assert found.kinds["ECG"] == "ignore"
+    named = asked(BAD, bipolar={"ECG": ["ECG L", "ECG R"]}, channels={"ECG": "ecg", "ECG R": "ecg"})
+    assert named.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"bipolar": {"ECG": ["Fz", "Fz"]}}, "bipolar.ECG is the difference of 'Fz' and itself"),
+        ({"rename": {"Fz": ""}}, "rename has '', which is no name"),
+        ({"rename": {"Fz": "\x1b[2J"}}, "which is no name"),
+        ({"bipolar": {" ": ["A", "B"]}}, "bipolar has ' ', which is no name"),
+    ],
+)
+def test_what_is_no_name_or_no_difference_is_refused(changes, told):
+    with pytest.raises(ValidationError) as caught:
+        asked(**changes)
+    assert told in str(caught.value)

@@ -1,0 +1,116 @@
+"""Files that were cut, or whose parts are not where their times say: MNE would read them as others."""
+
+import shutil
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.errors import MtkdError
+from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.formats import open_raw
+from mtkd.signals.readers.whole import refuse_cut
+
+N_TIMES = 640
+
+
+@pytest.fixture(scope="module")
+def fif(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("fif") / "x_raw.fif"
+    data = np.random.default_rng(0).normal(0, 1e-5, (2, N_TIMES))
+    raw = mne.io.RawArray(data, mne.create_info(2, 128.0, "eeg"), verbose="error")
+    raw.save(path, buffer_size_sec=1.0, verbose="error")
+    return path
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_cut_fif_is_refused_or_whole(fif, data):
+    content = fif.read_bytes()
+    boundary = st.sampled_from(range(len(content) - 2 * 128 * 2 * 4 - 200, len(content), 4))
+    at = data.draw(st.integers(0, len(content)) | boundary)
+    path = fif.with_name("cut_raw.fif")
+    path.write_bytes(content[:at])
+    try:
+        n_times = mne.io.read_raw(path, preload=False, verbose="error").n_times
+        refuse_cut(path, mne.io.read_raw(path, preload=False, verbose="error"))
+    except Exception:  # MNE's own, of which ``open_raw`` makes ours, or ours
+        return
+    assert n_times == N_TIMES
+
+
+def test_a_fif_that_ends_between_two_buffers_is_refused(fif):
+    """Where a tag ends, nothing is odd but that the block is never closed."""
+    content, path = fif.read_bytes(), fif.with_name("between_raw.fif")
+    refused = 0
+    for at in range(len(content) - 16 - 16 * 8 - 3 * (16 + 2 * 128 * 4), len(content) - 200, 4):
+        path.write_bytes(content[:at])
+        try:
+            raw = mne.io.read_raw(path, preload=False, verbose="error")
+        except Exception:
+            continue
+        if raw.n_times < N_TIMES:
+            with pytest.raises(MtkdError, match=f"^{path}: truncated, it ends within a block"):
+                refuse_cut(path, raw)
+            refused += 1
+    assert refused > 0  # else MNE has learned it
+
+
+def brainvision(folder: Path, points: str = "", cut: int = 0) -> Path:
+    header = (
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=UTF-8\nDataFile=x.eeg\n"
+        f"DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=2\n{points}SamplingInterval=7812.5\n"
+        "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=Fz,,0.1,µV\nCh2=Cz,,0.1,µV\n"
+    )
+    (folder / "x.vhdr").write_text(header, encoding="utf-8")
+    content = np.arange(2 * N_TIMES, dtype="<i2").tobytes()
+    (folder / "x.eeg").write_bytes(content[: len(content) - cut])
+    return folder / "x.vhdr"
+
+
+def test_a_cut_brainvision_file_is_refused(tmp_path):
+    assert open_raw(brainvision(tmp_path)).n_times == N_TIMES
+    promised = f"DataPoints={N_TIMES}\n"
+    assert open_raw(brainvision(tmp_path, promised)).n_times == N_TIMES
+    for points, cut, told in (
+        ("", 3, "its data are 2557 bytes, and a sample 4"),
+        (promised, 3, f"samples of the {N_TIMES} it promises"),
+        (promised, 400, f"its data hold {N_TIMES - 100} samples of the {N_TIMES} it promises"),
+    ):
+        path = brainvision(tmp_path, points, cut)
+        with pytest.raises(MtkdError, match=f"^{path}: truncated, .*{told}"):
+            open_raw(path)
+
+
+def test_blank_lines_of_a_header_cost_no_time(tmp_path):
+    path = brainvision(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8") + "\n" * 200_000, encoding="utf-8")
+    assert open_raw(path).n_times == N_TIMES  # a regular expression took hours
+
+
+def test_the_data_of_a_brainvision_file_are_not_its_header(tmp_path):
+    path = brainvision(tmp_path).with_suffix(".eeg")
+    with pytest.raises(MtkdError, match=r"not readable by MNE .*; x\.vhdr is to be named$"):
+        open_raw(path)
+
+
+def test_a_gap_that_only_the_records_tell_of_is_refused(shared_data, tmp_path):
+    """A recording of which its header says that it has none."""
+    path = tmp_path / "gap.edf"
+    shutil.copy(next((shared_data / "eegmat").glob("*_1.edf")), path)
+    header = read_header(path)
+    (row,) = (index for index, signal in enumerate(header.signals) if signal.name == "EDF Annotations")
+    record = sum(signal.n_samples for signal in header.signals) * 2
+    before = sum(signal.n_samples for signal in header.signals[:row]) * 2
+    content = bytearray(path.read_bytes())
+    for number in range(header.n_records // 2, header.n_records):
+        at = header.n_bytes + number * record + before
+        told = f"+{number * header.record_s + 60:g}\x14\x14\x00".encode()
+        assert content[at : at + 1] == b"+"
+        content[at : at + len(told)] = told
+    path.write_bytes(content)
+    with pytest.raises(MtkdError, match=rf"^{path}: record {header.n_records // 2 + 1} is of .* a recording with gaps"):
+        read_header(path)
