@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -44,7 +44,7 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         for override in overrides or []:
             key, value = _override(override, path)
             OmegaConf.update(content, key, value, merge=False)
-        _refuse_chains(content)
+        _refuse_chains(OmegaConf.to_container(content, resolve=False))
         raw = OmegaConf.to_container(content, resolve=True)
     except FileNotFoundError:
         raise MtkdError(f"{path}: no such study file") from None
@@ -61,21 +61,28 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     return study
 
 
-def _refuse_chains(content: Any) -> None:
-    """Let ``${key}`` stand for what is written there, and not for another ``${key}``: a few lines would fill memory.
+def _refuse_chains(written: Any) -> None:
+    """Let ``${key.sub}`` stand for what is written there, and not for another such reference.
+
+    A few lines of references to references would fill any memory.
 
     Raises:
-        ValueError: one stands for another, or there are too many.
+        ValueError: one stands for another or is none to a key, or there are too many.
     """
-    written = str(OmegaConf.to_container(content, resolve=False))
-    keys = re.findall(r"\$\{([^{}]*)\}", written)
-    if written.count("${") > _MOST_REFERENCES or len(written) > 2**20:
+    text = str(written)
+    keys = [key.strip() for key in re.findall(r"\$\{([^{}]*)\}", text)]
+    if len(keys) > _MOST_REFERENCES or len(text) > 2**20:
         raise ValueError(f"larger than any study, or more than {_MOST_REFERENCES} references to keys")
+    if len(keys) < text.count("${") or not all(map(_KEY.fullmatch, keys)):
+        raise ValueError("a reference is ${key.sub} and nothing else")
     for key in keys:
-        parent, _, last = key.strip().rpartition(".")
-        node = OmegaConf.select(content, parent, throw_on_missing=False) if parent else content
-        found = node._get_node(last) if isinstance(node, DictConfig) else None
-        if found is not None and "${" in str(OmegaConf.to_container(OmegaConf.create({"_": found}), resolve=False)):
+        found = written
+        for part in key.split("."):
+            if isinstance(found, list):
+                found = dict(enumerate(found)).get(int(part)) if part.isdecimal() else None
+            else:
+                found = found.get(part) if isinstance(found, dict) else None
+        if "${" in str(found):
             raise ValueError(f"${{{key}}} stands for another such reference")
 
 

@@ -5,14 +5,20 @@ import pickle
 import shutil
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 
 from mtkd import workspace
+from mtkd.digests import digest_of_all
 from mtkd.errors import MtkdError
+from mtkd.shards import build
 from mtkd.shards.build import open_shards, run, unit_of
 from mtkd.shards.index import NAME
-from mtkd.workspace import MANIFEST
+from mtkd.shards.recordings import Job
+from mtkd.signals.readers.companions import all_of
+from mtkd.signals.recording import File
+from mtkd.workspace import MANIFEST, make_unit
 
 SECONDS = 5
 
@@ -89,6 +95,10 @@ def test_the_fingerprint_follows_the_recordings(study, tmp_path, write_deap):
         ("signals.modalities.eeg.steps=[{bandpass: [2, 45]}]", True),
         ("signals.modalities.eeg.phase=zero", True),
         ("data.baseline_s=2", True),
+        ("data.channels={Plet: ignore}", True),
+        ("data.rename={Plet: ppg}", True),
+        ("data.units={GSR: uS}", True),
+        ("data.bipolar={C: [A, B]}", True),
         ("data.subjects=[s01, s02]", True),
         ("data.exclude=[s03]", True),
         ("shards={engine: ray, n_jobs: 2}", False),
@@ -182,3 +192,39 @@ def test_a_pipe_in_a_files_place_is_refused(study, tmp_path, refused):
     (tmp_path / "raw/s02.dat").unlink()
     os.mkfifo(tmp_path / "raw/s02.dat")
     assert refused(made) == f"{tmp_path / 'raw/s02.dat'}: is no file"
+
+
+def test_a_recordings_source_is_what_a_recording_in_use_is_known_by(study, tmp_path):
+    """A table beside the EEG makes it no other recording: else a student would answer for whom it was trained on."""
+    eeg, physio = tmp_path / "sub-01_eeg.edf", tmp_path / "sub-01_physio.tsv.gz"
+    eeg.write_bytes(b"eeg")
+    physio.write_bytes(b"physio")
+    file = File("sub-01", "01", (eeg, physio))
+    assert build._sources([Job(file, make_unit(study(), "x", "x", {}), [])]) == {digest_of_all(all_of(eeg)): "01"}
+
+
+def test_what_no_recording_has_is_told_and_what_is_left_out_told_again(tmp_path, make_study, in_this_process, capsys):
+    for index, name in enumerate(("Fz", "Cz")):
+        values = np.random.default_rng(index).uniform(1, 90, 640)
+        signal = edfio.EdfSignal(values, 64, label=name, physical_dimension="uV")
+        edfio.Edf([signal]).write(tmp_path / f"{name}.edf")
+    (tmp_path / "trials.csv").write_text("file,subject,start_s,stop_s,valence\nFz.edf,a,0,9,1\nCz.edf,b,0,9,9\n")
+    table = "exclude: [z], rename: {Fz: F1, Oz: O1}, channels: {'*': eeg}"
+    given = [f"data={{reader: table, folder: {tmp_path}, {table}}}"]
+    given += ["signals.modalities={eeg: {sfreq: 64}, ecg: {sfreq: 64}}", "temporal={modalities: [eeg], patch_s: 2}"]
+    given += [
+        "distill.modalities=[ecg]",
+        "labels={valence: 5}",
+        "windows={window_s: 2, hop_s: 2}",
+        "signals.lead_s=0",
+        "spatial.bands=[[1, 4]]",
+    ]
+    made = make_study(*given, "data.absent=mask", workspace=tmp_path / "workspace")
+    with pytest.raises(MtkdError, match="ecg"):
+        run(made)
+    made = make_study(*given, "data.absent=mask", "data.channels={F1: eeg, Cz: ecg}", workspace=tmp_path / "workspace")
+    left_out = run(made).manifest().measured["left_out"]
+    assert left_out == {"data.exclude: z": "is no file's subject", "data.rename: Oz": "is no recording's channel"}
+    assert "data.rename: Oz: is no recording's channel" in capsys.readouterr().out
+    run(made)
+    assert "left out: data.exclude: z: is no file's subject" in capsys.readouterr().out

@@ -171,6 +171,15 @@ def test_a_pass_goes_on_where_it_was_on_any_number_of_ranks(case, behind, other_
     assert together(other_world, behind) == together(case[1], 0)[behind:]
 
 
+@pytest.mark.parametrize(
+    "change", [{"n_batches": -3}, {"n_batches": "x"}, {"n_batches": 10**9}, {"epoch": None}, {"epoch": -1}]
+)
+def test_a_state_that_is_nowhere_in_an_epoch_is_refused(cutter, change):
+    loader = Loader(cutter, list(cutter.shards.samples), 2)
+    with pytest.raises(MtkdError, match="a loader's state has epoch = "):
+        loader.load_state_dict(loader.state_dict() | change)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("n_given", [0, 1, 2, 3, 4])
 def test_another_loader_goes_on_and_reads_nothing_that_lies_behind(cutter, monkeypatch, n_given, workers):

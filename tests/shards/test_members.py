@@ -6,12 +6,15 @@ import re
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pydantic import ValidationError
 
+from mtkd.config import Windows
 from mtkd.errors import MtkdError
+from mtkd.shards.batch import Cutter, layouts
 from mtkd.shards.index import read_index, write_index
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import _MOST_MAPS, ShardSet
 from mtkd.shards.schema import SampleInfo, encode
 from mtkd.shards.write import write_shard
 
@@ -119,3 +122,74 @@ def test_a_tar_that_is_cut_while_it_is_read_is_refused_and_ends_no_process(tmp_p
         with pytest.raises(MtkdError, match=rf"^{re.escape(str(tmp_path))}/s01\.tar: was cut short while"):
             shards.read(key, "eeg.npy")
     assert read.size
+
+
+def test_room_is_made_for_what_is_there_and_not_for_what_the_index_tells(tmp_path, make_trial, make_set):
+    make_set(tmp_path, {"s01.tar": [make_trial("t01")]})
+    said = json.loads((tmp_path / "index.json").read_text())
+    said["shards"]["s01.tar"][0]["duration_s"] = 1e8
+    (tmp_path / "index.json").write_text(json.dumps(said))
+    shards = ShardSet(tmp_path)
+    layout = {"eeg": shards.samples["s01_t01"].modalities["eeg"]}
+    with pytest.raises(MtkdError, match=r"s01\.tar: s01_t01\.eeg has \d+ bytes, too few for the 1e\+08 s"):
+        Cutter(shards, layout, Windows(window_s=2, hop_s=2), {}).batch(["s01_t01"])
+
+
+def test_a_modality_at_two_rates_is_refused(tmp_path, make_trial, make_set):
+    trials = [make_trial("t01", rates={"eeg": 16.0}), make_trial("t02", rates={"eeg": 32.0})]
+    shards = make_set(tmp_path, {"s01.tar": trials})
+    with pytest.raises(MtkdError, match=r"^eeg: the set has it at 16 and 32 Hz, not at one rate$"):
+        layouts(shards.index.samples, ["eeg"])
+
+
+def test_an_array_shorter_than_its_trial_is_refused(tmp_path, make_trial):
+    """One sample fewer was once read from its end, as one value throughout."""
+    info, members = encode(*make_trial("t01", rates={"eeg": 16.0}))
+    short = npy(np.zeros((N_CHANS, N_TIMES - 1), np.float32))
+    write_index(tmp_path, {"s01.tar": write_shard(tmp_path / "s01.tar", [(info, members | {"eeg.npy": short})])})
+    with pytest.raises(MtkdError, match=r"is no such array \(ValueError: shape \(2, 95\) for 6 s at 16 Hz"):
+        ShardSet(tmp_path).read("s01_t01", "eeg.npy")
+
+
+@pytest.mark.parametrize("told", [1.0, 0.25])
+def test_a_mask_is_that_of_the_array_and_not_what_the_index_says(tmp_path, make_trial, told):
+    info, members = encode(*make_trial("t01", rates={"eeg": 16.0}))
+    half = np.zeros((N_CHANS, N_SECS), bool)
+    half[0] = True
+    write_index(
+        tmp_path,
+        {
+            "s01.tar": write_shard(
+                tmp_path / "s01.tar",
+                [(info.model_copy(update={"valid": {"eeg": told}}), members | {"eeg.valid.npy": npy(half)})],
+            )
+        },
+    )
+    with pytest.raises(MtkdError, match=rf"50\.00% of it valid, and {told:.2%} by the index"):
+        ShardSet(tmp_path).read("s01_t01", "eeg.valid.npy")
+
+
+def test_sets_of_more_tars_than_a_process_may_open_are_read(tmp_path, make_trial, make_set):
+    names = [f"s{number:03d}" for number in range(3 * _MOST_MAPS)]
+    shards = make_set(tmp_path, {f"{name}.tar": [make_trial("t01", 1.0, {"eda": 4.0}, subject=name)] for name in names})
+    before = psutil.Process().num_fds()
+    kept = {name: shards.read(f"{name}_t01", "eda.npy") for name in names[:10]}
+    copies = {name: array.copy() for name, array in kept.items()}
+    for _ in range(2):
+        for name in names:
+            shards.read(f"{name}_t01", "eda.npy")
+    assert psutil.Process().num_fds() - before <= _MOST_MAPS + 10
+    for name, array in kept.items():
+        np.testing.assert_array_equal(array, copies[name])
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop"])
+def test_a_tar_that_is_no_file_is_refused(tmp_path, make_trial, make_set, kind):
+    shards = make_set(tmp_path, {"s01.tar": [make_trial("t01")]})
+    (tmp_path / "s01.tar").unlink()
+    if kind == "folder":
+        (tmp_path / "s01.tar").mkdir()
+    else:
+        (tmp_path / "s01.tar").symlink_to("s01.tar")
+    with pytest.raises(MtkdError, match=rf"^{re.escape(str(tmp_path))}/s01\.tar: cannot be read \("):
+        shards.read("s01_t01", "eeg.npy")

@@ -6,6 +6,8 @@ import gzip
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,12 +31,14 @@ from mtkd.workspace import MANIFEST, Unit
 
 class _Handler(SimpleHTTPRequestHandler):
     asked: list[str] = []  # noqa: RUF012
+    encodings: set[str] = set()  # noqa: RUF012
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing to the terminal."""
 
     def do_GET(self) -> None:
         self.asked.append(self.path.strip("/"))
+        self.encodings.add(self.headers["Accept-Encoding"])
         super().do_GET()
 
 
@@ -72,6 +76,7 @@ def test_a_set_on_a_server_reads_as_at_home(served, elsewhere, capsys):
     shards.read("s02_t02", "eeg.npy")
     assert [name for name in _Handler.asked if name.endswith(".tar")] == ["s02.tar"]
     assert (found.folder / "s02.tar").read_bytes() == (unit.folder / "s02.tar").read_bytes()
+    assert _Handler.encodings == {"identity"}  # what a server packs may be of any size once it is unpacked
 
 
 @pytest.mark.parametrize("scheme", ["file://", ""])
@@ -206,7 +211,13 @@ class _Bad(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
-        kind = self.path.split("/")[1]
+        kind = self.path.split("/")[1].replace("%20", " ")
+        if kind == "slow header":
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.2)
         self.send_response(206 if kind == "endless" else 200)
         if kind == "packed":
             self.send_header("Content-Encoding", "gzip")
@@ -221,7 +232,7 @@ class _Bad(BaseHTTPRequestHandler):
 _ZEROS = gzip.compress(bytes(2**26))
 
 
-@pytest.mark.parametrize("kind", ["endless", "packed", "drip"])
+@pytest.mark.parametrize("kind", ["endless", "packed", "drip", "slow header"])
 def test_a_server_that_comes_to_no_end_is_left(study, monkeypatch, kind):
     monkeypatch.setattr(remote, "_PATIENCE_S", 1.0)
     monkeypatch.setattr(remote, "_MANIFEST_BYTES", 2**22)
@@ -236,3 +247,13 @@ def test_a_server_that_comes_to_no_end_is_left(study, monkeypatch, kind):
     assert psutil.Process().memory_info().rss - before < 5e8
     server.shutdown()
     server.server_close()
+
+
+def test_of_several_processes_one_fetches(served, elsewhere):
+    found, _ = open_shards(elsewhere)
+    code = "import sys; from pathlib import Path; from mtkd.shards.remote import fetch; "
+    code += "fetch(sys.argv[1], Path(sys.argv[2]), 's01.tar')"
+    command = [sys.executable, "-c", code, served[1], str(found.folder)]
+    readers = [subprocess.Popen(command) for _ in range(3)]
+    assert [reader.wait() for reader in readers] == [0, 0, 0]
+    assert _Handler.asked.count("s01.tar") == 1

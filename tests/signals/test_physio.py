@@ -102,6 +102,22 @@ def test_the_study_names_columns_and_corrects_units(root):
     assert streams(root, channels={"GSR*": "ignore", "pulse": "ppg"}).keys() == {"eeg", "ppg"}
 
 
+def test_the_study_renames_columns(root):
+    put(root, waves(320, 2), columns={"gsr": "uS", "cardiac": ""})
+    found = streams(root, rename={"gsr": "EDA", "pulse": "PPG"}, units={"EDA": "nS"}, channels={"EDA": "eda"})
+    assert (found["eda"].ch_names, found["ppg"].ch_names) == (["EDA"], ["cardiac"])
+    assert found["eda"].read(0, 9).max() < 3e-8
+    assert frozenset.intersection(*(stream.unheard for stream in found.values())) == {"data.rename: pulse"}
+
+
+@pytest.mark.parametrize("start_s", [0.484, -0.484])
+def test_a_start_between_two_samples_is_that_of_the_nearer(root, start_s):
+    put(root, waves(6 * SFREQ), start_s)
+    valid = ~np.isnan(streams(root)["ppg"].read(0, 320)[0])
+    assert np.flatnonzero(valid)[0] == max(0, round(start_s * SFREQ))
+    assert np.flatnonzero(valid)[-1] == round(start_s * SFREQ) + 6 * SFREQ - 1
+
+
 def test_it_is_part_of_what_a_recording_depends_on(root):
     path = put(root, waves(320))
     (file,) = find(root, Bids(reader="bids", folder="x")).files

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.config import Bids
+from mtkd.errors import MtkdError
 from mtkd.signals.readers import beside, find, read
 from mtkd.signals.readers.sidecars import root_of, sidecars
 
@@ -60,3 +61,16 @@ def test_a_recording_in_use_has_the_table_of_channels_that_lies_further_up(bids_
 
 def test_a_recording_outside_any_data_set_has_what_lies_beside_it():
     assert root_of(Path("/nowhere/x/sub-01_eeg.edf")) == Path("/nowhere/x")
+
+
+@pytest.mark.parametrize("name", ["eeg.edf", "events.tsv", "channels.tsv", "physio.tsv.gz", "physio.json"])
+def test_a_link_to_what_was_not_fetched_is_refused(bids_root, name):
+    """As git-annex leaves them: such a recording must not be missing without a word."""
+    folder = bids_root / "sub-01" / "eeg"
+    if name == "physio.json":
+        (folder / "sub-01_task-x_physio.tsv.gz").write_bytes(b"")
+    path = folder / f"sub-01_task-x_{name}"
+    path.unlink(missing_ok=True)
+    path.symlink_to("../../.git/annex/objects/nothing")
+    with pytest.raises(MtkdError, match=f"^{path}: is no file, or a link to one that was not fetched$"):
+        find(bids_root, Bids(reader="bids", folder="x"))

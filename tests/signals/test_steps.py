@@ -165,6 +165,19 @@ def test_seconds_in_which_a_channel_spans_too_much_are_masked(one):
     np.testing.assert_allclose(found.data, np.where(np.repeat(found.valid, 256, axis=1), rows, 0.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("to", [32.0, 64.0])
+def test_what_is_rejected_does_not_ring_on_through_the_filter_of_resampling(one, to):
+    """That filter goes first, where the study does not say where it goes."""
+    rows = 1e-5 * noise(1, seconds=12)
+    rows[:, 6 * int(SFREQ) : 7 * int(SFREQ)] += 5e-3 * np.sign(noise(1, seconds=1))
+    clean = 1e-5 * noise(1, seconds=12)
+    found, without = (one(each, sfreq=SFREQ, to=to, steps=[{"reject": 2e-4}])[0] for each in (rows, clean))
+    assert not found.valid[0, 6]
+    assert found.valid[0, :6].all()
+    on = np.repeat(found.valid[0], int(to))
+    assert np.abs(found.data[0, on] - without.data[0, on]).max() < 2e-4  # in volts, of five thousandths
+
+
 def test_seconds_of_rejection_are_those_of_the_trial_whatever_its_lead(one):
     rows = noise(1) / 10
     rows[0, 5 * 256 + 10] += 5.0

@@ -53,8 +53,11 @@ def tables_of(recording: Path, root: Path) -> dict[str, dict[str, Any]]:
         MtkdError: one has none, or a damaged one.
     """
     prefix = recording.stem.rpartition("_")[0]
-    names = (f"{prefix}_physio.tsv.gz", f"{prefix}_recording-*_physio.tsv.gz")
-    found = sorted(path for name in names for path in recording.parent.glob(name) if is_there(path))
+    near = (
+        recording.with_name(f"{prefix}_physio.tsv.gz"),
+        *recording.parent.glob(f"{prefix}_recording-*_physio.tsv.gz"),
+    )
+    found = sorted(path for path in near if is_there(path))
     return {path.name: _described(path, root).model_dump() for path in found}
 
 
