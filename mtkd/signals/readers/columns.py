@@ -21,6 +21,19 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> dict[int, 
     Raises:
         MtkdError: the file is missing or no such table, or lacks a column that is needed.
     """
+    names, rows = _cells(path, delimiter)
+    _check_names(path, names, needed, {",": "commas", "\t": "tabs"}[delimiter])
+    filled = {line: row for line, row in rows if any(cell.strip() for cell in row)}
+    for line, row in filled.items():
+        while len(row) > len(names) and not row[-1].strip():  # a delimiter at the end
+            row.pop()
+        if len(row) != len(names):
+            raise MtkdError(f"{path}: line {line} has {len(row)} cells, its first line {len(names)}")
+    return {line: dict(zip(names, (cell.strip() for cell in row), strict=True)) for line, row in filled.items()}
+
+
+def _cells(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The line of names, and the rows."""
     if not path.is_file():
         raise MtkdError(f"{path}: no such file")
     if path.stat().st_size > _MAX_BYTES:
@@ -32,13 +45,16 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> dict[int, 
             rows = list(_by_line(reader, _MAX_ROWS + 1))
     except (csv.Error, UnicodeDecodeError) as error:
         raise MtkdError(f"{path}: no table of text in UTF-8 ({one_line(error)})") from None
-    apart = {",": "commas", "\t": "tabs"}[delimiter]
-    if strange := [name for name in names if not name.isprintable()]:
-        raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r}; {apart} stand between columns)")
     if len(names) > _MAX_COLUMNS or len(rows) > _MAX_ROWS:
         raise MtkdError(
             f"{path}: more than {_MAX_COLUMNS} columns or {_MAX_ROWS} rows, larger than any table of trials"
         )
+    return names, rows
+
+
+def _check_names(path: Path, names: list[str], needed: tuple[str, ...], apart: str) -> None:
+    if strange := [name for name in names if not name.isprintable()]:
+        raise MtkdError(f"{path}: no table (a column is called {strange[0][:20]!r}; {apart} stand between columns)")
     counts = Counter(names)
     for name in [*needed, *filter(None, names)]:
         if not counts[name]:
@@ -46,13 +62,6 @@ def read_rows(path: Path, delimiter: str, needed: tuple[str, ...]) -> dict[int, 
             raise MtkdError(f"{path}: its first line names no column {name!r}, but {known[:_MAX_TOLD]}")
         if counts[name] > 1:
             raise MtkdError(f"{path}: {counts[name]} columns are called {name!r}, one is needed")
-    filled = {line: row for line, row in rows if any(cell.strip() for cell in row)}
-    for line, row in filled.items():
-        while len(row) > len(names) and not row[-1].strip():  # a delimiter at the end
-            row.pop()
-        if len(row) != len(names):
-            raise MtkdError(f"{path}: line {line} has {len(row)} cells, its first line {len(names)}")
-    return {line: dict(zip(names, (cell.strip() for cell in row), strict=True)) for line, row in filled.items()}
 
 
 def _by_line(reader: Any, most: int) -> Iterator[tuple[int, list[str]]]:

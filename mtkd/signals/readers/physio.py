@@ -103,13 +103,7 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
     kinds = type_channels(list(asked.ours.values()), patterns, str(path))
     typed = {name: kinds[ours] for name, ours in asked.ours.items()}
     kept = [name for name, kind in typed.items() if kind != "ignore" and data.asks_for(kind)]
-    said = {**about.units, **asked.units}
-    units = {name: said.get(name, "").replace("μ", "u").replace("µ", "u") for name in kept}
-    for name in kept:
-        kind = typed[name]
-        if units[name] not in KNOWN.get(kind, {units[name]}):  # type: ignore[arg-type]
-            told = ", ".join(known for known in KNOWN[kind] if known)  # type: ignore[index]
-            raise MtkdError(f"{path}: {name} is in the unit {units[name]!r}; known of {kind} are {told} (data.units)")
+    units = {name: _unit(path, name, typed[name], {**about.units, **asked.units}) for name in kept}
     if not kept:
         return {}
     values = _values(path, about.Columns)
@@ -124,6 +118,14 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
         stream = Stream(ours, about.SamplingFrequency, n_times, read, unheard=asked.unheard | pairs)
         streams[kind] = stream  # type: ignore[index]
     return streams
+
+
+def _unit(path: Path, name: str, kind: Kind, said: dict[str, str]) -> str:
+    unit = said.get(name, "").replace("μ", "u").replace("µ", "u")
+    if unit not in KNOWN.get(kind, {unit}):  # type: ignore[arg-type]
+        told = ", ".join(known for known in KNOWN[kind] if known)  # type: ignore[index]
+        raise MtkdError(f"{path}: {name} is in the unit {unit!r}; known of {kind} are {told} (data.units)")
+    return unit
 
 
 def _values(path: Path, columns: list[str]) -> dict[str, Float[np.ndarray, " n_times"]]:
