@@ -303,7 +303,7 @@ def test_stimuli_come_back_as_they_were_written(shared, rows):
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerows([("file", "subject", "stop_s", "video", "b"), ("walk.edf", "anna", "2", "x", "y")])
-    writer.writerows([("walk.edf", "anna", 2 - (1 + n) / 9999, *row) for n, row in enumerate(rows)])
+    writer.writerows([("walk.edf", "anna", 2 - (1 + n) / 9999, a, f"y{b}") for n, (a, b) in enumerate(rows)])
     (shared / "trials.csv").write_bytes(text.getvalue().encode())
     (recording,) = everything(shared, table(stimulus="video"))
     assert [span.stimulus for span in recording.spans] == ["x", *(row[0] for row in rows)]
