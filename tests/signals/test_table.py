@@ -238,23 +238,6 @@ def test_a_trial_that_is_not_inside_its_file_is_refused_by_it(folder, edges):
     assert "10 s long; trials.csv has a trial of it from" in refused(folder, text, "walk.edf")
 
 
-@pytest.mark.parametrize("edges", ["5,5", "6,5", ",0"])
-def test_a_trial_that_stops_before_it_starts_is_refused_by_its_line(folder, edges):
-    text = f"file,subject,start_s,stop_s\n\n,,,\nwalk.edf,anna,{edges}\n"
-    assert "line 4: stop_s = " in refused(folder, text)
-
-
-def test_a_path_that_begins_at_the_root_is_taken_inside_the_folder(folder):
-    (folder / "trials.csv").write_text(f"file,subject\n{folder}/walk.edf,anna\n")
-    assert [file.path for file in find(folder, table()).files] == [folder / "walk.edf"]
-
-
-def test_that_each_trial_is_a_whole_file_is_told(folder):
-    (folder / "trials.csv").write_text("file,subject,t0,t1\nwalk.edf,anna,2,4\n")
-    told = find(folder, table()).left_out
-    assert told == {"trials.csv: start_s, stop_s": "are no columns of it, so that each trial is a whole file"}
-
-
 @pytest.mark.parametrize("name", ["sit.edf", "sub/walk.edf", "walk.edf/x"])
 def test_a_file_that_is_missing_is_refused_by_its_name(folder, name):
     assert "is no file" in refused(folder, f"file,subject\n{name},anna\n", name)

@@ -109,3 +109,22 @@ def test_codes_for_a_rating_that_is_missing_are_the_studys_to_say(tmp_path):
 def test_a_column_that_holds_numbers_but_for_a_few_cells_is_not_passed_over(tmp_path):
     told = refused(tmp_path, "file,subject,start_s,stress\na.edf,s1,0,7\na.edf,s1,1,1_0\na.edf,s1,2,3\n")
     assert told == "line 3: stress is '1_0', but a number in most rows; data.ratings says which columns are ratings"
+
+
+@pytest.mark.parametrize("edges", ["5,5", "6,5", ",0"])
+def test_a_trial_that_stops_before_it_starts_is_refused_by_its_line(tmp_path, edges):
+    text = f"file,subject,start_s,stop_s\n\n,,,\na.edf,anna,{edges}\n"
+    assert "line 4: stop_s = " in refused(tmp_path, text)
+
+
+def test_a_path_that_begins_at_the_root_is_taken_inside_the_folder(tmp_path):
+    (tmp_path / "a.edf").touch()
+    (tmp_path / "trials.csv").write_text(f"file,subject\n{tmp_path}/a.edf,anna\n")
+    assert [file.path for file in find(tmp_path, DATA).files] == [tmp_path / "a.edf"]
+
+
+def test_that_each_trial_is_a_whole_file_is_told(tmp_path):
+    (tmp_path / "a.edf").touch()
+    (tmp_path / "trials.csv").write_text("file,subject,t0,t1\na.edf,anna,2,4\n")
+    told = find(tmp_path, DATA).left_out
+    assert told == {"trials.csv: start_s, stop_s": "are no columns of it, so that each trial is a whole file"}
