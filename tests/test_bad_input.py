@@ -246,7 +246,7 @@ def test_too_few_subjects_for_the_folds(pipeline: Any, workspace: Path, refused:
 
 def test_a_subject_that_is_not_there(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:
     said = refused("shards", pipeline.file, workspace, "data.subjects=[s01, s77]")
-    assert said.endswith("no file of the subject s77 that data.subjects names")
+    assert said.endswith("no file of the subject s77 that data.subjects names; there are s01, s02, s03, s04, s05, s06")
 
 
 def test_a_rating_that_no_recording_has(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:

@@ -1,7 +1,5 @@
 """Reading a study file: what is refused and with which words, and what overrides do."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 from hypothesis import given
@@ -191,30 +189,6 @@ def test_overrides_take_effect_and_the_last_one_wins(simulated):
 def test_an_override_replaces_a_dictionary_instead_of_adding_to_it(simulated):
     study = read_study(simulated, ["distill.teachers={}", "labels={stress: 2}", "predict.channels={}"])
     assert (study.distill.teachers, study.labels, study.predict.channels) == ({}, {"stress": 2.0}, {})
-
-
-def test_an_override_may_refer_to_another_key(simulated):
-    study = read_study(simulated, ["workspace=/data/${name}", "distill.width=${spatial.width}"])
-    assert (study.workspace, study.distill.width) == ("/data/simulated", study.spatial.width)
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        "b0: xxxxxxxxxxxxxxxx\n" + "".join(f"b{n + 1}: '${{b{n}}}${{b{n}}}'\n" for n in range(44)),
-        "b0: xxxxxxxxxxxxxxxx\n" + "".join(f"b{n + 1}: ['${{b{n}}}', '${{b{n}}}']\n" for n in range(44)),
-        "b: {b0: x, " + ", ".join(f"b{n + 1}: '${{.b{n}}}${{.b{n}}}'" for n in range(44)) + "}\n",
-        "b: [x, " + ", ".join(f"'${{b.{n}}}${{b.{n}}}'" for n in range(44)) + "]\n",
-        "b: ['" + "${b}" * 101 + "']\n",
-        "b: ${a.${c}}\n",
-        "b: ${oc.env:HOME}\n",
-    ],
-)
-def test_references_to_references_are_refused_and_fill_no_memory(simulated, tmp_path, more):
-    path = tmp_path / "study.yaml"
-    path.write_text(Path(simulated).read_text() + more)
-    with pytest.raises(MtkdError, match=rf"^{path}: not a readable YAML file: .*reference"):
-        read_study(path)
 
 
 def test_changed_applies_dotted_changes_to_a_copy(simulated):

@@ -41,14 +41,14 @@ GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
 """DEAP's electrodes in the order of its preprocessed files."""
 
 
-MOST_S, LEAST_S = 1e-4, 1e-9
+MOST_S, MOST_OHM = 1e-4, 1e9
 """Skin conducts 1 to 40 microsiemens (Boucsein, Electrodermal Activity, 2012); beyond 100 its electrodes touch, and
 where a thousandth of one is not reached they hang in the air."""
 
 
 def conductance(resistance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Ohm to siemens; NaN where no skin has such a resistance: below 1 / ``MOST_S``, or beyond 1 / ``LEAST_S``."""
-    valid = (resistance >= 1 / MOST_S) & (resistance <= 1 / LEAST_S)
+    """Ohm to siemens; NaN where no skin has such a resistance: below 1 / ``MOST_S``, or beyond ``MOST_OHM``."""
+    valid = (resistance >= 1 / MOST_S) & (resistance <= MOST_OHM)
     return np.divide(1.0, resistance, out=np.full_like(resistance, np.nan), where=valid)
 
 
