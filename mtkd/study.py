@@ -19,6 +19,7 @@ ANOTHER_STUDENT = ("settings", "modalities", "teachers")
 _TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
+_REFERENCE = re.compile(r"\w+(\.\w+)*")
 MIN_SAMPLES = 16  # a window encoder strides by eight
 RESERVED = {
     "majority",
@@ -73,7 +74,7 @@ def _refuse_chains(written: Any) -> None:
     keys = [key.strip() for key in re.findall(r"\$\{([^{}]*)\}", text)]
     if len(keys) > _MOST_REFERENCES or len(text) > 2**20:
         raise ValueError(f"larger than any study, or more than {_MOST_REFERENCES} references to keys")
-    if len(keys) < text.count("${") or not all(map(_KEY.fullmatch, keys)):
+    if len(keys) < text.count("${") or not all(map(_REFERENCE.fullmatch, keys)):
         raise ValueError("a reference is ${key.sub} and nothing else")
     for key in keys:
         found = written
@@ -81,7 +82,7 @@ def _refuse_chains(written: Any) -> None:
             if isinstance(found, list):
                 found = dict(enumerate(found)).get(int(part)) if part.isdecimal() else None
             else:
-                found = found.get(part) if isinstance(found, dict) else None
+                found = {str(k): v for k, v in found.items()}.get(part) if isinstance(found, dict) else None
         if "${" in str(found):
             raise ValueError(f"${{{key}}} stands for another such reference")
 

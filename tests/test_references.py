@@ -25,6 +25,8 @@ def test_an_override_may_refer_to_another_key(simulated):
         "b0: xxxxxxxxxxxxxxxx\n" + "".join(f"b{n + 1}: ['${{b{n}}}', '${{b{n}}}']\n" for n in range(44)),
         "b: {b0: x, " + ", ".join(f"b{n + 1}: '${{.b{n}}}${{.b{n}}}'" for n in range(44)) + "}\n",
         "b: [x, " + ", ".join(f"'${{b.{n}}}${{b.{n}}}'" for n in range(44)) + "]\n",
+        "b: {0: x}\n"
+        + "".join(f"b{n + 1}: {{0: ['${{b{n}.0}}', '${{b{n}.0}}']}}\n" for n in range(44)).replace("b0.", "b."),
         "b: ['" + "${b}" * 101 + "']\n",
         "b: ${a.${c}}\n",
         "b: ${oc.env:HOME}\n",

@@ -54,6 +54,10 @@ class Source(Section):
         """Whether channels of a modality are to be read."""
         return self._only is None or modality in self._only
 
+    def takes(self, subject: str) -> bool:
+        """Whether a subject is one of the study's."""
+        return (self.subjects is None or subject in self.subjects) and subject not in self.exclude
+
     @property
     def simulated(self) -> Simulation | None:
         """The simulation the recordings come from, if they do."""
@@ -74,7 +78,8 @@ class Source(Section):
                 raise ValueError(f"bipolar.{name} is the difference of {first!r} and itself")
         for key in ("bipolar", "rename"):
             given: dict[str, Any] = getattr(self, key)
-            for name in (*given, *(value for value in given.values() if isinstance(value, str))):
+            ours = given if key == "bipolar" else given.values()
+            for name in ours:
                 if not name.strip() or not name.isprintable():
                     raise ValueError(f"{key} has {name!r}, which is no name")
         if self.subjects is not None and (both := sorted(set(self.subjects) & set(self.exclude))):

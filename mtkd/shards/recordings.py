@@ -131,7 +131,8 @@ def _trials(study: Study, file: File, told: Trials) -> Iterator[Trial]:
         told.rejected.update(whole.rejected)
         for stream in whole.streams.values():
             told.left_out.update(stream.left_out)
-        told.unheard = sorted(frozenset.intersection(*(stream.unheard for stream in whole.streams.values())))
+        unheard = [stream.unheard for stream in whole.streams.values()]
+        told.unheard = sorted(frozenset.intersection(*unheard)) if unheard else []
         told.overlapping.extend(_overlaps(whole.spans))
         _check_modalities(study, file.path, whole)
         recording = _without_short(study, whole, told.rejected)
@@ -159,16 +160,19 @@ def _overlaps(spans: list[Span]) -> list[str]:
 
 
 def _without_short(study: Study, recording: Recording, rejected: dict[str, str]) -> Recording:
-    """Without the trials that have no sample of some signal."""
+    """Without the trials that have no sample of some signal, or but one, which nothing could be made of."""
     rates = [
         (recording.streams[name], each) for name, each in study.signals.modalities.items() if name in recording.streams
     ]
     slowest = min(min(stream.sfreq, settings.sfreq) for stream, settings in rates)
     kept = []
+    native = min(stream.sfreq for stream, _ in rates)
     for span in recording.spans:
         length_s = span.stop_s - span.start_s
         if length_s * slowest < 1:
             rejected[span.name] = f"{length_s:g} s hold no sample at {slowest:g} Hz"
+        elif round((length_s + study.signals.lead_s) * native) < 2:
+            rejected[span.name] = f"{length_s:g} s hold one sample at {native:g} Hz"
         else:
             kept.append(span)
     return replace(recording, spans=kept)

@@ -17,6 +17,7 @@ import functools
 import io
 import json
 import math
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -78,12 +79,17 @@ def sample_key(subject: str, trial: str) -> str:
 def encode(
     subject: str, span: Span, signals: dict[Modality, Signal], entropy: Entropy | None = None
 ) -> tuple[SampleInfo, dict[str, bytes]]:
-    """A trial as the bytes of its members, the differential entropy of its EEG among them where it is asked for."""
+    """A trial as the bytes of its members, the differential entropy of its EEG among them where it is asked for.
+
+    It is as long as its shortest modality: each rate rounds a length in its own way, on a way up more than others.
+    """
+    duration_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
+    signals = {name: _until(signal, duration_s) for name, signal in signals.items()}
     info = SampleInfo(
         key=sample_key(subject, span.name),
         subject=subject,
         stimulus=span.stimulus,
-        duration_s=min(signal.data.shape[1] / signal.sfreq for signal in signals.values()),
+        duration_s=duration_s,
         ratings=span.ratings,
         modalities={name: Layout(ch_names=signal.ch_names, sfreq=signal.sfreq) for name, signal in signals.items()},
         valid={name: valid_share(signal.valid) for name, signal in signals.items()},
@@ -96,6 +102,15 @@ def encode(
         members[ENTROPY] = encode_array(differential_entropy(signals["eeg"].data, signals["eeg"].sfreq, entropy))
     members["meta.json"] = json.dumps(info.model_dump()).encode()
     return info, members
+
+
+def _until(signal: Signal, stop_s: float) -> Signal:
+    """Its samples before ``stop_s``, and the seconds that these begin."""
+    n_times = math.ceil(stop_s * signal.sfreq - 1e-6)
+    if n_times >= signal.data.shape[1]:
+        return signal
+    n_secs = math.ceil(n_times / signal.sfreq - 1e-9)
+    return replace(signal, data=signal.data[:, :n_times], valid=signal.valid[:, :n_secs])
 
 
 def valid_share(valid: Bool[np.ndarray, "n_chans n_secs"]) -> float:
@@ -149,10 +164,9 @@ def check_array(sample: SampleInfo, member: str, array: np.ndarray) -> None:
     n_chans = len(layout.ch_names)
     if array.dtype != dtype or array.ndim != n_dims or len(array) != n_chans:
         raise ValueError(f"{array.dtype} of shape {array.shape} for {n_chans} channels")
-    # trials are as long as their shortest modality, and each is rounded to samples of its own
-    slowest = min(each.sfreq for each in sample.modalities.values())
-    rate = {"npy": layout.sfreq, "valid.npy": 1.0}.get(ending)
-    if rate is not None and not -1e-6 <= array.shape[1] - sample.duration_s * rate <= 1 + rate / slowest:
+    rate = {"npy": layout.sfreq, "valid.npy": 1.0}.get(ending)  # each is rounded up to samples of its own
+    most = {"npy": 1.0, "valid.npy": 1.0 + 1.0 / layout.sfreq}.get(ending, 0.0)
+    if rate is not None and not -1e-5 <= array.shape[1] - sample.duration_s * rate <= most:
         raise ValueError(f"shape {array.shape} for {sample.duration_s:g} s at {rate:g} Hz")
     if ending == "valid.npy" and valid_share(array) != sample.valid[modality]:
         raise ValueError(f"{valid_share(array):.2%} of it valid, and {sample.valid[modality]:.2%} by the index")

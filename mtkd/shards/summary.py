@@ -76,24 +76,29 @@ def _of_names(modality: Modality, samples: list[Sample]) -> list[str]:
 
 def _of_absence(study: Study, modality: Modality, samples: list[Sample]) -> list[str]:
     """Of what is there in the trials of one class and not in those of another: a model may read the class off that."""
-    groups: dict[int, list[set[str]]] = {}
+    n_trials: Counter[int] = Counter()
+    layouts: Counter[tuple[int, tuple[str, ...]]] = Counter()
     for sample in samples:
         label = class_index(sample, study.labels)
-        if label != UNLABELLED:
-            heard = sample.valid.get(modality, 0.0) > 0
-            groups.setdefault(label, []).append({modality, *sample.modalities[modality].ch_names} if heard else set())
-    if len(groups) < 2 or min(map(len, groups.values())) < _FEWEST:
-        return []
+        heard = sample.valid.get(modality, 0.0) > 0
+        n_trials[label] += 1
+        layouts[label, tuple(sample.modalities[modality].ch_names) if heard else ()] += 1
+    labels = [label for label, count in n_trials.items() if label != UNLABELLED and count >= _FEWEST]
+    having: dict[str, Counter[int]] = {}
+    for (label, names), count in layouts.items():
+        for name in (modality, *names) if names else ():
+            having.setdefault(name, Counter())[label] += count
     found = []
-    for name in sorted(set().union(*(names for group in groups.values() for names in group))):
-        shares = {label: float(np.mean([name in names for names in group])) for label, group in groups.items()}
-        most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-        if shares[most] - shares[least] > _APART:
-            classes = study.class_names
-            told = (
-                f"{shares[most]:.0%} of the trials of {classes[most]!r} and {shares[least]:.0%} of {classes[least]!r}"
+    for name, counts in having.items():
+        shares = {label: counts[label] / n_trials[label] for label in labels}
+        most, least = (choose(labels, key=shares.__getitem__, default=0) for choose in (max, min))
+        if labels and shares[most] - shares[least] > _APART:
+            of = (f"{shares[label]:.0%} of the trials of {study.class_names[label]!r}" for label in (most, least))
+            found.append(
+                f"{modality}: {name} gives a signal in {' and '.join(of)}, so that its absence tells the class"
             )
-            found.append(f"{modality}: {name} gives a signal in {told}, so that its absence tells the class")
+            if name == modality:  # and so do all of its channels
+                break
     return found[:_MOST_NAMES]
 
 

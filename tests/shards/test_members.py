@@ -3,20 +3,24 @@
 import io
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mtkd.config import Windows
+from mtkd.config import Modality, Windows
 from mtkd.errors import MtkdError
 from mtkd.shards.batch import Cutter, layouts
 from mtkd.shards.index import read_index, write_index
 from mtkd.shards.read import _MOST_MAPS, ShardSet
 from mtkd.shards.schema import SampleInfo, encode
 from mtkd.shards.write import write_shard
+from mtkd.signals.preprocess import Signal
+from mtkd.signals.recording import Span
 
 N_CHANS, N_TIMES, N_SECS = 2, 96, 6  # of the trial that tests are given
 
@@ -122,6 +126,29 @@ def test_a_tar_that_is_cut_while_it_is_read_is_refused_and_ends_no_process(tmp_p
         with pytest.raises(MtkdError, match=rf"^{re.escape(str(tmp_path))}/s01\.tar: was cut short while"):
             shards.read(key, "eeg.npy")
     assert read.size
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_what_is_written_is_what_reading_takes(tmp_path_factory, data):
+    """Signals of one trial come out as long as their rates, and those that were resampled up, round them."""
+    rates = data.draw(st.lists(st.sampled_from([0.2, 1.0, 4.0, 16.0, 128.0, 250.0]), min_size=1, max_size=4))
+    signals = {}
+    for modality, rate in zip(get_args(Modality), rates, strict=False):
+        native = data.draw(st.sampled_from([rate, rate / 4, 1.0]))
+        n_times = round(max(1, round(data.draw(st.floats(10.0, 13.0)) * native)) * rate / native)
+        n_secs = int(np.ceil(n_times / rate - 1e-9))
+        valid = np.ones((1, n_secs), bool)
+        valid[0, : data.draw(st.integers(0, n_secs))] = False
+        signals[modality] = Signal(np.zeros((1, n_times), np.float32), valid, rate, ["x"])
+    folder = tmp_path_factory.mktemp("set")
+    sample = encode("s01", Span("t01", "x", 0.0, 10.0), signals)
+    write_index(folder, {"s01.tar": write_shard(folder / "s01.tar", [sample])})
+    shards = ShardSet(folder)
+    for modality, signal in signals.items():
+        read = shards.read("s01_t01", f"{modality}.npy")
+        assert 0 <= read.shape[1] / signal.sfreq - shards.samples["s01_t01"].duration_s + 1e-6 <= 1 / signal.sfreq
+        assert shards.read("s01_t01", f"{modality}.valid.npy").shape[1] == np.ceil(read.shape[1] / signal.sfreq - 1e-9)
 
 
 def test_room_is_made_for_what_is_there_and_not_for_what_the_index_tells(tmp_path, make_trial, make_set):

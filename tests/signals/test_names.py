@@ -48,6 +48,10 @@ def test_a_difference_of_a_bad_channel_is_left_out_even_where_the_study_names_it
     found = asked(BAD, bipolar={"ECG": ["ECG L", "ECG R"]}, channels={"ECG": "ecg", "*": "eeg"})
     assert found.left_out == BAD | {"ECG": "is made of ECG R, and its file calls it bad"}
     assert found.kinds["ECG"] == "ignore"
+    assert asked(BAD, channels={"ECG R": "ignore"}, bipolar={"ECG": ["ECG L", "ECG R"]}).left_out.keys() == {
+        "ECG R",
+        "ECG",
+    }
     named = asked(BAD, bipolar={"ECG": ["ECG L", "ECG R"]}, channels={"ECG": "ecg", "ECG R": "ecg"})
     assert named.left_out == {}
 
@@ -57,6 +61,7 @@ def test_a_difference_of_a_bad_channel_is_left_out_even_where_the_study_names_it
     [
         ({"bipolar": {"ECG": ["Fz", "Fz"]}}, "bipolar.ECG is the difference of 'Fz' and itself"),
         ({"rename": {"Fz": ""}}, "rename has '', which is no name"),
+        ({"bipolar": {"": ["A", "B"]}}, "bipolar has '', which is no name"),
         ({"rename": {"Fz": "\x1b[2J"}}, "which is no name"),
         ({"bipolar": {" ": ["A", "B"]}}, "bipolar has ' ', which is no name"),
     ],

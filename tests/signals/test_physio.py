@@ -107,6 +107,7 @@ def test_the_study_renames_columns(root):
     found = streams(root, rename={"gsr": "EDA", "pulse": "PPG"}, units={"EDA": "nS"}, channels={"EDA": "eda"})
     assert (found["eda"].ch_names, found["ppg"].ch_names) == (["EDA"], ["cardiac"])
     assert found["eda"].read(0, 9).max() < 3e-8
+    assert streams(root, rename={"cardiac": "resp"}, channels={"gsr": "ignore"})["resp"].ch_names == ["resp"]
     assert frozenset.intersection(*(stream.unheard for stream in found.values())) == {"data.rename: pulse"}
 
 
@@ -195,3 +196,11 @@ def test_a_modality_of_the_table_alone_may_be_all_that_is_asked_for(root):
     assert set(whole.streams) > {"eeg", "ppg"}
     assert list(alone.streams) == ["ppg"]
     np.testing.assert_array_equal(alone.streams["ppg"].read(0, 90), whole.streams["ppg"].read(0, 90))
+
+
+def test_what_a_column_answers_to_is_heard_though_nobody_asks_for_it(root):
+    put(root, waves(320, 2), columns={"skin": "", "cardiac": ""})
+    data = Bids(reader="bids", folder="x", units={"skin": "uS", "x": "V"}, channels={"skin": "eda"}).only(["eeg"])
+    (file,) = find(root, data).files
+    (recording,) = read(file, data)
+    assert {kind: stream.unheard for kind, stream in recording.streams.items()} == {"eeg": {"data.units: x"}}

@@ -74,3 +74,17 @@ def test_a_link_to_what_was_not_fetched_is_refused(bids_root, name):
     path.symlink_to("../../.git/annex/objects/nothing")
     with pytest.raises(MtkdError, match=f"^{path}: is no file, or a link to one that was not fetched$"):
         find(bids_root, Bids(reader="bids", folder="x"))
+
+
+@pytest.mark.parametrize("changes", [{"exclude": ["02"]}, {"subjects": ["01"]}])
+def test_what_the_study_does_not_ask_for_need_not_be_fetched(bids_root, changes):
+    folder = bids_root / "sub-02" / "eeg"
+    folder.mkdir(parents=True)
+    for name in ("sub-02_task-x_eeg.edf", "sub-02_task-x_events.tsv"):
+        (folder / name).symlink_to("../nothing")
+    (bids_root / "sub-01" / "eeg" / "sub-01_task-z_eeg.edf").symlink_to("../nothing")
+    (bids_root / "task-y_events.tsv").symlink_to("nothing")
+    found = find(bids_root, Bids(reader="bids", folder="x", task="x", **changes))
+    assert [file.name for file in found.files] == ["sub-01_task-x"]
+    with pytest.raises(MtkdError, match="is no file, or a link to one that was not fetched"):
+        find(bids_root, Bids(reader="bids", folder="x", **changes))

@@ -1,6 +1,7 @@
 """Files that were cut, or whose parts are not where their times say: MNE would read them as others."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import mne
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.edf_header import Header, read_header
 from mtkd.signals.readers.formats import open_raw
 from mtkd.signals.readers.whole import refuse_cut
 
@@ -59,15 +60,17 @@ def test_a_fif_that_ends_between_two_buffers_is_refused(fif):
     assert refused > 0  # else MNE has learned it
 
 
-def brainvision(folder: Path, points: str = "", cut: int = 0) -> Path:
+def brainvision(
+    folder: Path, points: str = "", cut: int = 0, orientation: str = "MULTIPLEXED", more: bytes = b""
+) -> Path:
     header = (
         "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=UTF-8\nDataFile=x.eeg\n"
-        f"DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=2\n{points}SamplingInterval=7812.5\n"
+        f"DataFormat=BINARY\nDataOrientation={orientation}\nNumberOfChannels=2\n{points}SamplingInterval=7812.5\n"
         "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=Fz,,0.1,µV\nCh2=Cz,,0.1,µV\n"
     )
     (folder / "x.vhdr").write_text(header, encoding="utf-8")
     content = np.arange(2 * N_TIMES, dtype="<i2").tobytes()
-    (folder / "x.eeg").write_bytes(content[: len(content) - cut])
+    (folder / "x.eeg").write_bytes(content[: len(content) - cut] + more)
     return folder / "x.vhdr"
 
 
@@ -85,6 +88,19 @@ def test_a_cut_brainvision_file_is_refused(tmp_path):
             open_raw(path)
 
 
+def test_a_brainvision_file_that_holds_more_than_it_promises(tmp_path):
+    """Behind samples that alternate it does no harm; where channels lie one behind the other it would mix them."""
+    promised = f"DataPoints={N_TIMES}\n"
+    assert open_raw(brainvision(tmp_path, promised, more=b"\0")).n_times == N_TIMES
+    assert open_raw(brainvision(tmp_path, promised, orientation="VECTORIZED")).n_times == N_TIMES
+    path = brainvision(tmp_path, promised, orientation="VECTORIZED", more=bytes(4))
+    with pytest.raises(MtkdError, match=f"^{path}: its data hold {N_TIMES + 1} samples, not the {N_TIMES} after which"):
+        open_raw(path)
+    path = brainvision(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8") + "[Comment]\nDataPoints = 99999\n", encoding="utf-8")
+    assert open_raw(path).n_times == N_TIMES
+
+
 def test_blank_lines_of_a_header_cost_no_time(tmp_path):
     path = brainvision(tmp_path)
     path.write_text(path.read_text(encoding="utf-8") + "\n" * 200_000, encoding="utf-8")
@@ -97,20 +113,47 @@ def test_the_data_of_a_brainvision_file_are_not_its_header(tmp_path):
         open_raw(path)
 
 
-def test_a_gap_that_only_the_records_tell_of_is_refused(shared_data, tmp_path):
-    """A recording of which its header says that it has none."""
-    path = tmp_path / "gap.edf"
-    shutil.copy(next((shared_data / "eegmat").glob("*_1.edf")), path)
+def retimed(path: Path, told: Callable[[int], str]) -> Header:
+    """The file with the times that its records shall tell."""
     header = read_header(path)
     (row,) = (index for index, signal in enumerate(header.signals) if signal.name == "EDF Annotations")
     record = sum(signal.n_samples for signal in header.signals) * 2
     before = sum(signal.n_samples for signal in header.signals[:row]) * 2
     content = bytearray(path.read_bytes())
-    for number in range(header.n_records // 2, header.n_records):
+    for number in range(header.n_records):
         at = header.n_bytes + number * record + before
-        told = f"+{number * header.record_s + 60:g}\x14\x14\x00".encode()
-        assert content[at : at + 1] == b"+"
-        content[at : at + len(told)] = told
+        text = told(number).encode() + b"\x14\x14\x00"
+        content[at : at + len(text)] = text
     path.write_bytes(content)
-    with pytest.raises(MtkdError, match=rf"^{path}: record {header.n_records // 2 + 1} is of .* a recording with gaps"):
-        read_header(path)
+    return header
+
+
+@pytest.fixture
+def edf(shared_data, tmp_path) -> Path:
+    """A real recording of one second a record, of which its header says that it has no gap."""
+    path = tmp_path / "x.edf"
+    shutil.copyfile(next((shared_data / "eegmat").glob("*_1.edf")), path)
+    return path
+
+
+@pytest.mark.parametrize("gap_s", [3, 60])
+@pytest.mark.parametrize("first_s", [0, 0.5, 7200])
+def test_a_gap_that_only_the_records_tell_of_is_refused(edf, gap_s, first_s):
+    half = retimed(edf, lambda number: f"+{first_s + number:g}").n_records // 2
+    retimed(edf, lambda number: f"+{first_s + number + gap_s * (number >= half):g}")
+    with pytest.raises(MtkdError, match=rf"^{edf}: record {half + 1} begins {gap_s:.1f} s later than its place"):
+        read_header(edf)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda number: "+0",  # no time at all
+        lambda number: f"+{number * 1.002:.3f}",  # another clock
+        lambda number: f"+{round(number + 0.4)}",
+        lambda number: f"+{number:g}" if number % 7 else "nothing",
+        lambda number: f"+{number:g}" if number % 7 else f"+{number + 5.5:g}\x14Eyes",  # an event stands first
+    ],
+)
+def test_clocks_that_are_only_poor_are_no_gaps(edf, told):
+    assert retimed(edf, told).n_records == read_header(edf).n_records

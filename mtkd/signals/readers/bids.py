@@ -9,6 +9,7 @@ meanwhile is in ``_physio.tsv.gz`` files.
 import glob
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,6 +50,9 @@ def find(folder: Path, data: Bids) -> Found:
     types: set[str] = set()
     for path in _recordings(folder, data):
         main = Path(path.fpath)
+        if not data.takes(str(path.subject)):  # its tables may not even be there
+            files.append(File(main.stem.rpartition("_")[0], str(path.subject), (main,)))
+            continue
         events = nearest(main, folder, "events.tsv")
         trials = _trials(events, path, data, types) if events else []
         if trials:
@@ -70,14 +74,12 @@ def _recordings(folder: Path, data: Bids) -> list[Any]:
         paths = mne_bids.find_matching_paths(folder, **options)
     except Exception as error:  # a name that only looks like BIDS
         raise MtkdError(f"{folder}: no BIDS data set ({one_line(error)})") from None
-    for place in folder.glob("sub-*/**/*_eeg.*"):  # those that mne-bids passes over
-        if place.suffix in _EXTENSIONS:
-            is_there(place)
+    _refuse_links(folder, data)
     if not paths:
         raise MtkdError(f"{folder}: no BIDS data set: no sub-*/**/eeg/*_eeg of {', '.join(_EXTENSIONS)}")
     for key, asked, found in (
         ("task", [data.task] if data.task else [], {str(path.task) for path in paths}),
-        ("sessions", data.sessions or [], {str(path.session) for path in paths}),
+        ("sessions", data.sessions or [], {path.session for path in paths} - {None}),
     ):
         for name in asked:
             if name not in found:
@@ -89,6 +91,15 @@ def _recordings(folder: Path, data: Bids) -> list[Any]:
     if data.task is None and len(tasks) > 1:
         raise MtkdError(f"{folder}: holds the tasks {', '.join(tasks)}; data.task chooses one")
     return sorted((path for path in paths if data.task in (None, path.task)), key=lambda path: str(path.fpath))
+
+
+def _refuse_links(folder: Path, data: Bids) -> None:
+    """Refuse recordings of the study that git-annex has not fetched: mne-bids passes over them."""
+    for place in folder.glob("sub-*/**/eeg/*_eeg.*"):
+        said = dict(part.split("-", 1) for part in place.stem.split("_") if "-" in part)
+        asked = data.task in (None, said.get("task")) and (data.sessions is None or said.get("ses") in data.sessions)
+        if place.suffix in _EXTENSIONS and asked and data.takes(said.get("sub", "")):
+            is_there(place)
 
 
 def _file(folder: Path, main: Path, subject: str, trials: list[dict[str, Any]]) -> File:
@@ -108,7 +119,13 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     """
     streams = _streams(file, data)
     duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
-    streams = {kind: stream for kind, stream in streams.items() if data.asks_for(kind)}
+    columns = {name for table in file.rows["physio"].values() for name in table["Columns"]}
+    columns |= {data.rename[name] for name in columns & data.rename.keys()}
+    streams = {
+        kind: replace(stream, unheard=frozenset(key for key in stream.unheard if key.split(": ", 1)[1] not in columns))
+        for kind, stream in streams.items()
+        if data.asks_for(kind)
+    }
     for table, described in file.rows["physio"].items():
         beside = read_physio(file.path.with_name(table), described, data, duration_s)
         if both := sorted(beside.keys() & streams.keys()):

@@ -41,7 +41,8 @@ def _cells(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            names = [name.strip() for name in next(reader, [])]
+            first = next((row for row in reader if any(cell.strip() for cell in row)), [])
+            names = [name.strip() for name in first]
             rows = list(_by_line(reader, _MAX_ROWS + 1))
     except (csv.Error, UnicodeDecodeError) as error:
         raise MtkdError(f"{path}: no table of text in UTF-8 ({one_line(error)})") from None

@@ -18,10 +18,10 @@ from mtkd.errors import MtkdError
 _FIELDS = {"name": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "digital_low": 8, "digital_high": 8}
 _SHIFT_JIS_MICRO = "\x83\xca"  # as Japanese recorders write it, and MNE reads it
 ANNOTATIONS = {"EDF Annotations", "BDF Annotations"}
-_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)(?:\x15|\x14)")
+_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14\x14")
 _ONSET_BYTES = 24
-_CLOCK_S, _CLOCK_DRIFT = 0.1, 1e-3
-"""So much may a record's own time be off, which some recorders round or take from a clock of their own."""
+_LATE_S, _DRIFT = 1.0, 0.01
+"""Times may be rounded to whole seconds, or be those of another clock."""
 
 
 @dataclass(frozen=True)
@@ -99,28 +99,33 @@ def read_header(path: Path) -> Header:
     if size >= expected + record:  # MNE would take them for signal, and times from the end would be others
         n_more = (size - expected) // record
         raise MtkdError(f"{path}: holds {n_more} records more than the {header.n_records} its header promises")
-    _refuse_gaps(header)
+    if fixed[192:197] in (b"EDF+C", b"BDF+C"):
+        _refuse_gaps(header)
     return header
 
 
 def _refuse_gaps(header: Header) -> None:
     """Hold the time that each record tells of itself against its place, which is all that MNE goes by.
 
+    Only a record that comes too late tells of a gap: some recorders round, or tell no time at all.
+
     Raises:
-        MtkdError: they differ.
+        MtkdError: one does.
     """
     rows = [index for index, signal in enumerate(header.signals) if signal.name in ANNOTATIONS]
     first_s: float | None = None
+    late_s = 0.0  # of the record before
     for number, text in enumerate(header.pieces(rows[0], _ONSET_BYTES)) if rows else ():
         onset = _ONSET.match(text)
         if onset is None:
-            return
-        onset_s, place_s = float(onset[1]), number * header.record_s
-        first_s = onset_s if first_s is None else first_s
-        if abs(onset_s - first_s - place_s) > _CLOCK_S + _CLOCK_DRIFT * place_s:
+            continue
+        place_s = number * header.record_s
+        first_s = float(onset[1]) - place_s if first_s is None else first_s
+        before_s, late_s = late_s, float(onset[1]) - first_s - place_s
+        if late_s - before_s > _LATE_S or late_s > _LATE_S + _DRIFT * place_s:
             raise MtkdError(
-                f"{header.path}: record {number + 1} is of {onset_s - first_s:g} s, but in its place {place_s:g} s are "
-                "over: a recording with gaps, which would be closed"
+                f"{header.path}: record {number + 1} begins {late_s:.1f} s later than its place in the file: "
+                "a recording with gaps, which would be closed"
             )
 
 

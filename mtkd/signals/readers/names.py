@@ -31,7 +31,7 @@ def names_of(
     """How a study takes the channels that a file has. Where it names one, its own name goes as well as ours.
 
     ``more`` renames some of them, too. One of ``left_out``, which are by our names, is taken all the same where
-    ``data.channels`` has its very name; of a difference it is not.
+    ``data.channels`` gives its very name a modality.
 
     Raises:
         MtkdError: there is no channel to rename by ``more``, or two would share a name.
@@ -42,7 +42,7 @@ def names_of(
     pairs = {name: (theirs.get(a, a), theirs.get(b, b)) for name, (a, b) in data.bipolar.items()}
     bipolar = {name: pair for name, pair in pairs.items() if set(pair) <= set(has)}
     units = {theirs.get(name, name): unit for name, unit in data.units.items()}
-    bads = {name: why for name, why in left_out.items() if name not in data.channels}
+    bads = {name: why for name, why in left_out.items() if data.channels.get(name, "ignore") == "ignore"}
     made = {
         name: f"is made of {row}, and {left_out[ours[row]]}"
         for name, pair in bipolar.items()

@@ -98,7 +98,8 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
     if len(set(about.Columns)) < len(about.Columns):
         raise MtkdError(f"{path}: two of its columns share a name")
     asked = names_of(path, about.Columns, data.model_copy(update={"bipolar": {}}), {}, {})
-    own = {asked.ours[name]: kind for name in about.Columns if (kind := _KINDS.get(name.lower())) is not None}
+    known = {ours: _KINDS.get(ours.lower(), _KINDS.get(name.lower())) for name, ours in asked.ours.items()}
+    own = {ours: kind for ours, kind in known.items() if kind is not None}
     patterns = {**asked.kinds, **own, **asked.kinds}
     kinds = type_channels(list(asked.ours.values()), patterns, str(path))
     typed = {name: kinds[ours] for name, ours in asked.ours.items()}

@@ -16,8 +16,8 @@ def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
     found = []
     for folder in reversed([recording.parent, *recording.parent.parents]):
         if folder.is_relative_to(root):
-            near = [path for path in (*folder.glob(f"*_{ending}"), folder / ending) if is_there(path)]
-            fitting = [path for path in near if _entities(path.name) <= own]
+            near = (*folder.glob(f"*_{ending}"), folder / ending)
+            fitting = [path for path in near if _entities(path.name) <= own and is_there(path)]
             found += sorted(fitting, key=lambda path: (len(_entities(path.name)), path.name))
     return found
 

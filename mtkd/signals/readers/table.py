@@ -7,6 +7,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _named(folder: Path, table: Path, row: dict[str, str], line: int) -> tuple[s
         path = path.relative_to(folder.absolute())
     if path.is_absolute() or ".." in path.parts:
         raise MtkdError(f"{table}: line {line}: the file {row['file']!r} lies outside {folder}")
-    return path.as_posix(), row["subject"]
+    return path.as_posix(), unicodedata.normalize("NFC", row["subject"])
 
 
 def _numeric(table: Path, rows: dict[int, dict[str, str]], stimulus: str | None) -> dict[str, Column]:

@@ -12,6 +12,7 @@ from mtkd.errors import MtkdError
 _BLOCK = {104: 1, 105: -1}  # FIF's tags that begin and end a block
 _LAST, _FOLLOWING = -1, 0
 _TAG = struct.Struct(">iiii")  # kind, type, bytes, where the next one is
+_COMMON = re.compile(r"^[ \t]*([A-Za-z]+)[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 _BYTES = {"short": 2, "int": 4, "single": 4}
 
 
@@ -31,15 +32,28 @@ def refuse_cut(path: Path, raw: mne.io.BaseRaw) -> None:
 
 def _refuse_cut_brainvision(path: Path, raw: mne.io.BaseRaw) -> None:
     """By the size of its data, of which the header tells samples and format."""
-    header = path.read_text(encoding="latin-1")
-    number = re.search(r"^[ \t]*DataPoints[ \t]*=[ \t]*(\d{1,15})[ \t]*\r?$", header, re.MULTILINE | re.IGNORECASE)
-    if number is not None and raw.n_times < int(number[1]):
-        raise MtkdError(f"{path}: truncated, its data hold {raw.n_times} samples of the {number[1]} it promises")
-    if re.search(r"^[ \t]*DataFormat[ \t]*=[ \t]*BINARY", header, re.MULTILINE | re.IGNORECASE):
-        sample = len(raw.ch_names) * _BYTES[raw.orig_format]
-        n_bytes = Path(raw.filenames[0]).stat().st_size
-        if n_bytes % sample:
-            raise MtkdError(f"{path}: truncated, its data are {n_bytes} bytes, and a sample {sample}")
+    said = {key.lower(): value for key, value in _COMMON.findall(_section(path))}
+    n_bytes = Path(raw.filenames[0]).stat().st_size
+    sample = len(raw.ch_names) * _BYTES[raw.orig_format]
+    is_binary = said.get("dataformat", "").upper() == "BINARY"
+    n_times, rest = divmod(n_bytes, sample) if is_binary else (raw.n_times, 0)
+    points = said.get("datapoints", "0")
+    promised = int(points) if points.isdecimal() and len(points) < 16 else 0
+    if n_times < promised:
+        raise MtkdError(f"{path}: truncated, its data hold {n_times} samples of the {promised} it promises")
+    if said.get("dataorientation", "").upper() == "VECTORIZED" and promised not in (0, n_times):
+        raise MtkdError(f"{path}: its data hold {n_times} samples, not the {promised} after which a channel ends")
+    if rest and not promised:
+        raise MtkdError(f"{path}: truncated, its data are {n_bytes} bytes, and a sample {sample}")
+
+
+def _section(path: Path) -> str:
+    """What a header says between its section on all channels and the next one."""
+    text = path.read_text(encoding="latin-1")
+    start = re.search(r"^[ \t]*\[Common Infos\]", text, re.MULTILINE | re.IGNORECASE)
+    rest = text[start.end() :] if start else ""
+    stop = re.search(r"^[ \t]*\[", rest, re.MULTILINE)
+    return rest[: stop.start()] if stop else rest
 
 
 def _is_closed(path: Path) -> bool:
