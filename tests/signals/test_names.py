@@ -56,6 +56,17 @@ def test_a_difference_of_a_bad_channel_is_left_out_even_where_the_study_names_it
     assert named.left_out == {}
 
 
+def test_half_a_difference_is_no_channel_of_its_own():
+    """A pattern for all the rest would make an electrode of it."""
+    found = asked(bipolar={"ECG": ["ECG L", "X"]}, channels={"*": "eeg"})
+    assert found.bipolar == {}
+    assert found.left_out == {"ECG L": "is half of ECG, and there is no X"}
+    assert found.kinds["ECG L"] == "ignore"
+    assert asked(bipolar={"ECG": ["ECG L", "X"]}, channels={"ECG L": "ecg"}).left_out == {}  # which is meant
+    shared = asked(bipolar={"a": ["ECG L", "GSR"], "b": ["X", "GSR"]})
+    assert (shared.bipolar, shared.left_out) == ({"a": ("ECG L", "GSR")}, {})
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mtkd.config import Kind, Modality, Source
 from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.names import renames
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import Stream
 
@@ -27,7 +28,7 @@ def read_session(
     """
     has = {signal.name for signal in read_header(path).signals}
     pairs = {name: pair for name, pair in bipolar.items() if has.issuperset(pair)} | data.bipolar
-    renamed = {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(names or {})
+    renamed = renames(has, data, names or {})
     if "GSR1" in has and "GSR1" not in renamed and "GSR" not in renamed.values():
         renamed["GSR1"] = "GSR"
     channels = {renamed.get(name, name): kind for name, kind in data.channels.items()}

@@ -36,15 +36,16 @@ def names_of(
     Raises:
         MtkdError: there is no channel to rename by ``more``, or two would share a name.
     """
-    renames = {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(more)
-    ours = _renamed(path, has, renames)
+    ours = _renamed(path, has, renames(has, data, more))
     theirs = {name: own for own, name in ours.items()}
     pairs = {name: (theirs.get(a, a), theirs.get(b, b)) for name, (a, b) in data.bipolar.items()}
     bipolar = {name: pair for name, pair in pairs.items() if set(pair) <= set(has)}
     units = {theirs.get(name, name): unit for name, unit in data.units.items()}
-    bads = {name: why for name, why in left_out.items() if data.channels.get(name, "ignore") == "ignore"}
+    halves = _halves(pairs, bipolar, has)
+    reasons = {**{ours[row]: why for row, why in halves.items()}, **left_out}
+    bads = {name: why for name, why in reasons.items() if data.channels.get(name, "ignore") == "ignore"}
     made = {
-        name: f"is made of {row}, and {left_out[ours[row]]}"
+        name: f"is made of {row}, and {reasons[ours[row]]}"
         for name, pair in bipolar.items()
         for row in pair
         if ours[row] in bads
@@ -59,6 +60,25 @@ def names_of(
         left_out=out,
         unheard=unheard(data, {*has, *theirs}, bipolar),
     )
+
+
+def renames(has: Collection[str], data: Source, more: Mapping[str, str]) -> dict[str, str]:
+    """New names of channels that a file has, by its own; all of ``more``, which may be of some that it has not."""
+    return {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(more)
+
+
+def _halves(
+    pairs: Mapping[str, tuple[str, str]], whole: Mapping[str, tuple[str, str]], has: Collection[str]
+) -> dict[str, str]:
+    """Channels of differences that lack the other one, with the reason: alone they are something else."""
+    used = {row for pair in whole.values() for row in pair}
+    return {
+        row: f"is half of {name}, and there is no {other}"
+        for name, pair in pairs.items()
+        if name not in whole
+        for row, other in (pair, pair[::-1])
+        if row in has and row not in used
+    }
 
 
 def unheard(data: Source, has: Collection[str], bipolar: Collection[str] = ()) -> frozenset[str]:

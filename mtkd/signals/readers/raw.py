@@ -15,7 +15,7 @@ from mtkd.signals.channels import KNOWN, UNIT, VOLTS, first_pattern, plain_name,
 from mtkd.signals.montage import electrode
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
 from mtkd.signals.readers.formats import Row, open_raw, rows_of_header, rows_of_raw
-from mtkd.signals.readers.names import Names, names_of
+from mtkd.signals.readers.names import Names, names_of, renames
 from mtkd.signals.recording import Stream
 
 CLIPPED_S = 0.02
@@ -89,7 +89,7 @@ def read_streams(
     if not all(name.isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     bads = dict.fromkeys(raw.info["bads"] if raw else [], "its file calls it bad")
-    called = {theirs: ours for theirs, ours in data.rename.items() if theirs in rows} | dict(names)
+    called = renames(rows, data, names)
     left_out = {**{called.get(name, name): why for name, why in bads.items()}, **left_out}
     asked = names_of(path, rows, data, names, left_out)
     channels = _channels(path, header, data, own, rows, asked)
