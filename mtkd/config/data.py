@@ -1,5 +1,6 @@
 """The section of a study file on its recordings: where they are, and how each reader takes them."""
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -56,7 +57,14 @@ class Source(Section):
 
     def takes(self, subject: str) -> bool:
         """Whether a subject is one of the study's."""
+        subject = unicodedata.normalize("NFC", subject)
         return (self.subjects is None or subject in self.subjects) and subject not in self.exclude
+
+    @field_validator("subjects", "exclude")
+    @classmethod
+    def _composed(cls, subjects: list[str] | None) -> list[str] | None:
+        """In the spelling that readers give subjects: an é may be one character or two."""
+        return subjects and [unicodedata.normalize("NFC", subject) for subject in subjects]
 
     @property
     def simulated(self) -> Simulation | None:

@@ -86,7 +86,7 @@ def _of_absence(study: Study, modality: Modality, samples: list[Sample]) -> list
     labels = [label for label, count in n_trials.items() if label != UNLABELLED and count >= _FEWEST]
     having: dict[str, Counter[int]] = {}
     for (label, names), count in layouts.items():
-        for name in (modality, *names) if names else ():
+        for name in dict.fromkeys((modality, *names)) if names else ():
             having.setdefault(name, Counter())[label] += count
     found = []
     for name, counts in having.items():

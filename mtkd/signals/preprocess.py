@@ -1,5 +1,6 @@
 """From a recording to the arrays of its trials: the study's steps, masks, cutting."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +124,11 @@ def _piece(recording: Recording, span: Span, modality: Modality, lead_s: float, 
     """From the lead to the trial's end. Masks know what lay before: a sensor may have stood still already."""
     stream = recording.streams[modality]
     # so many samples for a duration, wherever a trial starts: rounding both ends would make some one sample shorter
-    n_times = round((span.stop_s - span.start_s + lead_s) * stream.sfreq)
-    start = max(0, min(round((span.start_s - lead_s) * stream.sfreq), stream.n_times - n_times))
+    length, start = (span.stop_s - span.start_s + lead_s) * stream.sfreq, round((span.start_s - lead_s) * stream.sfreq)
+    n_times = math.ceil(length - 1e-6)  # of a slow sensor, the last one may begin within the trial and end behind it
+    if start + n_times > stream.n_times:
+        n_times = round(length)
+    start = max(0, min(start, stream.n_times - n_times))
     before = min(start, round(still_s(modality) * stream.sfreq))
     known_s = lead_s + before / stream.sfreq
     data, valid = fill(stream.read(start - before, start + n_times), stream.sfreq, modality, known_s)

@@ -75,3 +75,8 @@ def test_a_mask_that_tells_the_class_is_told(told, task, name):
     assert len(found) == (2 if name == "II" else 1)  # of a modality, and not of each of its channels, too
     assert any(f" {name} gives a signal in 100% of the trials of " in sentence for sentence in found)
     assert not [sentence for sentence in told(2 * [GOOD, GOOD, task, task]) if sentence.endswith("tells the class")]
+
+
+def test_a_channel_that_is_called_as_its_modality_is_not_counted_twice(told):
+    whole = {"eeg": ["Fz"], "ecg": ["ecg"]}
+    assert told([whole, whole, whole, {"eeg": ["Fz"]}] * 2) == []  # all of one class and half of the other

@@ -1,6 +1,7 @@
 """What becomes of events, channels and names in a BIDS data set that cannot be meant."""
 
 import time
+import unicodedata
 from pathlib import Path
 
 import edfio
@@ -82,3 +83,34 @@ def test_two_rows_of_one_channel_are_refused(bids_root):
     table.write_text(table.read_text() + "Fz\tECG\tuV\tgood\n")
     with pytest.raises(MtkdError, match=rf"^{table}: two rows are of the channel 'Fz'$"):
         find(bids_root, bids())
+
+
+def test_a_subject_in_the_other_spelling_of_an_accent_is_the_same(bids_root):
+    for path in [*sorted(bids_root.rglob("sub-01_*")), bids_root / "sub-01"]:
+        path.rename(path.with_name(path.name.replace("sub-01", unicodedata.normalize("NFD", "sub-Jörg"))))
+    for form in ("NFC", "NFD"):
+        data = bids(subjects=[unicodedata.normalize(form, "Jörg")])
+        (file,) = find(bids_root, data).files
+        (recording,) = read(file, data)
+        assert recording.subject == unicodedata.normalize("NFC", "Jörg")
+
+
+def test_a_quote_does_not_swallow_trials(bids_root):
+    lines = ['1\t1\t"film', "3\t1\tfilm", '5\t1\tfilm"']
+    (bids_root / EVENTS).write_text("\n".join(["onset\tduration\ttrial_type", *lines, ""]))
+    with pytest.raises(MtkdError, match=rf"^{bids_root / EVENTS}: line 2 has a quote that ends in another line$"):
+        find(bids_root, bids())
+
+
+def test_recordings_in_formats_that_bids_has_not_are_told(bids_root):
+    (path,) = bids_root.rglob("*.edf")
+    for name in ("sub-01_task-y_eeg.EDF", "sub-02_task-x_eeg.fif", "sub-03_task-x_eeg.fif", "sub-01_task-x_eeg.json"):
+        (path.parent / name).write_bytes(b"")
+    found = find(bids_root, bids(task="x", exclude=["03"])).left_out
+    assert found.keys() == {"sub-02_task-x_eeg.fif", "data.exclude: 03"}
+    assert found["sub-02_task-x_eeg.fif"] == "BIDS has no EEG in .fif, but in .edf, .bdf, .vhdr, .set"
+
+
+def test_a_misspelt_subject_is_told_before_the_events_that_nobody_read(bids_root):
+    with pytest.raises(MtkdError, match=r"no file of the subject sub-01 that data\.subjects names; there are 01$"):
+        find(bids_root, bids(subjects=["sub-01"], trial_types=["film"]))

@@ -67,6 +67,38 @@ def test_half_a_difference_is_no_channel_of_its_own():
     assert (shared.bipolar, shared.left_out) == ({"a": ("ECG L", "GSR")}, {})
 
 
+@pytest.mark.parametrize("key", ["Fz", "F?", "*"])
+def test_a_difference_may_be_called_as_one_of_its_halves_and_is_never_taken_for_it(key):
+    """A re-reference in place: an Fz that is not against A2 is none of the study's."""
+    data = {"bipolar": {"Fz": ["Fz", "A2"]}, "channels": {key: "eeg"}}
+    found = asked(**data)
+    assert (found.bipolar, found.left_out) == ({}, {"Fz": "is half of Fz, and there is no A2"})
+    assert next(iter(found.kinds.items())) == ("Fz", "ignore")
+    data["bipolar"] = {"Fz": ["Fz", "GSR"]}
+    assert asked(**data).bipolar == data["bipolar"] | {"Fz": ("Fz", "GSR")}
+    assert asked({"Fz": "is bad"}, **data).left_out == {"Fz": "is made of Fz, and is bad"}
+
+
+def test_half_a_difference_that_is_named_for_this_file_is_what_it_is_named():
+    data = Table(reader="table", folder="x", bipolar={"ECG": ["ECG L", "X"]}, channels={"ECG*": "ecg", "*": "eeg"})
+    assert names_of(PATH, HAS, data, {"ECG L": "ECG"}, {}).left_out == {}
+
+
+def test_a_pattern_of_a_channels_very_name_counts_as_its_name():
+    bad = {"X[1]": "is bad"}
+    for channels in ({"X[[]1]": "eeg"}, {"X[1]": "eeg"}):
+        assert names_of(PATH, ["X[1]"], Table(reader="table", folder="x", channels=channels), {}, bad).left_out == {}
+    made = Table(reader="table", folder="x", bipolar={"D[1]": ["Fz", "GSR"]}, channels={"D[[]1]": "eeg", "*": "eeg"})
+    found = names_of(PATH, HAS, made, {}, {"GSR": "is bad"})
+    assert found.kinds == {"GSR": "ignore", "D[[]1]": "ignore", "*": "eeg"}
+
+
+def test_names_that_change_nothing_or_make_a_difference_of_one():
+    assert asked(rename={"Fz": "Fz"}).ours["Fz"] == "Fz"
+    with pytest.raises(MtkdError, match=r"^x\.edf: data\.bipolar: D would be the difference of 'Fz' and itself$"):
+        asked(rename={"Fz": "X"}, bipolar={"D": ["X", "Fz"]})
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

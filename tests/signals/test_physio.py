@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 from hypothesis import given
@@ -204,3 +205,30 @@ def test_what_a_column_answers_to_is_heard_though_nobody_asks_for_it(root):
     (file,) = find(root, data).files
     (recording,) = read(file, data)
     assert {kind: stream.unheard for kind, stream in recording.streams.items()} == {"eeg": {"data.units: x"}}
+
+
+def test_what_nobody_asks_for_in_the_eegs_file_stops_no_table(root):
+    """An electrode alone, which is bad, and a sensor without a unit."""
+    (path,) = root.rglob("*.edf")
+    noise = np.random.default_rng(0).uniform(1, 40, (2, 640))
+    pairs = zip(noise, (("Fz", "uV"), ("GSR", "")), strict=True)
+    edfio.Edf([edfio.EdfSignal(row, 64, label=name, physical_dimension=unit) for row, (name, unit) in pairs]).write(
+        path
+    )
+    table = path.with_name(f"{STEM}_channels.tsv")
+    table.write_text("name\ttype\tunits\tstatus\nFz\tEEG\tuV\tbad\nGSR\tGSR\tn/a\tgood\n")
+    put(root, waves(10 * SFREQ, 2), columns={"cardiac": "", "trigger": ""})
+    data = Bids(reader="bids", folder="x", rename={"Fz": "F", "X": "Y"}).only(["eeg", "ppg"])
+    (file,) = find(root, data).files
+    (recording,) = read(file, data)
+    assert recording.streams.keys() == {"ppg"}
+    assert recording.streams["ppg"].unheard == {"data.rename: X"}
+    with pytest.raises(
+        MtkdError, match=rf"^{path}: neither it nor a table beside it has a channel that the study asks"
+    ):
+        list(read(file, data.only(["temp"])))
+
+
+def test_a_difference_that_no_file_makes_is_told_though_a_column_has_its_name(root):
+    put(root, waves(10 * SFREQ))
+    assert streams(root, bipolar={"eda": ["A", "B"]})["ppg"].unheard == {"data.bipolar: eda"}

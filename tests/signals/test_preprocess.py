@@ -245,3 +245,11 @@ def test_a_trial_has_as_many_samples_as_its_duration_wherever_it_starts(one, sta
     assert signal.data.shape[1] == 16 * to
     (last,) = one(noise(1, 26, sfreq=sfreq), sfreq=sfreq, to=to, spans=[(10 - 1e-7, 26 - 1e-7)], lead_s=3.0)
     assert last.data.shape[1] == 16 * to
+
+
+@pytest.mark.parametrize(("lead_s", "duration_s"), [(3.0, 10.0), (2.5, 60.0), (0.0, 11.0)])
+def test_a_slow_sensor_is_as_long_as_the_trial(one, lead_s, duration_s):
+    """Half of one of its samples lies behind the trial's end, and a whole one would be missing without it."""
+    edges = [(lead_s, lead_s + duration_s)]
+    (signal,) = one(noise(1, 80, sfreq=0.5), "temp", edges, sfreq=0.5, to=4.0, lead_s=lead_s, phase="zero")
+    assert signal.data.shape[1] == round(duration_s * 4)

@@ -1,5 +1,6 @@
 """Files that were cut, or whose parts are not where their times say: MNE would read them as others."""
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_a_fif_that_ends_between_two_buffers_is_refused(fif):
                 refuse_cut(path, raw)
             refused += 1
     assert refused > 0  # else MNE has learned it
+
+
+def test_a_packed_fif_is_what_was_packed_or_refused(fif):
+    path = fif.with_name("x_raw.fif.gz")
+    packed = gzip.compress(fif.read_bytes())
+    path.write_bytes(packed)
+    assert open_raw(path).n_times == N_TIMES
+    for at, told in ((len(packed) - 6, "damaged"), (len(packed) // 2, "")):  # its checksum, or the samples
+        path.write_bytes(packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :])
+        with pytest.raises(MtkdError, match=f"^{path}: {told}"):
+            open_raw(path)
 
 
 def brainvision(
@@ -145,12 +157,19 @@ def test_a_gap_that_only_the_records_tell_of_is_refused(edf, gap_s, first_s):
         read_header(edf)
 
 
+def test_gaps_shorter_than_a_second_that_stay_are_refused(edf):
+    retimed(edf, lambda number: f"+{number + 0.95 * (number >= 50) + 0.95 * (number >= 90):g}")
+    with pytest.raises(MtkdError, match=rf"^{edf}: record 51 begins 1\.0 s later than its place"):
+        read_header(edf)
+
+
 @pytest.mark.parametrize(
     "told",
     [
         lambda number: "+0",  # no time at all
         lambda number: f"+{number * 1.002:.3f}",  # another clock
         lambda number: f"+{round(number + 0.4)}",
+        lambda number: f"+{number + 0.9 * (number % 5 == 0):g}",  # some records are late by themselves
         lambda number: f"+{number:g}" if number % 7 else "nothing",
         lambda number: f"+{number:g}" if number % 7 else f"+{number + 5.5:g}\x14Eyes",  # an event stands first
     ],

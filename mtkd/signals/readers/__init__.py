@@ -27,14 +27,13 @@ def find(folder: Path, data: Data) -> Found:
     found = importlib.import_module(_READERS[data.reader]).find(folder, data)
     found = Found([_composed(file) for file in found.files], {_text(k): _text(v) for k, v in found.left_out.items()})
     subjects = {file.subject for file in found.files}
-    for subject in map(_nfc, data.subjects or []):
+    for subject in data.subjects or []:
         if subject not in subjects:
             told = ", ".join(sorted(subjects)[:_MOST_TOLD]) + ", ..." * (len(subjects) > _MOST_TOLD)
             raise MtkdError(f"{folder}: no file of the subject {subject} that data.subjects names; there are {told}")
-    exclude = set(map(_nfc, data.exclude))
-    absent = {f"data.exclude: {subject}": "is no file's subject" for subject in sorted(exclude - subjects)}
-    wanted = (subjects if data.subjects is None else set(map(_nfc, data.subjects))) - exclude
-    files = [replace(file, name=file_name(file.name)) for file in found.files if file.subject in wanted]
+    unknown = sorted(set(data.exclude) - subjects)
+    absent = {f"data.exclude: {subject}": "is no file's subject" for subject in unknown}
+    files = [replace(file, name=file_name(file.name)) for file in found.files if data.takes(file.subject)]
     names: dict[str, File] = {}
     for file in files:
         other = names.setdefault(file.name, file)

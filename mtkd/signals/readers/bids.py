@@ -8,18 +8,19 @@ meanwhile is in ``_physio.tsv.gz`` files.
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mtkd.config import Bids, Kind, Modality
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import plain_name
 from mtkd.signals.readers.columns import ABSENT, number, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
+from mtkd.signals.readers.names import names_of
 from mtkd.signals.readers.physio import read_physio, tables_of
-from mtkd.signals.readers.raw import read_streams, units_in
+from mtkd.signals.readers.raw import described, read_streams, units_in
 from mtkd.signals.readers.sidecars import is_there, nearest, root_of
 from mtkd.signals.recording import File, Found, Recording, Span, Stream
 
@@ -35,7 +36,6 @@ _KINDS: dict[str, Kind] = {
     "PPG": "ppg",
     "TEMP": "temp",
 }
-_MODALITIES: tuple[Modality, ...] = get_args(Modality)
 _BAD = "channels.tsv calls it bad"
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
 
@@ -60,9 +60,9 @@ def find(folder: Path, data: Bids) -> Found:
         else:
             left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
     for name in data.trial_types or []:
-        if name not in types:
+        if types and name not in types:
             raise MtkdError(f"{folder}: no event is {name!r}, as data.trial_types has it; they are {_listed(types)}")
-    return Found(files, left_out)
+    return Found(files, left_out | _passed_over(folder, data))
 
 
 def _recordings(folder: Path, data: Bids) -> list[Any]:
@@ -95,11 +95,28 @@ def _recordings(folder: Path, data: Bids) -> list[Any]:
 
 def _refuse_links(folder: Path, data: Bids) -> None:
     """Refuse recordings of the study that git-annex has not fetched: mne-bids passes over them."""
-    for place in folder.glob("sub-*/**/eeg/*_eeg.*"):
+    for place in _asked_for(folder, data):
+        if place.suffix in _EXTENSIONS:
+            is_there(place)
+
+
+def _passed_over(folder: Path, data: Bids) -> dict[str, str]:
+    """What lies where the study's recordings do, in no format that BIDS has."""
+    beside = {*_EXTENSIONS, ".eeg", ".vmrk", ".fdt", ".json"}
+    return {
+        place.name: f"BIDS has no EEG in {place.suffix}, but in {', '.join(_EXTENSIONS)}"
+        for place in _asked_for(folder, data)
+        if place.suffix not in beside
+    }
+
+
+def _asked_for(folder: Path, data: Bids) -> Iterator[Path]:
+    """Files called as a recording of the study's subjects, task and sessions."""
+    for place in sorted(folder.glob("sub-*/**/eeg/*_eeg.*")):
         said = dict(part.split("-", 1) for part in place.stem.split("_") if "-" in part)
         asked = data.task in (None, said.get("task")) and (data.sessions is None or said.get("ses") in data.sessions)
-        if place.suffix in _EXTENSIONS and asked and data.takes(said.get("sub", "")):
-            is_there(place)
+        if asked and data.takes(said.get("sub", "")):
+            yield place
 
 
 def _file(folder: Path, main: Path, subject: str, trials: list[dict[str, Any]]) -> File:
@@ -118,24 +135,35 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
         MtkdError: the file is damaged, or a channel is typed nowhere.
     """
     streams = _streams(file, data)
-    duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    if file.rows["physio"]:
+        rows, duration_s = described(file.path)
+        streams = _with_tables(file, data, streams, rows, duration_s)
+    else:
+        duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    spans, rejected = _spans(file.rows["trials"], duration_s)
+    yield Recording(file.subject, str(file.path), streams, spans, rejected)
+
+
+def _with_tables(
+    file: File, data: Bids, streams: dict[Modality, Stream], rows: Collection[str], duration_s: float
+) -> dict[Modality, Stream]:
+    """The file's own streams and those of its tables. A key that names a channel of either is heard."""
     columns = {name for table in file.rows["physio"].values() for name in table["Columns"]}
     columns |= {data.rename[name] for name in columns & data.rename.keys()}
-    streams = {
-        kind: replace(stream, unheard=frozenset(key for key in stream.unheard if key.split(": ", 1)[1] not in columns))
-        for kind, stream in streams.items()
-        if data.asks_for(kind)
-    }
-    for table, described in file.rows["physio"].items():
-        beside = read_physio(file.path.with_name(table), described, data, duration_s)
-        if both := sorted(beside.keys() & streams.keys()):
+    heard = {f"data.{key}: {name}" for key in ("rename", "units") for name in columns}
+    unheard = names_of(file.path, rows, data, {}, {}).unheard - heard
+    found = dict(streams)
+    for table, about in file.rows["physio"].items():
+        beside = read_physio(file.path.with_name(table), about, data, duration_s)
+        if both := sorted(beside.keys() & found.keys()):
             raise MtkdError(
                 f"{file.path.with_name(table)}: has {both[0]}, as its EEG's file or another table has; "
                 "data.channels leaves one out ({COLUMN: ignore})"
             )
-        streams |= beside
-    spans, rejected = _spans(file.rows["trials"], duration_s)
-    yield Recording(file.subject, str(file.path), streams, spans, rejected)
+        found |= beside
+    if not found:
+        raise MtkdError(f"{file.path}: neither it nor a table beside it has a channel that the study asks for")
+    return {kind: replace(stream, unheard=unheard) for kind, stream in found.items()}
 
 
 def _streams(file: File, data: Bids) -> dict[Modality, Stream]:
@@ -147,9 +175,8 @@ def _streams(file: File, data: Bids) -> dict[Modality, Stream]:
     corrected = {theirs.get(name, name): unit for name, unit in data.units.items()}
     own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
     left_out = {ours[name]: _BAD for name in bads}
-    if file.rows["physio"]:  # it lies in the EEG's time, be there a channel in that file that anybody asks for or not
-        own = own.only(_MODALITIES)
-    return read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out)
+    needed = not file.rows["physio"]  # what another device recorded may be all that anybody asks for
+    return read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out, needed=needed)
 
 
 def _spans(rows: list[dict[str, Any]], duration_s: float) -> tuple[list[Span], dict[str, str]]:

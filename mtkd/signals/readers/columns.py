@@ -44,6 +44,9 @@ def _cells(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, list[
             first = next((row for row in reader if any(cell.strip() for cell in row)), [])
             names = [name.strip() for name in first]
             rows = list(_by_line(reader, _MAX_ROWS + 1))
+            for line, row in rows:
+                if delimiter == "\t" and any("\n" in cell for cell in row):  # no such cell is meant, and rows vanish
+                    raise MtkdError(f"{path}: line {line} has a quote that ends in another line")
     except (csv.Error, UnicodeDecodeError) as error:
         raise MtkdError(f"{path}: no table of text in UTF-8 ({one_line(error)})") from None
     if len(names) > _MAX_COLUMNS or len(rows) > _MAX_ROWS:

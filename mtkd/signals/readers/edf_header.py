@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 
 from mtkd.errors import MtkdError
 
@@ -22,6 +22,8 @@ _ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14\x14")
 _ONSET_BYTES = 24
 _LATE_S, _DRIFT = 1.0, 0.01
 """Times may be rounded to whole seconds, or be those of another clock."""
+_STEP_S, _NEAR = 0.1, 8
+"""Where they are not rounded, so much later than all of so many records before, and all that follow, tells of a gap."""
 
 
 @dataclass(frozen=True)
@@ -112,21 +114,39 @@ def _refuse_gaps(header: Header) -> None:
     Raises:
         MtkdError: one does.
     """
+    records, onsets = _onsets(header)
+    if not len(records):
+        return
+    places_s = records * header.record_s
+    late_s = onsets - onsets[0] - (places_s - places_s[0])
+    steps = np.diff(late_s, prepend=0.0)
+    wrong = (steps > _LATE_S) | (late_s > _LATE_S + _DRIFT * places_s)
+    if float(header.record_s).is_integer() or not (onsets % 1 == 0).all():
+        wrong |= _stays(late_s) > _STEP_S + 2 * _NEAR * _DRIFT * header.record_s
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise MtkdError(
+            f"{header.path}: record {records[index] + 1} begins {late_s[index]:.1f} s later than its place in the "
+            "file: a recording with gaps, which would be closed"
+        )
+
+
+def _onsets(header: Header) -> tuple[Int[np.ndarray, " record"], Float[np.ndarray, " record"]]:
+    """The records that tell when they begin, and what they tell, seconds."""
     rows = [index for index, signal in enumerate(header.signals) if signal.name in ANNOTATIONS]
-    first_s: float | None = None
-    late_s = 0.0  # of the record before
-    for number, text in enumerate(header.pieces(rows[0], _ONSET_BYTES)) if rows else ():
-        onset = _ONSET.match(text)
-        if onset is None:
-            continue
-        place_s = number * header.record_s
-        first_s = float(onset[1]) - place_s if first_s is None else first_s
-        before_s, late_s = late_s, float(onset[1]) - first_s - place_s
-        if late_s - before_s > _LATE_S or late_s > _LATE_S + _DRIFT * place_s:
-            raise MtkdError(
-                f"{header.path}: record {number + 1} begins {late_s:.1f} s later than its place in the file: "
-                "a recording with gaps, which would be closed"
-            )
+    texts = header.pieces(rows[0], _ONSET_BYTES) if rows else ()
+    told = [(number, float(onset[1])) for number, text in enumerate(texts) if (onset := _ONSET.match(text))]
+    return np.array([number for number, _ in told], int), np.array([onset for _, onset in told], float)
+
+
+def _stays(late_s: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
+    """By how much a record and those after it come later than those before: what one alone does is no gap."""
+    padded = np.pad(late_s, _NEAR, constant_values=(-np.inf, np.inf))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _NEAR)
+    before, after = windows[: len(late_s)].max(1), windows[_NEAR : _NEAR + len(late_s)].min(1)
+    steps = after - before
+    steps[[0, *range(max(1, len(steps) - 2), len(steps))]] = 0.0  # too few records to tell
+    return steps
 
 
 def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:

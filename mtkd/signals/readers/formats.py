@@ -96,6 +96,21 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
     return found
 
 
+def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
+    """Samples that are none, from the first to before the last: gaps that MNE fills with zeros, as FIF marks them, and
+    the two beside a joint of BrainVision's segments or of what EEGLAB cut.
+    """
+    notes, found = raw.annotations, []
+    for onset_s, duration_s, said in zip(notes.onset, notes.duration, notes.description, strict=True):
+        start_s = onset_s - raw.first_time  # a recording that was cropped keeps its times
+        first, last = (round(edge_s * raw.info["sfreq"]) for edge_s in (start_s, start_s + duration_s))
+        if said.startswith("BAD_ACQ_SKIP"):
+            found.append((first, last))
+        elif first > 0 and (said.startswith("New Segment") or said.lower() == "boundary"):
+            found.append((first - 1, first + 1))
+    return found
+
+
 def _brainvision_units(path: Path) -> dict[int, str]:
     """Units by the channel's number: microvolt where the header leaves them out, none where it says there is none."""
     content = path.read_bytes()

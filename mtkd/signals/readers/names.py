@@ -31,27 +31,30 @@ def names_of(
     """How a study takes the channels that a file has. Where it names one, its own name goes as well as ours.
 
     ``more`` renames some of them, too. One of ``left_out``, which are by our names, is taken all the same where
-    ``data.channels`` gives its very name a modality.
+    ``data.channels`` gives its very name a modality, unless that is the name of a difference.
 
     Raises:
-        MtkdError: there is no channel to rename by ``more``, or two would share a name.
+        MtkdError: there is no channel to rename by ``more``, two would share a name, or a difference is of one.
     """
     ours = _renamed(path, has, renames(has, data, more))
     theirs = {name: own for own, name in ours.items()}
     pairs = {name: (theirs.get(a, a), theirs.get(b, b)) for name, (a, b) in data.bipolar.items()}
+    for name, (first, second) in pairs.items():
+        if first == second:
+            raise MtkdError(f"{path}: data.bipolar: {name} would be the difference of {first!r} and itself")
     bipolar = {name: pair for name, pair in pairs.items() if set(pair) <= set(has)}
     units = {theirs.get(name, name): unit for name, unit in data.units.items()}
-    halves = _halves(pairs, bipolar, has)
+    halves = _halves(pairs, bipolar, set(has) - set(more))
     reasons = {**{ours[row]: why for row, why in halves.items()}, **left_out}
-    bads = {name: why for name, why in reasons.items() if data.channels.get(name, "ignore") == "ignore"}
+    bads = {name: why for name, why in reasons.items() if name in data.bipolar or not _is_wanted(name, data)}
     made = {
         name: f"is made of {row}, and {reasons[ours[row]]}"
         for name, pair in bipolar.items()
         for row in pair
         if ours[row] in bads
     }
-    kept = {pattern: kind for pattern, kind in data.channels.items() if pattern not in made}
     out = bads | made
+    kept = {pattern: kind for pattern, kind in data.channels.items() if pattern not in {*out, *map(glob.escape, out)}}
     return Names(
         ours=ours,
         bipolar=bipolar,
@@ -67,10 +70,18 @@ def renames(has: Collection[str], data: Source, more: Mapping[str, str]) -> dict
     return {theirs: ours for theirs, ours in data.rename.items() if theirs in has} | dict(more)
 
 
+def _is_wanted(name: str, data: Source) -> bool:
+    """Whether the study gives this very channel a modality, and not by a pattern."""
+    return any(data.channels.get(key, "ignore") != "ignore" for key in (name, glob.escape(name)))
+
+
 def _halves(
     pairs: Mapping[str, tuple[str, str]], whole: Mapping[str, tuple[str, str]], has: Collection[str]
 ) -> dict[str, str]:
-    """Channels of differences that lack the other one, with the reason: alone they are something else."""
+    """Channels of differences that lack the other one, with the reason: alone they are something else.
+
+    Not one that was named for this very file: who names it knows what it is.
+    """
     used = {row for pair in whole.values() for row in pair}
     return {
         row: f"is half of {name}, and there is no {other}"
@@ -92,6 +103,8 @@ def _renamed(path: Path, has: Collection[str], renames: Mapping[str, str]) -> di
     told = ", ".join(has)
     called: dict[str, str] = {}
     for theirs, ours in renames.items():
+        if theirs == ours:
+            continue
         if theirs not in has:
             raise MtkdError(f"{path}: has no channel {theirs!r} that could be renamed {ours!r}; it has {told}")
         if ours in has:

@@ -110,14 +110,12 @@ def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s:
     values = _values(path, about.Columns)
     n_times = round(duration_s * about.SamplingFrequency)
     shift = round(about.StartTime * about.SamplingFrequency)
-    pairs = {f"data.bipolar: {name}" for name in data.bipolar}  # differences are made of the EEG's file alone
     streams: dict[Modality, Stream] = {}
     for kind in dict.fromkeys(typed[name] for name in kept):
         names = [name for name in kept if typed[name] == kind]
         rows = np.stack([to_si(values[name], kind, units[name], str(path)) for name in names])  # type: ignore[arg-type]
         ours, read = [asked.ours[name] for name in names], partial(_cut, rows, shift)
-        stream = Stream(ours, about.SamplingFrequency, n_times, read, unheard=asked.unheard | pairs)
-        streams[kind] = stream  # type: ignore[index]
+        streams[kind] = Stream(ours, about.SamplingFrequency, n_times, read)  # type: ignore[index]
     return streams
 
 

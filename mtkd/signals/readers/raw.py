@@ -14,7 +14,7 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, UNIT, VOLTS, first_pattern, plain_name, to_si, type_channels
 from mtkd.signals.montage import electrode
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
-from mtkd.signals.readers.formats import Row, open_raw, rows_of_header, rows_of_raw
+from mtkd.signals.readers.formats import Row, breaks, open_raw, rows_of_header, rows_of_raw
 from mtkd.signals.readers.names import Names, names_of, renames
 from mtkd.signals.recording import Stream
 
@@ -38,11 +38,15 @@ class Channel:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads channels of one modality. ``ends`` are the values beyond which a row is at its converter's end."""
+    """Reads channels of one modality. ``ends`` are the values beyond which a row is at its converter's end.
+
+    ``breaks`` are samples, from the first to before the last, that are none: of gaps, and beside joints.
+    """
 
     raw: mne.io.BaseRaw
     channels: list[Channel]
     ends: dict[str, tuple[float, float]]
+    breaks: list[tuple[int, int]]
     source: str
 
     def __call__(self, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
@@ -53,6 +57,8 @@ class _Reader:
         try:
             picks = [self.raw.ch_names.index(row) for row in rows]  # a name such as "ecg" is a type to MNE
             values = self.raw.get_data(picks, start - before, stop)
+            for first, last in self.breaks:
+                values[:, max(0, first - start + before) : max(0, last - start + before)] = np.nan
         except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
             raise MtkdError(f"{self.source}: damaged ({type(error).__name__}: {one_line(error)})") from None
         whole = {row: _unclipped(values[i], self.ends[row], n_still)[before:] for i, row in enumerate(rows)}
@@ -70,12 +76,13 @@ def read_streams(
     names: Mapping[str, str],
     left_out: Mapping[str, str] = MappingProxyType({}),
     hint: str = "",
+    needed: bool = True,
 ) -> dict[Modality, Stream]:
     """The channels of a file that a study, or the reader by ``own`` patterns, gives a modality.
 
     ``names`` renames some of the file's. ``left_out`` are those of no use, by our names, with the reason, as are those
     that the file calls bad; one that the study names in ``channels`` is taken nevertheless. ``hint`` ends the sentence
-    on a file with none of the channels.
+    on a file with none of the channels, of which at least one is ``needed``.
 
     Raises:
         MtkdError: the file is missing, damaged, truncated, has no channel to rename by ``names``, one that no pattern
@@ -93,7 +100,7 @@ def read_streams(
     left_out = {**{called.get(name, name): why for name, why in bads.items()}, **left_out}
     asked = names_of(path, rows, data, names, left_out)
     channels = _channels(path, header, data, own, rows, asked)
-    if not channels:
+    if needed and not channels:
         has = ", ".join([*(name for name in rows if asked.ours[name] not in asked.left_out), *_told(asked.left_out)])
         raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}{hint}")
     kinds = list(dict.fromkeys(channel.kind for channel in channels))
@@ -111,12 +118,22 @@ def units_in(path: Path) -> dict[str, str]:
     Raises:
         MtkdError: it is damaged.
     """
-    suffix = path.suffix.lower()
-    if suffix in {".edf", ".bdf"}:
-        rows = rows_of_header(read_header(path))
-    else:
-        rows = rows_of_raw(path, open_raw(path)) if suffix == ".vhdr" else {}
-    return {name: row.unit for name, row in rows.items() if row.unit is not None}
+    if path.suffix.lower() not in {".edf", ".bdf", ".vhdr"}:
+        return {}
+    return {name: row.unit for name, row in described(path)[0].items() if row.unit is not None}
+
+
+def described(path: Path) -> tuple[dict[str, Row], float]:
+    """A file's channels, whatever a study makes of them, and how long it is in seconds.
+
+    Raises:
+        MtkdError: it is damaged.
+    """
+    if path.suffix.lower() in {".edf", ".bdf"}:
+        header = read_header(path)
+        return rows_of_header(header), header.n_records * header.record_s
+    raw = open_raw(path)
+    return rows_of_raw(path, raw), raw.n_times / float(raw.info["sfreq"])
 
 
 def _channels(
@@ -213,7 +230,7 @@ def _stream(
     ends = dict.fromkeys(rows, (-np.inf, np.inf))
     if header is not None:
         ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}
-    reader = _Reader(raw, channels, ends, str(path))
+    reader = _Reader(raw, channels, ends, [] if header else breaks(raw), str(path))
     return Stream([channel.name for channel in channels], found[0], int(raw.n_times), reader)
 
 

@@ -1,13 +1,15 @@
 """Whether a file holds all that it says: MNE reads what is left of one that was cut, as a shorter recording."""
 
 import gzip
+import io
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import mne
 
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 
 _BLOCK = {104: 1, 105: -1}  # FIF's tags that begin and end a block
 _LAST, _FOLLOWING = -1, 0
@@ -57,17 +59,34 @@ def _section(path: Path) -> str:
 
 
 def _is_closed(path: Path) -> bool:
-    """Whether all blocks that begin in a FIF file end in it, too."""
+    """Whether all blocks that begin in a FIF file end in it, too.
+
+    Raises:
+        MtkdError: it is packed, and what comes out is not what was packed.
+    """
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            return _closes(file)
+    try:
+        with gzip.open(path) as file:
+            closed = _closes(file)
+            while file.read(2**20):  # a checksum stands at the end
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise MtkdError(f"{path}: damaged ({type(error).__name__}: {one_line(error)})") from None
+    return closed
+
+
+def _closes(file: io.BufferedIOBase) -> bool:
     depth, at = 0, 0
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        while len(tag := file.read(_TAG.size)) == _TAG.size:
-            kind, _, n_bytes, following = _TAG.unpack(tag)
-            depth += _BLOCK.get(kind, 0)
-            if following == _LAST:
-                break
-            after = at + _TAG.size + n_bytes if following == _FOLLOWING else following
-            if after <= at:  # a list that leads back, of which MNE's own way through is not known
-                return True
-            at = after
-            file.seek(at)
+    while len(tag := file.read(_TAG.size)) == _TAG.size:
+        kind, _, n_bytes, following = _TAG.unpack(tag)
+        depth += _BLOCK.get(kind, 0)
+        if following == _LAST:
+            break
+        after = at + _TAG.size + n_bytes if following == _FOLLOWING else following
+        if after <= at:  # a list that leads back, of which MNE's own way through is not known
+            return True
+        at = after
+        file.seek(at)
     return depth == 0
