@@ -1,5 +1,6 @@
 """The command line: ``mtkd STAGE study.yaml [key.sub=value ...]``, stages in the order in which data flow."""
 
+import errno
 import importlib
 import os
 import signal
@@ -96,6 +97,8 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return "out of memory; the study asks for more than this machine has"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return "no space left, on the workspace's disk, in the folder for temporary files or in /dev/shm"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None

@@ -114,7 +114,7 @@ def _ica(recording: Recording, signals: Signals, step: Step, before: list[tuple[
         ]
         for modality in functions
     )
-    if not eeg:
+    if not any(np.ptp(piece.data, axis=1).any() for piece in eeg):  # no electrode was on, which the masks tell
         return lambda piece: piece
     found = electrodes.fit_ica(eeg, eog, step.value.n_components, step.value.threshold)
     return lambda piece: electrodes.apply_ica(piece, found)

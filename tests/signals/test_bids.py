@@ -185,7 +185,7 @@ def test_what_has_no_trials_is_left_out_with_its_reason(root):
     found = find(root, bids())
     assert [file.subject for file in found.files] == ["01"]
     assert found.left_out == {
-        "sub-02_task-x_eeg.edf": "no events.tsv",
+        "sub-02_task-x_eeg.edf": "no events.tsv holds for its name",
         "sub-03_task-x_eeg.edf": "none of its events is a trial",
     }
 

@@ -1,5 +1,6 @@
 """What becomes of events, channels and names in a BIDS data set that cannot be meant."""
 
+import json
 import time
 import unicodedata
 from pathlib import Path
@@ -102,13 +103,42 @@ def test_a_quote_does_not_swallow_trials(bids_root):
         find(bids_root, bids())
 
 
-def test_recordings_in_formats_that_bids_has_not_are_told(bids_root):
-    (path,) = bids_root.rglob("*.edf")
-    for name in ("sub-01_task-y_eeg.EDF", "sub-02_task-x_eeg.fif", "sub-03_task-x_eeg.fif", "sub-01_task-x_eeg.json"):
-        (path.parent / name).write_bytes(b"")
+def test_what_mne_bids_passes_over_is_told(bids_root):
+    """A name that BIDS has not, another format, another folder: each is somebody's recording."""
+    own = bids_root / "sub-01/eeg"
+    names = ["sub-01_task-x_eeg.EDF", "sub-01_run-1_task-x_eeg.edf", "sub-01_task-x_run1_eeg.edf", "sub-01_task-x.edf"]
+    for place in (
+        *(own / name for name in names),
+        bids_root / "sub-02/EEG/sub-02_task-x_eeg.edf",
+        own / "sub-01_task-y_x.edf",
+    ):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+    for subject in ("03", "04", "05"):
+        (bids_root / f"sub-{subject}").mkdir()
     found = find(bids_root, bids(task="x", exclude=["03"])).left_out
-    assert found.keys() == {"sub-02_task-x_eeg.fif", "data.exclude: 03"}
-    assert found["sub-02_task-x_eeg.fif"] == "BIDS has no EEG in .fif, but in .edf, .bdf, .vhdr, .set"
+    assert found.keys() == {*names, "sub-02_task-x_eeg.edf", "sub-04", "sub-05", "data.exclude: 03"}
+    assert found["sub-02_task-x_eeg.edf"].startswith("not called as BIDS calls EEG: sub-*/[ses-*/]eeg/")
+    assert found["sub-04"] == "no EEG of the study is in it"
+
+
+@pytest.mark.parametrize(("said", "refused"), [(10, False), (10.9, False), ("n/a", False), (12, True)])
+def test_a_recording_shorter_than_its_description_says_is_refused(bids_root, said, refused):
+    (bids_root / "task-x_eeg.json").write_text(json.dumps({"RecordingDuration": said}))
+    (file,) = find(bids_root, bids()).files
+    if not refused:
+        assert len(list(read(file, bids()))) == 1
+        return
+    with pytest.raises(MtkdError, match=rf"^{file.path}: truncated, it lasts 10 s, and by its eeg\.json 12 s$"):
+        list(read(file, bids()))
+
+
+def test_what_its_table_calls_no_electrode_is_none_by_a_pattern_for_the_rest(bids_root):
+    table: Path = bids_root / CHANNELS
+    table.write_text(table.read_text().replace("EEG", "VEOG"))
+    (file,) = find(bids_root, bids()).files
+    with pytest.raises(MtkdError, match=r"data\.channels makes electrodes of Fz \(eog\), which the file says are none"):
+        list(read(file, bids(channels={"*": "eeg"}).only(["eeg"])))
 
 
 def test_a_misspelt_subject_is_told_before_the_events_that_nobody_read(bids_root):

@@ -188,12 +188,13 @@ def test_components_without_eyes_are_refused(recording):
         eeg_of(given, study())
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_components_of_electrodes_that_are_all_off_are_refused(recording):
+@pytest.mark.parametrize("off", [0.0, np.nan])
+def test_electrodes_that_are_all_off_have_no_components_and_stay_masked(recording, off):
     _, seen, eog = with_eyes()
-    given = recording({"eeg": np.zeros_like(seen), "eog": eog}, SPANS, names={"eeg": FEW})
-    with pytest.raises(MtkdError, match=r"^s1\.dat: signals\.modalities\.eeg\.steps: ica: \w+"):
-        eeg_of(given, study())
+    given = recording({"eeg": np.full_like(seen, off), "eog": eog}, SPANS, names={"eeg": FEW})
+    trials = [trial["eeg"] for _, trial in preprocess(given, study())]
+    assert not any(trial.data.any() for trial in trials)
+    assert not trials[1].valid.any()  # one that stands still is known to be off after some seconds
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

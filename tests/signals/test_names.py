@@ -113,3 +113,9 @@ def test_what_is_no_name_or_no_difference_is_refused(changes, told):
     with pytest.raises(ValidationError) as caught:
         asked(**changes)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("GSR", "skin"), ("skin", "GSR")])
+def test_of_two_units_that_of_the_files_own_name_holds(names):
+    units = {"GSR": "uS", "skin": "nS"}
+    assert asked(rename={"GSR": "skin"}, units={name: units[name] for name in names}).units == {"GSR": "uS"}

@@ -44,7 +44,7 @@ def test_the_events_of_another_run_are_not_those_of_a_recording_without_any(bids
     data = Bids(reader="bids", folder="x")
     found = find(bids_root, data)
     assert [file.name for file in found.files] == [stem]
-    assert found.left_out == {"sub-01_task-x_eeg.edf": "no events.tsv"}
+    assert found.left_out == {"sub-01_task-x_eeg.edf": "no events.tsv holds for its name"}
     assert len(list(read(found.files[0], data))) == 1
 
 

@@ -105,9 +105,13 @@ def test_a_brainvision_file_that_holds_more_than_it_promises(tmp_path):
     promised = f"DataPoints={N_TIMES}\n"
     assert open_raw(brainvision(tmp_path, promised, more=b"\0")).n_times == N_TIMES
     assert open_raw(brainvision(tmp_path, promised, orientation="VECTORIZED")).n_times == N_TIMES
-    path = brainvision(tmp_path, promised, orientation="VECTORIZED", more=bytes(4))
-    with pytest.raises(MtkdError, match=f"^{path}: its data hold {N_TIMES + 1} samples, not the {N_TIMES} after which"):
-        open_raw(path)
+    for points, cut, more, told in (
+        (promised, 0, bytes(4), f"{N_TIMES + 1} samples of each channel, .* is {N_TIMES}$"),
+        ("", 400, b"", f"{N_TIMES - 100} samples of each channel, .* is not told$"),
+    ):
+        path = brainvision(tmp_path, points, cut, "VECTORIZED", more)
+        with pytest.raises(MtkdError, match=f"^{path}: its data hold {told}"):
+            open_raw(path)
     path = brainvision(tmp_path)
     path.write_text(path.read_text(encoding="utf-8") + "[Comment]\nDataPoints = 99999\n", encoding="utf-8")
     assert open_raw(path).n_times == N_TIMES

@@ -21,7 +21,7 @@ from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.names import names_of
 from mtkd.signals.readers.physio import read_physio, tables_of
 from mtkd.signals.readers.raw import described, read_streams, units_in
-from mtkd.signals.readers.sidecars import is_there, nearest, root_of
+from mtkd.signals.readers.sidecars import description, is_there, nearest, root_of
 from mtkd.signals.recording import File, Found, Recording, Span, Stream
 
 _KINDS: dict[str, Kind] = {
@@ -36,8 +36,12 @@ _KINDS: dict[str, Kind] = {
     "PPG": "ppg",
     "TEMP": "temp",
 }
+_SHORTER, _SHORTER_S = 0.01, 1.0  # than its description says, a recording may be by rounding
 _BAD = "channels.tsv calls it bad"
 _EXTENSIONS = [".edf", ".bdf", ".vhdr", ".set"]
+_FORMATS = ", ".join(_EXTENSIONS)
+_RECORDINGS = (*_EXTENSIONS, ".fif", ".fif.gz", ".edf.gz", ".bdf.gz", ".gdf", ".cnt", ".mff", ".mefd", ".nwb", ".xdf")
+"""How the names of recordings end, BIDS' and others'."""
 
 
 def find(folder: Path, data: Bids) -> Found:
@@ -58,11 +62,11 @@ def find(folder: Path, data: Bids) -> Found:
         if trials:
             files.append(_file(folder, main, str(path.subject), trials))
         else:
-            left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv"
+            left_out[path.basename] = "none of its events is a trial" if events else "no events.tsv holds for its name"
     for name in data.trial_types or []:
         if types and name not in types:
             raise MtkdError(f"{folder}: no event is {name!r}, as data.trial_types has it; they are {_listed(types)}")
-    return Found(files, left_out | _passed_over(folder, data))
+    return Found(files, _passed_over(folder, data, [*left_out, *(file.path.name for file in files)]) | left_out)
 
 
 def _recordings(folder: Path, data: Bids) -> list[Any]:
@@ -95,35 +99,38 @@ def _recordings(folder: Path, data: Bids) -> list[Any]:
 
 def _refuse_links(folder: Path, data: Bids) -> None:
     """Refuse recordings of the study that git-annex has not fetched: mne-bids passes over them."""
-    for place in _asked_for(folder, data):
-        if place.suffix in _EXTENSIONS:
+    for place in folder.glob("sub-*/**/eeg/*_eeg.*"):
+        if place.suffix in _EXTENSIONS and _is_asked_for(place, data):
             is_there(place)
 
 
-def _passed_over(folder: Path, data: Bids) -> dict[str, str]:
-    """What lies where the study's recordings do, in no format that BIDS has."""
-    beside = {*_EXTENSIONS, ".eeg", ".vmrk", ".fdt", ".json"}
-    return {
-        place.name: f"BIDS has no EEG in {place.suffix}, but in {', '.join(_EXTENSIONS)}"
-        for place in _asked_for(folder, data)
-        if place.suffix not in beside
-    }
+def _passed_over(folder: Path, data: Bids, taken: Collection[str]) -> dict[str, str]:
+    """What lies where the study's recordings do, and is not called as BIDS calls them or in none of its formats."""
+    found = {}
+    for place in sorted(folder.glob("sub-*/**/*")):
+        is_eeg = place.parent.name.lower() == "eeg" and place.name.lower().endswith(_RECORDINGS)
+        if is_eeg and place.name not in taken and _is_asked_for(place, data):
+            found[place.name] = f"not called as BIDS calls EEG: sub-*/[ses-*/]eeg/sub-*_task-*_eeg and {_FORMATS}"
+    for place in sorted(folder.glob("sub-*/")):
+        subject = place.name.removeprefix("sub-")
+        if data.takes(subject) and not any(name.startswith(f"{place.name}_") for name in (*taken, *found)):
+            found[place.name] = "no EEG of the study is in it"
+    return found
 
 
-def _asked_for(folder: Path, data: Bids) -> Iterator[Path]:
-    """Files called as a recording of the study's subjects, task and sessions."""
-    for place in sorted(folder.glob("sub-*/**/eeg/*_eeg.*")):
-        said = dict(part.split("-", 1) for part in place.stem.split("_") if "-" in part)
-        asked = data.task in (None, said.get("task")) and (data.sessions is None or said.get("ses") in data.sessions)
-        if asked and data.takes(said.get("sub", "")):
-            yield place
+def _is_asked_for(place: Path, data: Bids) -> bool:
+    """Whether a file may be, by its name, a recording of the study's subjects, task and sessions."""
+    said = dict(part.split("-", 1) for part in place.name.partition(".")[0].split("_") if "-" in part)
+    asked = data.task in (None, said.get("task")) and (data.sessions is None or said.get("ses") in data.sessions)
+    return asked and data.takes(said.get("sub", ""))
 
 
 def _file(folder: Path, main: Path, subject: str, trials: list[dict[str, Any]]) -> File:
     channels = nearest(main, folder, "channels.tsv")
     kinds, units, bads = _channels(channels) if channels else ({}, {}, [])
     physio = tables_of(main, folder)
-    rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio}
+    length_s = description(main, folder, "eeg.json").get("RecordingDuration")
+    rows = {"trials": trials, "channels": kinds, "units": units, "bads": bads, "physio": physio, "length_s": length_s}
     paths = (*all_of(main), *(main.with_name(table) for table in physio))
     return File(main.stem.rpartition("_")[0], subject, paths, rows)
 
@@ -132,7 +139,7 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
     """One recording with the trials of its events.
 
     Raises:
-        MtkdError: the file is damaged, or a channel is typed nowhere.
+        MtkdError: the file is damaged or cut, or a channel is typed nowhere.
     """
     streams = _streams(file, data)
     if file.rows["physio"]:
@@ -140,6 +147,9 @@ def read(file: File, data: Bids) -> Iterator[Recording]:
         streams = _with_tables(file, data, streams, rows, duration_s)
     else:
         duration_s = min(stream.n_times / stream.sfreq for stream in streams.values())
+    said_s = file.rows["length_s"]
+    if isinstance(said_s, float | int) and duration_s < said_s * (1 - _SHORTER) - _SHORTER_S:
+        raise MtkdError(f"{file.path}: truncated, it lasts {duration_s:g} s, and by its eeg.json {said_s:g} s")
     spans, rejected = _spans(file.rows["trials"], duration_s)
     yield Recording(file.subject, str(file.path), streams, spans, rejected)
 
@@ -173,7 +183,7 @@ def _streams(file: File, data: Bids) -> dict[Modality, Stream]:
     said = {glob.escape(ours[name]): kind for name, kind in kinds.items()}
     theirs = {name: own for own, name in ours.items()}
     corrected = {theirs.get(name, name): unit for name, unit in data.units.items()}
-    own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected}})
+    own = data.model_copy(update={"units": {**_missing(file.path, kinds, units), **corrected, **data.units}})
     left_out = {ours[name]: _BAD for name in bads}
     needed = not file.rows["physio"]  # what another device recorded may be all that anybody asks for
     return read_streams(file.path, own, {**said, "Status": "ignore"}, {}, left_out, needed=needed)

@@ -43,7 +43,7 @@ def names_of(
         if first == second:
             raise MtkdError(f"{path}: data.bipolar: {name} would be the difference of {first!r} and itself")
     bipolar = {name: pair for name, pair in pairs.items() if set(pair) <= set(has)}
-    units = {theirs.get(name, name): unit for name, unit in data.units.items()}
+    units = of_file(data.units, theirs, has)
     halves = _halves(pairs, bipolar, set(has) - set(more))
     reasons = {**{ours[row]: why for row, why in halves.items()}, **left_out}
     bads = {name: why for name, why in reasons.items() if name in data.bipolar or not _is_wanted(name, data)}
@@ -58,11 +58,17 @@ def names_of(
     return Names(
         ours=ours,
         bipolar=bipolar,
-        units={name: unit for name, unit in units.items() if name in has},
+        units=units,
         kinds={**dict.fromkeys(map(glob.escape, out), "ignore"), **kept},
         left_out=out,
         unheard=unheard(data, {*has, *theirs}, bipolar),
     )
+
+
+def of_file(said: Mapping[str, str], theirs: Mapping[str, str], has: Collection[str]) -> dict[str, str]:
+    """What is said of channels that a file has, by its own names. Where both names are told of, its own goes before."""
+    ours = {theirs.get(name, name): value for name, value in said.items()}
+    return {name: said.get(name, ours[name]) for name in has if name in said or name in ours}
 
 
 def renames(has: Collection[str], data: Source, more: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ the start of the EEG), ``Columns`` and their ``Units``.
 
 import gzip
 import io
-import json
 import zlib
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from mtkd.config import Kind, Modality, Source
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, to_si, type_channels
 from mtkd.signals.readers.names import names_of
-from mtkd.signals.readers.sidecars import is_there, sidecars
+from mtkd.signals.readers.sidecars import description, is_there
 from mtkd.signals.recording import Stream
 
 MAX_BYTES, MAX_COLUMNS = 2**28, 1000
@@ -62,9 +61,7 @@ def tables_of(recording: Path, root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _described(path: Path, root: Path) -> Described:
-    said: dict[str, Any] = {}
-    for sidecar in sidecars(path, root, "physio.json"):
-        said |= _read_json(sidecar)
+    said = description(path, root, "physio.json")
     units = {
         name: about["Units"]
         for name, about in said.items()
@@ -76,16 +73,6 @@ def _described(path: Path, root: Path) -> Described:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise MtkdError(f"{path}: the .json that describes it: {key}: {first['msg']}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > 2**20:
-            raise ValueError("larger than any description")
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise MtkdError(f"{path}: no JSON ({one_line(error)})") from None
-    return said if isinstance(said, dict) else {}
 
 
 def read_physio(path: Path, described: dict[str, Any], data: Source, duration_s: float) -> dict[Modality, Stream]:

@@ -1,5 +1,6 @@
 """Any file MNE can read as streams: one for each modality, at its own rate, read piece by piece."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,7 +155,9 @@ def _channels(
     if header is not None:
         _refuse_twins(path, header, {name: typed.get(asked.ours[name], "eeg") for name in has})
     if data.asks_for("eeg"):
-        _refuse_caught(path, patterns, typed, {name: has[row[0]].kind for name, row in rows.items()})
+        of_file = {name: has[row[0]].kind for name, row in rows.items()}
+        told = {name: str(kind) for name in rows if (kind := own.get(glob.escape(name), "eeg")) != "eeg"}
+        _refuse_caught(path, patterns, typed, of_file | told)
     channels = [
         _channel(path, Channel(_name(name, kind), kind, rows[name], ""), has, asked.units)
         for name, kind in typed.items()

@@ -1,9 +1,11 @@
 """Which tables and descriptions of a BIDS data set hold for a recording: the specification's inheritance principle."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 
 
 def sidecars(recording: Path, root: Path, ending: str) -> list[Path]:
@@ -44,6 +46,28 @@ def nearest(recording: Path, root: Path, ending: str) -> Path | None:
     if len(alike) > 1:
         raise MtkdError(f"{recording}: both {alike[0].name} and {alike[1].name} could be its {ending}")
     return found[-1] if found else None
+
+
+def description(recording: Path, root: Path, ending: str) -> dict[str, Any]:
+    """What all files called ``ending`` (``eeg.json``) say that hold for a recording; the particular goes first.
+
+    Raises:
+        MtkdError: one is no JSON.
+    """
+    said: dict[str, Any] = {}
+    for path in sidecars(recording, root, ending):
+        said |= _read_json(path)
+    return said
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > 2**20:
+            raise ValueError("larger than any description")
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise MtkdError(f"{path}: no JSON ({one_line(error)})") from None
+    return said if isinstance(said, dict) else {}
 
 
 def _nearness(path: Path) -> tuple[Path, int]:

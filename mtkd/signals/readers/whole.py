@@ -43,8 +43,11 @@ def _refuse_cut_brainvision(path: Path, raw: mne.io.BaseRaw) -> None:
     promised = int(points) if points.isdecimal() and len(points) < 16 else 0
     if n_times < promised:
         raise MtkdError(f"{path}: truncated, its data hold {n_times} samples of the {promised} it promises")
-    if said.get("dataorientation", "").upper() == "VECTORIZED" and promised not in (0, n_times):
-        raise MtkdError(f"{path}: its data hold {n_times} samples, not the {promised} after which a channel ends")
+    if said.get("dataorientation", "").upper() == "VECTORIZED" and promised != n_times:
+        raise MtkdError(
+            f"{path}: its data hold {n_times} samples of each channel, "
+            f"and DataPoints, after which the next one begins, is {promised or 'not told'}"
+        )
     if rest and not promised:
         raise MtkdError(f"{path}: truncated, its data are {n_bytes} bytes, and a sample {sample}")
 

@@ -1,11 +1,13 @@
-"""Filters and resampling by MNE, and what is taken off or masked sample by sample."""
+"""Filters by MNE, resampling, and what is taken off or masked sample by sample."""
 
 import functools
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import mne
 import numpy as np
+import scipy.signal
 
 from mtkd.errors import MtkdError
 from mtkd.signals.masks import seconds
@@ -18,6 +20,7 @@ _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), (
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
+_MOST_DOWN = 100_000  # a ratio of rates by smaller numbers than these is off by a sample in ten thousand million
 NOTCH_WIDTH = 1 / 50
 """Of the frequency it stops."""
 
@@ -81,8 +84,13 @@ def resample(piece: Piece) -> Piece:
     if to == piece.sfreq:
         return piece
     if piece.settings.phase == "zero":
+        # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
+        ratio = Fraction(to / piece.sfreq).limit_denominator(_MOST_DOWN)
+        n_times = round(piece.data.shape[1] * to / piece.sfreq)
         try:
-            data = mne.filter.resample(piece.data, up=to, down=piece.sfreq, method="polyphase", verbose="error")
+            data = scipy.signal.resample_poly(
+                piece.data, ratio.numerator, ratio.denominator, axis=-1, padtype="reflect"
+            )[:, :n_times]
         except (ValueError, RuntimeError) as error:
             raise MtkdError(f"{piece.where}: {error}") from None
         return replace(piece, data=data, sfreq=to)
