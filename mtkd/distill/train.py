@@ -2,8 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from mtkd.cache.source import CachedSource, Source
 from mtkd.config import Distill, Study, TeacherName
@@ -16,7 +19,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import History, Objective, Watch, fit
+from mtkd.training.fit import History, Watch, fit
 from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
@@ -27,7 +30,7 @@ from mtkd.training.fold import (
     seed_all,
     write_trained,
 )
-from mtkd.training.objective import Term, supervised
+from mtkd.training.objective import Supervised, Term, supervised
 from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
@@ -111,7 +114,7 @@ def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -
 
 def teacher_features(study: Study) -> dict[TeacherName, int]:
     """Size of each teacher's features."""
-    from mtkd.teachers.temporal.backbone import hidden_size
+    from mtkd.teachers.temporal.unpack import hidden_size
 
     return {"temporal": hidden_size(study), "spatial": 2 * study.spatial.width}
 
@@ -123,27 +126,46 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill, fo
     return model.eval()
 
 
-def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Objective:
+@dataclass(frozen=True)
+class Distillation:
     """L = CE + sum_k w_k [kd T^2 KL(t_k, s) + hint ||proj_k(f_s) - f_k||^2], w_k the teacher's weight times that of
     the window.
 
     The teachers' terms take unlabelled windows too.
     """
-    weights = data.class_weights(study)
 
-    def terms(model: Any, batch: Batch) -> dict[str, Term]:
-        signal = model(batch)
-        loss = supervised(signal, batch, weights, settings.ce, settings.confidence_weight)
-        said = source(batch)
+    settings: Distill
+    labels: Supervised
+    source: Source
+
+    def masks(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """See ``Objective``."""
+        found, heard = self.labels.masks(model, batch), model.heard(batch)
+        for name, mask in self.source.masks(batch).items():
+            found |= dict.fromkeys(self._terms(name), heard & mask)
+        return found
+
+    def __call__(self, model: Any, batch: Batch) -> dict[str, Term]:
+        """See ``Objective``."""
+        settings, signal, said = self.settings, model(batch), self.source(batch)
+        loss = supervised(signal, batch, self.labels.class_weights, self.labels.ce, self.labels.confidence)
         shares = teacher_weights(said, settings.weighting, batch.labels)
         for name, teacher in said.items():
-            mask, share = signal.mask & teacher.mask, shares[name]
-            scale = settings.teachers[name]
-            divergence = share * kl(signal.logits, teacher.logits, settings.temperature)
-            loss[f"kd/{name}"] = Term(divergence, mask, scale * settings.kd)
+            values = [kl(signal.logits, teacher.logits, settings.temperature)]
             if settings.hint:
-                distance = share * hint(model.projections[name](signal.features), teacher.features)
-                loss[f"hint/{name}"] = Term(distance, mask, scale * settings.hint)
+                values.append(hint(model.projections[name](signal.features), teacher.features))
+            for (term, weight), value in zip(self._terms(name).items(), values, strict=True):
+                loss[term] = Term(shares[name] * value, signal.mask & teacher.mask, settings.teachers[name] * weight)
         return loss
 
-    return terms
+    def _terms(self, name: TeacherName) -> dict[str, float]:
+        """Those of one teacher, and what each weighs."""
+        terms = {f"kd/{name}": self.settings.kd}
+        return terms | ({f"hint/{name}": self.settings.hint} if self.settings.hint else {})
+
+
+def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Distillation:
+    """What a student of a fold is trained for."""
+    return Distillation(
+        settings, Supervised(data.class_weights(study), settings.ce, settings.confidence_weight), source
+    )

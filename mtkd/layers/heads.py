@@ -27,16 +27,20 @@ class Heads(nn.Module):
     """A class head and a confidence head over the same features.
 
     The confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) does not send its gradient back into the features:
-    it reads what the class head reads and must not change it.
+    it reads what the class head reads and must not change it. Without one, all windows are believed alike.
     """
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
+    def __init__(self, n_features: int, n_classes: int, dropout: float, confidence: bool = True) -> None:
         super().__init__()
         self.classes = nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_classes))
-        hidden = max(8, n_features // 8)
-        self.confidence = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.confidence: nn.Module | None = None
+        if confidence:
+            hidden = max(8, n_features // 8)
+            self.confidence = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, features: Float[Tensor, "batch step feature"], mask: Bool[Tensor, "batch step"]) -> TeacherSignal:
         """Logits and confidence of features."""
-        confidence = torch.sigmoid(self.confidence(features.detach())).squeeze(-1)
-        return TeacherSignal(self.classes(features), features, confidence, mask)
+        logits = self.classes(features)
+        if self.confidence is None:
+            return TeacherSignal(logits, features, torch.ones_like(logits[..., 0]), mask)
+        return TeacherSignal(logits, features, torch.sigmoid(self.confidence(features.detach())).squeeze(-1), mask)

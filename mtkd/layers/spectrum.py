@@ -18,6 +18,8 @@ def band_power(
     The window's level is taken off first. Units are those of the signal, squared.
     """
     n_times = signal.shape[-1]
+    if not signal.numel():  # no window at all, which MKL's transform does not take
+        return signal.new_zeros(*signal.shape[:-1], len(bands))
     taper = torch.hann_window(n_times, device=signal.device, dtype=signal.dtype)
     spectrum = torch.fft.rfft((signal - signal.mean(-1, keepdim=True)) * taper)
     power = 2 * (spectrum.real.square() + spectrum.imag.square()) / (n_times * taper.square().sum())

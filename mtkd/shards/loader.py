@@ -1,62 +1,69 @@
 """The one place that shares trials out over ranks and workers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 from mtkd.shards.batch import Batch, Cutter
 from mtkd.shards.memory import keep_freed_memory
+from mtkd.shards.shares import Piece, share_out
 
 
-class RankBatches(Sampler[list[int]]):
-    """This rank's part of every global batch of an epoch, as positions in the list of trials.
+class RankShares(Sampler[list[Piece]]):
+    """This rank's share of every global batch of an epoch, in pieces of positions in the list of trials.
 
     The order of the global batches depends on seed and epoch alone, never on the number of ranks or workers. Each
-    trial comes once an epoch and all ranks get equally many batches of equal size: where the last one does not divide,
-    a rank repeats a trial as filler, marked by a negative position ``~i``.
+    trial comes once an epoch, and all ranks get equally many pieces; see ``share_out``.
+
+    Args:
+        sizes: of the trials, by which ranks are to have equally much; tokens, or 1 each.
+        batch_size: trials over all ranks.
+        most: what a piece may hold; None makes one of each share.
     """
 
-    def __init__(self, n_trials: int, batch_size: int, rank: int, world: int, seed: int, shuffle: bool) -> None:
-        if batch_size % world:
-            raise MtkdError(f"optim.batch_size = {batch_size} trials cannot be shared evenly by {world} ranks")
-        self.n_trials, self.batch_size, self.rank, self.world = n_trials, batch_size, rank, world
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        most: int | None = None,
+    ) -> None:
+        self.sizes, self.batch_size, self.rank, self.world, self.most = sizes, batch_size, rank, world, most
         self.seed, self.shuffle, self.epoch = seed, shuffle, 0
         self.start = 0  # batches of the epoch that lie behind
 
     def __len__(self) -> int:
-        return -(-self.n_trials // self.batch_size)
+        return -(-len(self.sizes) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(self.n_trials)
+    def __iter__(self) -> Iterator[list[Piece]]:
+        order = np.arange(len(self.sizes))
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        for start in range(self.start * self.batch_size, self.n_trials, self.batch_size):
-            whole = order[start : start + self.batch_size]
-            per_rank = -(-len(whole) // self.world)
-            own = whole[self.rank :: self.world].tolist()
-            yield own + [~int(whole[0])] * (per_rank - len(own))
+        for start in range(self.start * self.batch_size, len(order), self.batch_size):
+            whole = order[start : start + self.batch_size].tolist()
+            yield share_out(whole, self.sizes, self.world, self.most)[self.rank]
 
 
-class _Trials(Dataset[int]):
-    """Positions only: a whole batch is read at once, by the collate function in the worker."""
+class _Pieces(Dataset[Piece]):
+    """What the sampler gives, as it is: a whole piece is read at once, by the collate function in the worker."""
 
-    def __init__(self, n_trials: int) -> None:
-        self.n_trials = n_trials
-
-    def __len__(self) -> int:
-        return self.n_trials
-
-    def __getitem__(self, index: int) -> int:
-        return index
+    def __getitem__(self, piece: Piece) -> Piece:
+        return piece
 
 
 class Loader:
     """Batches of the given trials for this rank.
 
+    A pass gives one batch after the other; ``shares`` gives those together that belong to one global batch.
     ``state_dict`` tells where it is, in batches over all ranks: another one, on any number of ranks and workers, goes
     on from there without reading what lies behind.
     """
@@ -72,13 +79,18 @@ class Loader:
         seed: int = 0,
         shuffle: bool = False,
         workers: int = 0,
+        sizes: Sequence[int] | None = None,
+        most: int | None = None,
     ) -> None:
         keep_freed_memory()
         self.cutter, self.keys = cutter, keys
         self._n_given = 0
-        self.sampler = RankBatches(len(keys), batch_size, rank, world, seed, shuffle)
+        sizes = [1] * len(keys) if sizes is None else sizes
+        self.sampler = RankShares(sizes, batch_size, rank, world, seed=seed, shuffle=shuffle, most=most)
+        # a generator of its own, or each pass would take a number from those that dropout draws
+        generator = torch.Generator()
         self._loader = DataLoader(
-            _Trials(len(keys)), batch_sampler=self.sampler, collate_fn=self._collate, num_workers=workers
+            _Pieces(), batch_sampler=self.sampler, collate_fn=self._collate, num_workers=workers, generator=generator
         )
 
     @property
@@ -117,21 +129,33 @@ class Loader:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    @property
+    def is_through(self) -> bool:
+        """Whether all of the epoch was given."""
+        return self._n_given == len(self)
+
     def __iter__(self) -> Iterator[Batch]:
         """What is left of the epoch; a pass that was broken off begins anew."""
+        for share in self.shares():
+            yield from share
+
+    def shares(self) -> Iterator[list[Batch]]:
+        """The same, all batches of this rank's share of a global batch together: as many on every rank."""
         self._n_given = self.sampler.start
-        for batch in self._loader:
-            if isinstance(batch, MtkdError):
-                raise batch
+        for share in self._loader:
+            if isinstance(share, MtkdError):
+                raise share
             self._n_given += 1
-            yield batch
+            yield share
         self.sampler.start = 0
 
-    def _collate(self, positions: list[int]) -> Batch | MtkdError:
+    def _collate(self, share: list[Piece]) -> list[Batch] | MtkdError:
         """What is wrong is returned, since torch would put the stack of a worker that raises into the sentence."""
-        filler = sum(position < 0 for position in positions)
-        keys = [self.keys[position if position >= 0 else ~position] for position in positions]
         try:
-            return self.cutter.batch(keys, filler)
+            return [self._read(piece) for piece in share]
         except MtkdError as error:
             return error
+
+    def _read(self, piece: Piece) -> Batch:
+        filler = sum(position < 0 for position in piece)
+        return self.cutter.batch([self.keys[max(position, ~position)] for position in piece], filler)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +12,10 @@ from mtkd.config import Optim
 from mtkd.errors import Diverged, MtkdError
 from mtkd.shards.batch import Batch
 from mtkd.shards.loader import Loader
-from mtkd.training.objective import Term
+from mtkd.training.objective import Objective, Term
+from mtkd.training.resume import Checkpoint, Checkpoints
 from mtkd.training.runtime import Runtime
 
-Objective = Callable[[nn.Module, Batch], dict[str, Term]]
 Watch = Callable[[int, dict[str, float]], None]
 
 
@@ -42,47 +42,128 @@ def fit(
     optim: Optim,
     runtime: Runtime,
     watch: Watch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train until the validation subjects' class loss stops falling; leave the best epoch's weights in ``model``.
 
     ``watch`` is told every epoch's measurements and may raise to stop. Gradients are the mean over the windows of the
-    global batch, whatever the number of ranks.
+    global batch, whatever the number of ranks and of the pieces in which each computes its share. With ``checkpoints``
+    it goes on from the last of them.
 
     Raises:
         Diverged: the loss became NaN or infinite.
         MtkdError: no validation window has a label and a signal.
     """
-    started = time.perf_counter()
-    model.to(runtime.device)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    history = History(n_parameters=sum(parameter.numel() for parameter in trained))
-    optimizer = torch.optim.AdamW(trained, lr=optim.lr, weight_decay=optim.weight_decay)
-    engine, optimizer = runtime.prepare(model, optimizer)
-    n_steps, step, best_state = optim.epochs * len(train), 0, {}
-    for epoch in range(optim.epochs):
-        train.set_epoch(epoch)
-        engine.train()
-        meter = _Meter(runtime)
-        for batch in train:
-            for group in optimizer.param_groups:
-                group["lr"] = optim.lr * _schedule(step, n_steps, optim.warmup)
-            runtime.step(engine, optimizer, meter.loss(objective(engine, batch.to(runtime.device))))
-            step += 1
-        means = {f"train/{name}": value for name, value in meter.means().items()}
-        means |= {f"val/{name}": value for name, value in _validate(engine, objective, val, runtime).items()}
-        history.epochs.append(means)
-        _refuse_nan(means, epoch)
-        if history.best_epoch == 0 or means["val/class"] < history.best["val/class"]:
-            history.best_epoch = epoch + 1
-            best_state = trained_state(runtime.unwrap(engine))
+    training = _Training(model, objective, train, val, optim, runtime, checkpoints)
+    for epoch, means in training.epochs():
         if watch is not None:
             watch(epoch, means)
-        if epoch + 1 - history.best_epoch >= optim.patience:
-            break
-    runtime.release()
-    model.load_state_dict(best_state, strict=False)
-    history.seconds = round(time.perf_counter() - started, 2)
-    return history
+    return training.finish()
+
+
+class _Training:
+    """One training, where it stands: epoch, step, loader, sums over the epoch, best weights so far."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        train: Loader,
+        val: Loader,
+        optim: Optim,
+        runtime: Runtime,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.model, self.objective, self.train, self.val = model.to(runtime.device), objective, train, val
+        self.optim, self.runtime, self.checkpoints = optim, runtime, checkpoints
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.history = History(n_parameters=sum(parameter.numel() for parameter in trained))
+        self.epoch, self.step, self.best_state = 0, 0, dict[str, Tensor]()
+        self.meter, self._started = _Meter(runtime), time.perf_counter()
+        found = checkpoints.latest() if checkpoints else None
+        if found is not None:
+            model.load_state_dict(found.shared["weights"], strict=False)
+        optimizer = torch.optim.AdamW(trained, lr=optim.lr, weight_decay=optim.weight_decay)
+        self.engine, self.optimizer = runtime.prepare(model, optimizer)
+        if found is not None:
+            self._restore(found)
+
+    def epochs(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Each epoch's measurements, until the last or until patience is over."""
+        while self.epoch < self.optim.epochs:
+            self._train_epoch()
+            means = {f"train/{name}": value for name, value in self.meter.means().items()}
+            means |= {f"val/{name}": value for name, value in self._validate().items()}
+            self.history.epochs.append(means)
+            _refuse_nan(means, self.epoch)
+            if self.history.best_epoch == 0 or means["val/class"] < self.history.best["val/class"]:
+                self.history.best_epoch = self.epoch + 1
+                self.best_state = trained_state(self.runtime.unwrap(self.engine))
+            yield self.epoch, means
+            self.epoch += 1
+            self.meter = _Meter(self.runtime)
+            self.train.set_epoch(self.epoch)
+            if self.epoch - self.history.best_epoch >= self.optim.patience:
+                break
+
+    def finish(self) -> History:
+        """Put the best weights into the model."""
+        self.runtime.release()
+        self.model.load_state_dict(self.best_state, strict=False)
+        self.history.seconds = round(self.history.seconds + time.perf_counter() - self._started, 2)
+        return self.history
+
+    def _train_epoch(self) -> None:
+        """What is left of it. Its end is kept before anything is made of it."""
+        self.engine.train()
+        n_steps = self.optim.epochs * len(self.train)
+        for share in self.train.shares():
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.optim.lr * _schedule(self.step, n_steps, self.optim.warmup)
+            for batch, last, loss in self._losses(share, self.meter):
+                self.runtime.backward(loss, last)
+                self.meter.note(loss, batch.keys)
+            self.runtime.step(self.engine, self.optimizer)
+            self.step += 1
+            is_due = self.train.is_through or (self.checkpoints is not None and self.checkpoints.is_due(self.step))
+            self.meter.refuse_nan(self.epoch, now=is_due)
+            if is_due and self.checkpoints is not None:
+                self._save(self.checkpoints)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        self.engine.eval()
+        meter = _Meter(self.runtime)
+        for share in self.val.shares():
+            for _ in self._losses(share, meter):
+                pass
+        return meter.means()
+
+    def _losses(self, share: list[Batch], meter: "_Meter") -> Iterator[tuple[Batch, bool, Tensor]]:
+        """The loss of each of a share's batches, and whether it is the last."""
+        batches = [batch.to(self.runtime.device) for batch in share]
+        model = self.runtime.unwrap(self.engine)
+        counts = meter.count([self.objective.masks(model, batch) for batch in batches])
+        for batch in batches:
+            yield batch, batch is batches[-1], meter.loss(self.objective(self.engine, batch), counts)
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        history = vars(self.history) | {"seconds": self.history.seconds + time.perf_counter() - self._started}
+        state = {"epoch": self.epoch, "step": self.step, "loader": self.train.state_dict(), "history": history}
+        own = self.runtime.state(self.optimizer) | self.meter.state()
+        shared = {"weights": trained_state(self.runtime.unwrap(self.engine))}
+        if self.best_state:
+            shared["best"] = self.best_state
+        checkpoints.save(self.step, Checkpoint(shared, own, state | {"terms": self.meter.names}))
+
+    def _restore(self, found: Checkpoint) -> None:
+        state = found.state
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.train.load_state_dict(state["loader"])
+        self.history = History(**state["history"])
+        self.best_state = found.shared.get("best", {})
+        self.runtime.load_state(self.optimizer, found.own)
+        self.meter.load_state(found.own, state["terms"])
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -92,38 +173,71 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name in wanted}
 
 
-@torch.no_grad()
-def _validate(engine: nn.Module, objective: Objective, val: Loader, runtime: Runtime) -> dict[str, float]:
-    engine.eval()
-    meter = _Meter(runtime)
-    for batch in val:
-        meter.loss(objective(engine, batch.to(runtime.device)))
-    return meter.means()
-
-
 class _Meter:
     """Sums of every term over an epoch, kept on the device: nothing is read back before the epoch ends."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.names: list[str] = []
-        self.sums: Tensor | None = None
+        self._counts: Tensor | None = None
+        self._values: Tensor | None = None
+        self._noted: list[tuple[Tensor, list[str]]] = []
 
-    def loss(self, terms: dict[str, Term]) -> Tensor:
-        """The weighted sum of the terms' means over the global batch; its gradient averages rightly over ranks."""
-        self.names = list(terms)
-        counts = torch.stack([term.mask.sum() for term in terms.values()]).float()
+    def count(self, masks: list[dict[str, Tensor]]) -> Tensor:
+        """Windows that each term counts in a global batch, from the masks of this rank's parts of it."""
+        self.names = list(masks[0])
+        own = torch.stack([torch.stack([mask.sum() for mask in part.values()]) for part in masks]).sum(0).float()
+        counts = self.runtime.total(own)
+        self._counts = counts if self._counts is None else self._counts + counts
+        return counts
+
+    def loss(self, terms: dict[str, Term], counts: Tensor) -> Tensor:
+        """This part of the weighted sum of the terms' means over the global batch.
+
+        Gradients of the parts add up to that of the whole where they are averaged over ranks.
+        """
         own = torch.stack([(term.value.float() * term.mask).sum() for term in terms.values()])
-        both = self.runtime.total(torch.stack([own.detach(), counts]))
-        self.sums = both if self.sums is None else self.sums + both
+        self._values = own.detach() if self._values is None else self._values + own.detach()
         weights = torch.tensor([term.weight for term in terms.values()], device=own.device)
-        return (weights * own / both[1].clamp_min(1)).sum() * self.runtime.world
+        return (weights * own / counts.clamp_min(1)).sum() * self.runtime.world
+
+    def note(self, loss: Tensor, keys: list[str]) -> None:
+        """Remember a loss until it is looked at."""
+        self._noted.append((loss.detach(), keys))
+
+    def refuse_nan(self, epoch: int, now: bool) -> None:
+        """Stop at the first loss that is no number. On a GPU, unless it is to be ``now``, the last is not waited for.
+
+        Raises:
+            Diverged: names the trials of its batch.
+        """
+        n_left = 1 if self._noted and self._noted[-1][0].is_cuda and not now else 0
+        while len(self._noted) > n_left:
+            loss, keys = self._noted.pop(0)
+            if not math.isfinite(value := loss.item()):
+                raise Diverged(
+                    f"the loss became {value} in epoch {epoch + 1}, at the trials {', '.join(keys)}; "
+                    "lower the learning rate or look at the data"
+                )
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums so far."""
+        both = {"meter.counts": self._counts, "meter.values": self._values}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def load_state(self, state: dict[str, Tensor], names: list[str]) -> None:
+        """Go on from the sums of another."""
+        self.names = names
+        self._counts, self._values = (
+            state[name].to(self.runtime.device) if name in state else None for name in ("meter.counts", "meter.values")
+        )
 
     def means(self) -> dict[str, float]:
         """Mean of every term over what it counted; NaN where nothing counted is left out."""
-        assert self.sums is not None
-        values, counts = self.sums.tolist()
-        pairs = zip(self.names, values, counts, strict=True)
+        assert self._values is not None
+        assert self._counts is not None
+        values = self.runtime.total(self._values).tolist()
+        pairs = zip(self.names, values, self._counts.tolist(), strict=True)
         return {name: value / count for name, value, count in pairs if count}
 
 

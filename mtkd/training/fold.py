@@ -1,6 +1,7 @@
 """One fold to train on: its data, the objective from its labels, the unit a training leaves on disk."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from mtkd.config import Modality, Optim, Study, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
-from mtkd.shards.batch import Batch, Cutter, layouts
+from mtkd.shards.batch import Cutter, layouts
 from mtkd.shards.build import open_shards
+from mtkd.shards.index import Sample
 from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold, make_folds
 from mtkd.training.checkpoint import save_weights
-from mtkd.training.fit import History, Objective
-from mtkd.training.objective import Term, class_weights, supervised
+from mtkd.training.fit import History
+from mtkd.training.objective import Supervised, class_weights
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 5  # of what training makes of its inputs: models, losses, the loop
+VERSION = 6  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 
@@ -60,8 +62,17 @@ class FoldData:
         )
         return class_weights(labels.tolist(), study.n_classes)
 
-    def loader(self, subjects: list[str], optim: Optim, runtime: Runtime, seed: int, shuffle: bool) -> Loader:
-        """Batches for this rank.
+    def loader(
+        self,
+        subjects: list[str],
+        optim: Optim,
+        runtime: Runtime,
+        seed: int,
+        shuffle: bool,
+        size: Callable[[Sample], int] | None = None,
+        most: int | None = None,
+    ) -> Loader:
+        """Batches for this rank; ranks share them by the trials' ``size`` and compute at ``most`` so much at once.
 
         Raises:
             MtkdError: none of the subjects has a trial as long as a step.
@@ -78,6 +89,8 @@ class FoldData:
             world=runtime.world,
             seed=seed,
             shuffle=shuffle,
+            sizes=[size(self.cutter.shards.samples[key]) for key in keys] if size else None,
+            most=most,
         )
 
 
@@ -137,18 +150,13 @@ def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str,
     }
 
 
-def teacher_objective(study: Study, data: FoldData, confidence: float) -> Objective:
+def teacher_objective(study: Study, data: FoldData, confidence: float) -> Supervised:
     """Class and confidence terms, classes weighted by their shares among the training windows.
 
     Raises:
         MtkdError: as ``FoldData.class_weights``.
     """
-    weights = data.class_weights(study)
-
-    def objective(model: nn.Module, batch: Batch) -> dict[str, Term]:
-        return supervised(model(batch), batch, weights, 1.0, confidence)
-
-    return objective
+    return Supervised(data.class_weights(study), 1.0, confidence)
 
 
 def seed_all(seed: int, fold: Fold) -> None:

@@ -49,7 +49,10 @@ def launch(study: Study, stage: str, config: str) -> None:
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
-            raise MtkdError(f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}")
+            raise MtkdError(
+                f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}; "
+                "the next start goes on from the last checkpoint"
+            )
 
 
 def _wait(launcher: subprocess.Popen) -> int:

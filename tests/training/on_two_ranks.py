@@ -18,16 +18,25 @@ WINDOWS = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 1.0], [1.0, 1.0, 1.0], [4.0,
 SHARES = ([0, 1, 2], [3])  # of the windows over the ranks: unequal, so that a mean of means would be seen
 
 
-def moved(runtime: Runtime, scale: float) -> Tensor:
-    """By how much plain gradient descent with rate 1 moves weights whose loss is the mean of weight times window."""
+def moved(runtime: Runtime, scale: float, n_parts: int = 1) -> Tensor:
+    """By how much plain gradient descent with rate 1 moves weights whose loss is the mean of weight times window.
+
+    In parts, every rank has its windows one after another, and some parts without any.
+    """
     model = nn.Linear(3, 1, bias=False)
     engine, optimizer = runtime.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
     before = runtime.unwrap(engine).weight.detach().clone()
-    mask = torch.zeros(1, 4, dtype=torch.bool)
-    mask[0, SHARES[runtime.rank]] = True
-    values = engine(scale * WINDOWS.to(runtime.device)).T
-    terms = {"a": Term(values, mask.to(runtime.device), 1.0)}
-    runtime.step(engine, optimizer, _Meter(runtime).loss(terms))
+    masks = []
+    for part in range(n_parts):
+        mask = torch.zeros(1, 4, dtype=torch.bool)
+        mask[0, SHARES[runtime.rank][part::n_parts]] = True
+        masks.append(mask.to(runtime.device))
+    meter = _Meter(runtime)
+    counts = meter.count([{"a": mask} for mask in masks])
+    for mask in masks:
+        values = engine(scale * WINDOWS.to(runtime.device)).T
+        runtime.backward(meter.loss({"a": Term(values, mask, 1.0)}, counts), last=mask is masks[-1])
+    runtime.step(engine, optimizer)
     after = runtime.unwrap(engine).weight.detach().clone()
     runtime.release()
     return (before - after)[0]
@@ -50,6 +59,7 @@ if __name__ == "__main__":
         "total": runtime.total(torch.tensor([1.0, 10.0]) * (runtime.rank + 1)).tolist(),
         "small": moved(runtime, 1.0).tolist(),
         "large": moved(runtime, 100.0).tolist(),
+        "in parts": moved(runtime, 1.0, n_parts=3).tolist(),
         "from_first": runtime.from_first(f"rank {runtime.rank}"),
         "refusal": refusal(runtime),
     }

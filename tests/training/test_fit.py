@@ -12,23 +12,48 @@ from torch import nn
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError
-from mtkd.shards.batch import Batch, Cutter
+from mtkd.shards.batch import Cutter
 from mtkd.shards.loader import Loader
-from mtkd.training.fit import History, _Meter, _schedule, fit
-from mtkd.training.objective import Term, supervised
+from mtkd.training.fit import History, _Meter, _schedule, _Training, fit
+from mtkd.training.objective import Supervised, Term
 from mtkd.training.runtime import Runtime
 
 Make = Callable[..., Cutter]
 OPTIM = Optim(epochs=12, batch_size=4, lr=0.1, weight_decay=0.0, patience=12)
 
 
-def objective(model: nn.Module, batch: Batch) -> dict[str, Term]:
-    return supervised(model(batch), batch, torch.ones(2), 1.0, 0.5)
+objective = Supervised(torch.ones(2), 1.0, 0.5)
 
 
 def loader(cutter: Cutter, subjects: str, batch_size: int = 4, shuffle: bool = False) -> Loader:
     keys = [key for key in cutter.shards.samples if key[:2] in subjects.split()]
     return Loader(cutter, keys, batch_size, shuffle=shuffle)
+
+
+def pieces(cutter: Cutter, most: int | None) -> Loader:
+    """All trials of two subjects in one global batch, computed so many windows at a time."""
+    keys = [key for key in cutter.shards.samples if key[:2] in ("s1", "s2")]
+    sizes = [cutter.n_steps(cutter.shards.samples[key]) for key in keys]
+    return Loader(cutter, keys, len(keys), sizes=sizes, most=most)
+
+
+def gradient(model: nn.Module, loader: Loader) -> torch.Tensor:
+    model = copy.deepcopy(model)
+    (share,) = loader.shares()
+    training = _Training(model, objective, loader, loader, OPTIM, Runtime(OPTIM), None)
+    for _, _, loss in training._losses(share, training.meter):
+        loss.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("most", [8, 9, 20, 1000])
+def test_a_batch_in_pieces_teaches_what_it_teaches_as_a_whole(level: nn.Module, make_cutter: Make, most: int) -> None:
+    cutter = make_cutter(unrated=("s1_t00", "s2_t03"))
+    (share,) = pieces(cutter, most).shares()
+    assert len(share) > 1 or most == 1000
+    assert all(int(batch.steps.sum()) <= most for batch in share)
+    whole = gradient(level, pieces(cutter, None))
+    torch.testing.assert_close(gradient(level, pieces(cutter, most)), whole)
 
 
 def train(model: nn.Module, cutter: Cutter, optim: Optim = OPTIM, watch: Callable | None = None) -> History:
@@ -99,7 +124,7 @@ def test_the_size_of_the_last_batch_does_not_change_what_a_batch_teaches(level: 
     sum(term.weight * term.value[term.mask].mean() for term in terms.values()).backward()
     expected = torch.cat([parameter.grad.flatten() for parameter in plain.parameters()])
     meter = _Meter(Runtime(OPTIM))
-    meter.loss(objective(level, batch)).backward()
+    meter.loss(objective(level, batch), meter.count([objective.masks(level, batch)])).backward()
     torch.testing.assert_close(torch.cat([p.grad.flatten() for p in level.parameters()]), expected)
 
 
@@ -110,7 +135,8 @@ def test_a_meter_weighs_what_was_counted(batches: list[list[tuple[float, bool]]]
         value = torch.tensor([[value for value, _ in windows]])
         mask = torch.tensor([[counted for _, counted in windows]])
         own = [value for value, counted in windows if counted]
-        loss = meter.loss({"a": Term(value, mask, 2.0), "b": Term(value, torch.zeros_like(mask), 1.0)})
+        terms = {"a": Term(value, mask, 2.0), "b": Term(value, torch.zeros_like(mask), 1.0)}
+        loss = meter.loss(terms, meter.count([{name: term.mask for name, term in terms.items()}]))
         assert loss.item() == pytest.approx(2 * sum(own) / max(1, len(own)), abs=1e-5)
     counted = [value for windows in batches for value, counted in windows if counted]
     means = meter.means()
@@ -150,7 +176,7 @@ def test_without_a_rated_validation_trial_no_epoch_can_be_chosen(level: nn.Modul
 def test_a_loss_that_is_no_number_ends_the_training(level: nn.Module, make_cutter: Make) -> None:
     with torch.no_grad():
         level.heads.classes[1].weight.fill_(math.nan)
-    with pytest.raises(MtkdError, match=r"train/class became nan in epoch 1"):
+    with pytest.raises(MtkdError, match=r"^the loss became nan in epoch 1, at the trials s\d_t\d\d, "):
         train(level, make_cutter())
 
 

@@ -1,8 +1,10 @@
 """Ranks that somebody else started: what becomes of them, and of what they were writing, when that one is killed."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,11 @@ from mtkd.training.launch import launch
 def study_file(make_study: Callable[..., Any], tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards and a teacher that would train for long."""
     tmp_path = tmp_path_factory.mktemp("launch")
-    study = make_study(f"temporal.backbone={tiny_llama}", "temporal.optim.epochs=500", workspace=tmp_path / "ws")
+    study = make_study(
+        f"temporal.backbone={tiny_llama}",
+        "temporal.optim={epochs: 500, patience: 500, batch_size: 4}",
+        workspace=tmp_path / "ws",
+    )
     write_json(tmp_path / "study.yaml", study.model_dump())
     subprocess.run([sys.executable, "-m", "mtkd", "shards", str(tmp_path / "study.yaml")], check=True, timeout=300)
     return tmp_path / "study.yaml"
@@ -28,24 +34,65 @@ def study_file(make_study: Callable[..., Any], tiny_llama: Path, tmp_path_factor
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 @pytest.mark.parametrize(
     ("whom", "sent", "code"),
-    [("stage", signal.SIGKILL, -9), ("stage", signal.SIGINT, 130), ("launcher", signal.SIGKILL, 2)],
+    [
+        ("stage", signal.SIGKILL, -9),
+        ("stage", signal.SIGINT, 130),
+        ("launcher", signal.SIGKILL, 2),
+        ("rank", signal.SIGKILL, 2),
+    ],
 )
 def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "mtkd", "temporal", str(study_file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        line = next(line for line in process.stdout or [] if "epoch 1:" in line)
+        line = next(line for line in process.stdout or [] if " epoch " in line)
         stage = psutil.Process(process.pid)
         (launcher,), family = stage.children(), stage.children(recursive=True)
         ranks = [child for child in family if "RANK" in child.environ()]
-        {"stage": stage, "launcher": launcher}[whom].send_signal(sent)
-        _, err = process.communicate(timeout=100)
+        {"stage": stage, "launcher": launcher, "rank": ranks[1]}[whom].send_signal(sent)
+        _, err = process.communicate(timeout=60)
     assert "fold 0" in line
     assert len(ranks) == 2
     assert process.returncode == code
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    assert [path.name for path in (study_file.parent / "ws/temporal").iterdir()] == ["launch.log"]
+    if code == 2:
+        assert "; the next start goes on from the last checkpoint" in err
+    left = {path.name for path in (study_file.parent / "ws/temporal").iterdir()}
+    assert {name.partition(".")[2] for name in left} == {"log", "checkpoints"}
+
+
+def test_what_was_killed_goes_on_to_the_same_weights(study_file: Path, tmp_path: Path) -> None:
+    """``kill -9`` of a rank in the middle of an epoch; and the same training that nobody disturbed."""
+    changes = ["temporal.optim.epochs=3", "temporal.dropout=0.3", "temporal.checkpoint_steps=1"]
+    found = {}
+    for name in ("killed", "whole"):
+        workspace = tmp_path / name
+        shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
+        command = [sys.executable, "-m", "mtkd", "temporal", str(study_file), f"workspace={workspace}", *changes]
+        if name == "killed":
+            _kill_a_rank(command, "fold 0 epoch 1:")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("going on from ") == (name == "killed")
+        (fold,) = (workspace / "temporal").glob("fold-0-*")
+        assert not list((workspace / "temporal").glob("*.checkpoints"))
+        found[name] = [(fold / file).read_bytes() for file in ("weights.safetensors", "history.json")]
+    assert found["killed"] == found["whole"]
+
+
+def _kill_a_rank(command: list[str], after: str) -> None:
+    """End the last of a stage's ranks some steps after it said something."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or []:
+            if after in line:
+                break
+        time.sleep(0.2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        ranks = [child for child in family if "ACCELERATE_MIXED_PRECISION" in child.environ()]
+        ranks[-1].kill()
+        process.communicate(timeout=60)
+    assert process.returncode == 2
 
 
 def test_a_launcher_without_its_configuration(make_study: Callable[..., Any]) -> None:

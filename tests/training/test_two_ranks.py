@@ -25,9 +25,7 @@ def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.T
     settings, runtime = study.temporal, Runtime(study.temporal.optim)
     data = fold_data(study, fold, settings.modalities, temporal.patches(study))
     model = temporal._prepared(study, data, runtime)
-    loaders = [
-        data.loader(side, settings.optim, runtime, study.seed, side is fold.train) for side in (fold.train, fold.val)
-    ]
+    loaders = temporal.loaders(study, data, model, runtime)
     history = fit(model, teacher_objective(study, data, settings.confidence_weight), *loaders, settings.optim, runtime)
     return history, trained_state(model)
 
@@ -49,6 +47,11 @@ def test_the_gradient_is_the_mean_over_the_windows_of_all_ranks(told: list[dict[
     for rank in told:
         assert rank["engine"] == "DeepSpeed ZeRO-2, 2 ranks"
         assert rank["small"] == pytest.approx([2.0, 0.5, 2.0], rel=1e-5)  # a mean of the ranks' means: 2.67, 0, 3
+
+
+def test_so_it_is_where_each_computes_its_share_in_parts(told: list[dict[str, Any]]) -> None:
+    for rank in told:
+        assert rank["in parts"] == pytest.approx([2.0, 0.5, 2.0], rel=1e-5)
 
 
 def test_its_norm_is_clipped_over_all_of_it(told: list[dict[str, Any]]) -> None:
@@ -111,15 +114,26 @@ def test_the_backbone_is_not_among_the_weights(pipeline: Any) -> None:
         assert (unit / "weights.safetensors").stat().st_size < 3e6
 
 
-def test_a_batch_that_ranks_cannot_share_ends_with_one_sentence(
-    pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path
+def test_one_process_trains_without_deepspeed(
+    pipeline: Any, mtkd: Callable[..., Any], repo: Path, tmp_path: Path
 ) -> None:
     study = pipeline.copy(tmp_path / "workspace")
-    before = {path.name for path in (tmp_path / "workspace/temporal").iterdir()}
-    ended = mtkd("temporal", pipeline.file, f"workspace={study.workspace}", "temporal.optim.batch_size=3")
+    changes = [f"temporal.accelerate={repo / 'configs/accelerate/cpu_one.yaml'}", "temporal.deepspeed=null"]
+    changes += ["temporal.optim.epochs=1", "temporal.max_tokens=60", f"workspace={study.workspace}"]
+    ended = mtkd("temporal", pipeline.file, *changes)
+    assert ended.code == 0, ended.err
+    found = [json.loads(path.read_text()) for path in (tmp_path / "workspace/temporal").glob("*/manifest.json")]
+    new = [manifest["measured"] for manifest in found if manifest["measured"]["n_epochs"] == 1]
+    assert [measured["engine"] for measured in new] == ["torch", "torch"]
+
+
+def test_a_trial_that_no_room_is_for_is_told(pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path) -> None:
+    study = pipeline.copy(tmp_path / "workspace")
+    ended = mtkd(
+        "temporal", pipeline.file, "temporal.max_tokens=49", "temporal.dropout=0.2", f"workspace={study.workspace}"
+    )
     assert ended.code == 2
     assert ended.err.splitlines()[-1] == (
-        "mtkd: temporal.optim.batch_size = 3 trials cannot be shared evenly by 2 ranks"
+        "mtkd: temporal.patch_s = 6: the trial s01_t01 has 50 tokens, and temporal.max_tokens is 49"
     )
     assert "Traceback" not in ended.err + ended.out
-    assert {path.name for path in (tmp_path / "workspace/temporal").iterdir()} == before

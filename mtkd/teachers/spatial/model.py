@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch_geometric.nn
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,7 +50,7 @@ class SpatialTeacher(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(settings.layers))
         self.dropout = settings.dropout
         self.readout = nn.Sequential(nn.Flatten(1), nn.Linear(n_chans * width, 2 * width), nn.GELU())
-        self.heads = Heads(2 * width, n_classes, settings.dropout)
+        self.heads = Heads(2 * width, n_classes, settings.dropout, confidence=settings.confidence_weight > 0)
 
     @property
     def adjacency(self) -> Float[Tensor, "node node"]:
@@ -73,6 +73,10 @@ class SpatialTeacher(nn.Module):
         """Standardised differential entropies, 0 (the training mean) where an electrode is not valid."""
         return self.scale(self._entropies(batch)) * batch.valid["eeg"][..., None]
 
+    def heard(self, batch: Batch) -> Bool[Tensor, "batch step"]:
+        """The windows that ``forward`` has an answer for."""
+        return batch.present("eeg")
+
     def from_nodes(self, nodes: Float[Tensor, "batch step node band"], batch: Batch) -> TeacherSignal:
         """Answers for windows whose nodes are known."""
         features = nodes.flatten(0, 1)
@@ -80,7 +84,7 @@ class SpatialTeacher(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = F.gelu(norm(convolution(features, self.adjacency))) * valid
             features = F.dropout(features, self.dropout, self.training)
-        return self.heads(self.readout(features).unflatten(0, nodes.shape[:2]), batch.present("eeg"))
+        return self.heads(self.readout(features).unflatten(0, nodes.shape[:2]), self.heard(batch))
 
     def _entropies(self, batch: Batch) -> Tensor:
         return differential_entropy(batch.signals["eeg"], self.layout.sfreq, self.bands)

@@ -1,18 +1,20 @@
 """The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
 
 import functools
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from mtkd.config import Study, Temporal, Windows
 from mtkd.console import say
+from mtkd.errors import MtkdError
 from mtkd.processes import end_with_parent
+from mtkd.shards.index import Sample
+from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
-from mtkd.teachers.temporal import backbone
 from mtkd.teachers.temporal.model import TemporalTeacher
+from mtkd.teachers.temporal.unpack import backbone_inputs, unpack
 from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import fit
 from mtkd.training.fold import (
@@ -30,10 +32,13 @@ from mtkd.training.fold import (
     write_trained,
 )
 from mtkd.training.launch import launch, launched
+from mtkd.training.resume import Checkpoints
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "temporal"
+_OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpointing", "checkpoint_steps"}
+"""Keys that decide where and how fast a teacher is trained, not what it learns."""
 
 
 def run(study: Study) -> list[Unit]:
@@ -49,7 +54,7 @@ def run(study: Study) -> list[Unit]:
             if fold not in missing:
                 say(STAGE, f"fold {fold.index}: reused {unit.folder}")
         quiet_libraries()
-        backbone.unpack(study)
+        unpack(study)
         if emulates_bfloat16(study.temporal):
             say(STAGE, "temporal.dtype = bfloat16, for which this CPU has no instructions: float32 is far faster here")
         say(
@@ -87,8 +92,8 @@ def unit_of(study: Study, fold: Fold) -> Unit:
     settings = study.temporal
     data = fold_data(study, fold, settings.modalities, patches(study)).unit
     inputs = common_inputs(study, STAGE, fold, data) | {
-        "settings": settings.model_dump(exclude={"accelerate", "deepspeed", "backbone"}),
-        "backbone": backbone.find(settings.backbone).digest(Path(study.workspace)),
+        "settings": settings.model_dump(exclude=_OF_THE_MACHINE | {"backbone"}),
+        **backbone_inputs(study),
     }
     return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
 
@@ -103,7 +108,7 @@ def build_model(study: Study, shards: ShardSet, fold: Fold) -> TemporalTeacher:
     quiet_libraries()
     settings = study.temporal
     cutter = make_cutter(study, shards, fold, settings.modalities, patches(study))
-    return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, backbone.unpack(study))
+    return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, unpack(study))
 
 
 def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
@@ -120,8 +125,10 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
     data = fold_data(study, fold, settings.modalities, patches(study))
     model = _prepared(study, data, runtime)
     say(STAGE, f"fold {fold.index}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
-    train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
-    val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
+    train, val = loaders(study, data, model, runtime)
+    unit = unit_of(study, fold)
+    place = unit.folder.with_name(f"{unit.folder.name}.checkpoints")
+    checkpoints = Checkpoints(place, runtime, settings.checkpoint_steps, functools.partial(say, STAGE))
     history = fit(
         model,
         teacher_objective(study, data, settings.confidence_weight),
@@ -130,11 +137,39 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
         settings.optim,
         runtime,
         functools.partial(report_epoch, STAGE, fold),
+        checkpoints,
     )
     if runtime.rank == 0:
-        with unit_of(study, fold).build() as (folder, measured):
+        with unit.build() as (folder, measured):
             write_trained(folder, measured, model, history, runtime.engine, train.subjects | val.subjects)
-        report_trained(STAGE, fold, unit_of(study, fold))
+        report_trained(STAGE, fold, unit)
+    checkpoints.clear()
+
+
+def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runtime) -> tuple[Loader, Loader]:
+    """Those of training and validation trials, shared by tokens and computed ``max_tokens`` at a time.
+
+    Raises:
+        MtkdError: a trial has more tokens than that, or than the backbone reads.
+    """
+    settings = study.temporal
+
+    def size(sample: Sample) -> int:
+        return model.n_tokens(sample, data.cutter.n_steps(sample))
+
+    longest = max(data.cutter.shards.index.samples, key=size)
+    for most, what in (
+        (settings.max_tokens, "temporal.max_tokens is"),
+        (model.backbone.longest, f"{settings.backbone} reads at most"),
+    ):
+        if most is not None and size(longest) > most:
+            raise MtkdError(
+                f"temporal.patch_s = {settings.patch_s:g}: the trial {longest.key} has {size(longest)} tokens, and "
+                f"{what} {most}"
+            )
+    make = functools.partial(data.loader, optim=settings.optim, runtime=runtime, seed=study.seed)
+    make = functools.partial(make, size=size, most=settings.max_tokens)
+    return make(data.fold.train, shuffle=True), make(data.fold.val, shuffle=False)
 
 
 def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:

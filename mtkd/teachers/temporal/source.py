@@ -1,0 +1,79 @@
+"""Where a backbone comes from: a folder, a GGUF file, a Python package that ships one, or the hub."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtkd.digests import digests_of
+from mtkd.errors import MtkdError
+from mtkd.files import fingerprint
+
+_WEIGHTS = (".safetensors", ".gguf")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a backbone lies: a folder and, for GGUF weights, the file in it."""
+
+    folder: Path
+    gguf: str | None
+
+    def digest(self, workspace: Path) -> str:
+        """Fingerprint of configuration, weights and tokenizer."""
+        wanted = [
+            path
+            for path in sorted(self.folder.iterdir())
+            if path.suffix in _WEIGHTS or path.name in ("config.json", *_TOKENIZER)
+        ]
+        if self.gguf is not None:
+            wanted = [self.folder / self.gguf]
+        digests = digests_of(wanted, workspace)
+        return fingerprint({path.name: digests[path] for path in wanted})
+
+
+def find(backbone: str) -> Source:
+    """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a
+    hub id.
+
+    Raises:
+        MtkdError: nothing with weights is there.
+    """
+    if backbone.startswith("package:"):
+        try:
+            spec = importlib.util.find_spec(backbone.removeprefix("package:"))  # without importing it
+        except (ImportError, ValueError):  # of a package that this one would be in, or no name at all
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise MtkdError(f"temporal.backbone = {backbone}: that package is not installed")
+        return _in_folder(Path(spec.submodule_search_locations[0]), backbone)
+    path = Path(backbone)
+    if path.is_file() and path.suffix == ".gguf":
+        return Source(path.parent, path.name)
+    if path.is_dir():
+        return _in_folder(path, backbone)
+    return _in_folder(_from_hub(backbone), backbone)
+
+
+def _in_folder(folder: Path, backbone: str) -> Source:
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return Source(folder, None)
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) != 1:
+        raise MtkdError(
+            f"temporal.backbone = {backbone}: {folder} holds no safetensors and {len(ggufs)} GGUF files, not one"
+        )
+    return Source(folder, ggufs[0].name)
+
+
+def _from_hub(backbone: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(backbone, allow_patterns=["*.json", "*.safetensors", *_TOKENIZER])
+        )
+    except Exception as error:  # network, unknown id, gated: each has its own class
+        raise MtkdError(
+            f"temporal.backbone = {backbone}: neither file nor folder, nor on the hub ({type(error).__name__})"
+        ) from None

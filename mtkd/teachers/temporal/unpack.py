@@ -1,0 +1,199 @@
+"""A backbone made ready once: cut to its first layers, without its vocabulary, its prompt embedded."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mtkd.config import ONE_LAYER, Study, Temporal
+from mtkd.console import say
+from mtkd.errors import MtkdError, one_line
+from mtkd.teachers.temporal.examine import reads_packed_rows
+from mtkd.teachers.temporal.source import Source, find
+from mtkd.workspace import Unit, make_unit
+
+VERSION = 3
+PROMPT = "prompt.safetensors"
+_WIDTH = 256  # of the one-layer attention
+
+
+def unpack(study: Study) -> Unit:
+    """Write the first ``layers`` of the backbone as safetensors, without its vocabulary, unless that stands already.
+
+    Signals come as embeddings, so the vocabulary is left behind; of the prompt its embeddings are kept. Every rank of
+    every fold then loads this small folder, not the whole model, nor GGUF again.
+
+    Raises:
+        MtkdError: the weights cannot be loaded, have fewer layers than asked for, or see the future.
+    """
+    settings = study.temporal
+    unit = make_unit(study, "backbone", f"layers-{settings.layers or 'all'}", _inputs(study))
+    if not unit.stands():
+        say("temporal", f"unpacking the backbone {settings.backbone}")
+        with unit.build() as (folder, measured):
+            model, prompt = _made(study)
+            measured["packed"] = reads_packed_rows(model.eval(), settings)
+            measured["hidden_size"] = int(model.config.hidden_size)
+            measured["n_prompt"] = len(prompt)
+            _save(model, prompt, folder, unit)
+    return unit
+
+
+def hidden_size(study: Study) -> int:
+    """Width of the unpacked decoder, which is that of the teacher's features."""
+    return int(unpack(study).manifest().measured["hidden_size"])
+
+
+def backbone_inputs(study: Study) -> dict[str, Any]:
+    """What a backbone's weights depend on: its files, and the seed of those that are random."""
+    settings = study.temporal
+    one_layer = settings.backbone == ONE_LAYER
+    return {
+        "backbone": ONE_LAYER if one_layer else find(settings.backbone).digest(Path(study.workspace)),
+        "layers": None if one_layer else settings.layers,
+        "prompt": settings.prompt,
+        "seed": None if settings.pretrained and not one_layer else study.seed,
+    }
+
+
+def _inputs(study: Study) -> dict[str, Any]:
+    return {"stage": "backbone", "version": VERSION} | backbone_inputs(study)
+
+
+def _made(study: Study) -> tuple[Any, Float[Tensor, "token width"]]:
+    """The decoder and the embeddings of its prompt."""
+    settings = study.temporal
+    with torch.random.fork_rng(devices=[]):  # whether it was done before or now changes nothing that comes after
+        torch.manual_seed(study.seed)
+        if settings.backbone == ONE_LAYER:
+            return _one_layer(), torch.empty(0, _WIDTH)
+        source = find(settings.backbone)
+        model = pretrained(source.folder, settings, _stored(source), **_gguf(source))
+        if not settings.pretrained:
+            model = _random_alike(model)
+        prompt = _embedded(model, source, settings)
+        _cut(model, settings)
+        return model, prompt
+
+
+def _gguf(source: Source) -> dict[str, str]:
+    return {} if source.gguf is None else {"gguf_file": source.gguf}
+
+
+def _stored(source: Source) -> Any:
+    """The type that weights are kept in: their own, as long as they are not quantised."""
+    return "auto" if source.gguf is None else torch.float32
+
+
+def _one_layer() -> Any:
+    """One layer of a Llama, to be trained as a whole: what is left of a language model without the language."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        hidden_size=_WIDTH,
+        intermediate_size=4 * _WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        vocab_size=1,
+        max_position_embeddings=65_536,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return transformers.AutoModel.from_config(config)
+
+
+def _random_alike(model: Any) -> Any:
+    """A model of the same kind and size with the weights that its kind begins with."""
+    import transformers
+
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return transformers.AutoModel.from_config(config, dtype=model.dtype)
+
+
+def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "token width"]:
+    """The prompt's tokens as the model embeds them; none without a prompt.
+
+    Raises:
+        MtkdError: the backbone comes without a tokenizer.
+    """
+    import transformers
+
+    embed = model.get_input_embeddings()
+    if not settings.prompt:
+        return torch.empty(0, embed.embedding_dim)
+    safe = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **safe, **_gguf(source))
+        ids = tokenizer(settings.prompt)["input_ids"]
+    except Exception as error:  # whatever a foreign folder makes transformers raise
+        raise MtkdError(
+            f"temporal.prompt: {settings.backbone} has no tokenizer that can be loaded "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from None
+    with torch.no_grad():
+        return embed(torch.tensor(ids)).float()
+
+
+def _cut(model: Any, settings: Temporal) -> None:
+    """Keep the first layers and drop the vocabulary, in place."""
+    name, layers = _layers(model, settings)
+    n_layers = settings.layers or len(layers)
+    if n_layers > len(layers):
+        raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}")
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layers[:n_layers])
+    model.set_input_embeddings(nn.Embedding(1, model.get_input_embeddings().embedding_dim, dtype=model.dtype))
+    config = model.config
+    config.num_hidden_layers, config.vocab_size, config.pad_token_id = n_layers, 1, None
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:n_layers]
+    if hasattr(config, "quantization_config"):  # GGUF weights are unpacked by now, but still forbid saving
+        del config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+
+
+def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
+    """The list of the decoder's layers, which models name differently, and where in it that stands."""
+    n_layers = model.config.num_hidden_layers
+    found = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList)]
+    fitting = [(name, each) for name, each in found if len(each) == n_layers]
+    if len(fitting) != 1:
+        kind = type(model).__name__
+        raise MtkdError(
+            f"temporal.backbone = {settings.backbone}: a {kind}, whose {n_layers} layers cannot be told apart"
+        )
+    return fitting[0]
+
+
+def _save(model: Any, prompt: Tensor, folder: Path, unit: Unit) -> None:
+    try:
+        model.save_pretrained(folder)
+        safetensors.torch.save_file({"prompt": prompt}, folder / PROMPT)
+    except safetensors.SafetensorError as error:
+        raise MtkdError(f"{unit.folder}: cannot be written ({error})") from None
+
+
+def pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) -> Any:
+    """A decoder from a folder of transformers'; neither code that it brings along nor weights that are unpickled.
+
+    Raises:
+        MtkdError: it cannot be loaded.
+    """
+    import transformers
+
+    try:
+        safe = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": "gguf_file" not in options}
+        return transformers.AutoModel.from_pretrained(folder, dtype=dtype, **safe, **options)
+    except Exception as error:  # whatever a foreign folder makes transformers raise
+        raise MtkdError(
+            f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {one_line(error)})"
+        ) from None

@@ -1,0 +1,69 @@
+"""Backbones of many kinds: which read packed rows, which see the future, and that all answer as each trial alone."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from mtkd.config import Temporal
+from mtkd.errors import MtkdError
+from mtkd.teachers.temporal.examine import reads_packed_rows
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 61,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+OLD = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61}
+WINDOW = {"head_dim": 8, "sliding_window": 5}
+SETTINGS = Temporal(modalities=["eeg"], patch_s=1.0, backbone="x")
+
+
+def decoder(kind: str, **sizes: Any) -> Any:
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    return transformers.AutoModel.from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "packs"),
+    [
+        ("llama", SIZES, True),
+        ("mistral", SIZES | WINDOW, True),  # a window of attention
+        ("gemma2", SIZES | WINDOW, True),  # capped scores
+        ("gpt_oss", SIZES | WINDOW | {"num_local_experts": 4, "num_experts_per_tok": 2}, True),  # sinks, experts
+        ("gpt2", OLD, True),  # learned positions
+        ("bloom", OLD | {"hidden_size": 32}, False),  # attention of its own
+        ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 61}, False),  # none at all
+        ("stablelm", SIZES, False),
+    ],
+)
+def test_what_can_be_packed_is_found_out(kind: str, sizes: dict[str, Any], packs: bool) -> None:
+    model = decoder(kind, **sizes)
+    how = model.config._attn_implementation
+    assert reads_packed_rows(model, SETTINGS) == packs
+    assert model.config._attn_implementation == how  # it is as it was
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "told"),
+    [
+        ("bert", SIZES, "a BertModel, which sees the future; a causal language model is needed"),
+        (
+            "t5",
+            {"d_model": 32, "num_layers": 2, "vocab_size": 61},
+            "a T5Model, which does not read a row of embeddings",
+        ),
+    ],
+)
+def test_what_is_no_causal_decoder_is_refused(kind: str, sizes: dict[str, Any], told: str) -> None:
+    with pytest.raises(MtkdError, match=rf"^temporal\.backbone = x: {told}"):
+        reads_packed_rows(decoder(kind, **sizes), SETTINGS)
