@@ -1,0 +1,120 @@
+"""The temporal teacher's training and use, as ratios: ``python benchmarks/teachers.py [--json F] [--layers N]``.
+
+The peer is transformers' Trainer with the same encoders, backbone and LoRA, whose trials lie under each other, padded;
+trials are noise of MAHNOB-HCI's lengths. Each rate is that of the better of three runs, in processes of their own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import ROOT, Rows, finish, parser
+from teachers_rank import data_of, study_of, teacher_of, write_trials
+
+from mtkd.cache.build import BATCH, Teacher, answers
+from mtkd.shards.batch import Cutter
+from mtkd.shards.write import write_shard
+from mtkd.teachers.temporal.train import loaders
+from mtkd.training.runtime import Runtime
+
+
+def rate(what: str, folder: Path, layers: int, n_ranks: int) -> float:
+    """Trained tokens a second with two cores: two threads, or two ranks with one each."""
+    command = [sys.executable]
+    if n_ranks > 1:
+        config = ROOT / "configs/accelerate/cpu_two_ranks.yaml"
+        command += ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+    command += [str(ROOT / "benchmarks/teachers_rank.py"), what, str(folder), str(layers)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(2 // n_ranks)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    if done.returncode:
+        raise SystemExit(f"{what}: {done.stderr}")
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"tokens')))
+    assert told["threads"] == 2 // n_ranks, told
+    return float(told["tokens_a_second"])
+
+
+def padding(folder: Path, lengths: str, world: int) -> tuple[float, str]:
+    """Share of the tokens that go through the decoder in an epoch and are of no trial, over all ranks."""
+    study = study_of(folder, 1)
+    data = data_of(study, folder / lengths)
+    model, runtime = teacher_of(study, data).eval(), Runtime(study.temporal.optim)
+    wanted = processed = 0
+
+    def look(_: torch.nn.Module, args: tuple[()], options: dict[str, torch.Tensor]) -> None:
+        nonlocal processed
+        processed += options["inputs_embeds"].shape[:2].numel()
+
+    model.backbone.model.register_forward_pre_hook(look, with_kwargs=True)
+    for runtime.rank, runtime.world in [(rank, world) for rank in range(world)]:
+        for batch in loaders(study, data, model, runtime)[0]:
+            wanted += sum(int(batch.present(name).sum()) for name in model.modalities)
+            with torch.inference_mode():
+                model(batch)
+    return 1 - wanted / processed, f"{processed - wanted} of {processed} tokens on {world} ranks"
+
+
+def cached(folder: Path, layers: int) -> tuple[float, str]:
+    """Windows a second that are written to a cache, against those of the plain forward pass over batches in memory."""
+    study = study_of(folder, layers)
+    data = data_of(study, folder / "mahnob")
+    teacher = Teacher.__new__(Teacher)  # as it stands after a training
+    teacher.cutter, teacher.device = data.cutter, torch.device("cpu")
+    teacher.model = teacher_of(study, data).eval()
+    windows = Cutter(data.cutter.shards, {}, study.windows, study.labels)
+    samples = data.cutter.shards.index.samples
+    keys = [[sample.key for sample in samples[start : start + BATCH]] for start in range(0, len(samples), BATCH)]
+    batches = [data.cutter.batch(some) for some in keys]
+    best = {"cache": float("inf"), "plain": float("inf")}
+    for _ in range(3):
+        started = time.perf_counter()
+        write_shard(folder / "cache.tar", answers(samples, "temporal", teacher, windows, np.dtype(np.float16)))
+        best["cache"] = min(best["cache"], time.perf_counter() - started)
+        started = time.perf_counter()
+        with torch.no_grad():
+            for batch in batches:
+                teacher.model(batch)
+        best["plain"] = min(best["plain"], time.perf_counter() - started)
+    n_windows = sum(windows.n_steps(sample) for sample in samples)
+    told = f"{n_windows / best['cache']:.0f} against {n_windows / best['plain']:.0f} windows/s"
+    return best["plain"] / best["cache"], told
+
+
+def _limited(found: tuple[float, str], limit: float) -> tuple[float, float, str]:
+    """A ratio, its goal and what it was made of."""
+    return found[0], limit, found[1]
+
+
+def main() -> None:
+    """Measure and tell."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--layers", type=int, default=4, help="of SmolLM2")
+    given = arguments.parse_args()
+    rows = Rows()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for lengths in ("mahnob", "deap"):
+            write_trials(folder / lengths, lengths)
+        study = study_of(folder, given.layers)
+        teacher_of(study, data_of(study, folder / "mahnob"))  # unpacks the backbone
+        own, peer = (rate(what, folder, given.layers, 1) for what in ("ours", "trainer"))
+        told = f"{own:.0f} against {peer:.0f} tokens/s"
+        rows.at_least("trained tokens/s, against transformers.Trainer", own / peer, 1.3, told)
+        two = rate("zero2", folder, given.layers, 2)
+        rows.at_least(
+            "two ranks, against one with two threads", two / own, 0.85, f"{two:.0f} against {own:.0f} tokens/s"
+        )
+        for lengths in ("mahnob", "deap"):
+            rows.at_most(f"padding, trials of {lengths}'s lengths", *_limited(padding(folder, lengths, 2), 0.05))
+        rows.at_least("windows for the cache, against the forward pass", *_limited(cached(folder, given.layers), 0.9))
+    finish("teachers.py", rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
