@@ -62,6 +62,10 @@ class TemporalTeacher(nn.Module):
         """Of a trial of so many patches, if all it has is on throughout."""
         return len(self.backbone.prompt) + n_steps * sum(name in sample.modalities for name in self.modalities)
 
+    def n_positions(self, n_steps: int) -> int:
+        """Of a trial of so many patches: a modality that is missing leaves its position empty."""
+        return len(self.backbone.prompt) + n_steps * len(self.modalities)
+
     def heard(self, batch: Batch) -> Bool[Tensor, "batch window"]:
         """The windows that ``forward`` will have an answer for: those at whose last patch anything is heard."""
         return self._present(batch)[:, self._last(batch)].any(2)

@@ -157,16 +157,20 @@ def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runti
     def size(sample: Sample) -> int:
         return model.n_tokens(sample, data.cutter.n_steps(sample))
 
-    longest = max(data.cutter.shards.index.samples, key=size)
-    for most, what in (
-        (settings.max_tokens, "temporal.max_tokens is"),
-        (model.backbone.longest, f"{settings.backbone} reads at most"),
-    ):
-        if most is not None and size(longest) > most:
-            raise MtkdError(
-                f"temporal.patch_s = {settings.patch_s:g}: the trial {longest.key} has {size(longest)} tokens, and "
-                f"{what} {most}"
-            )
+    samples = data.cutter.shards.index.samples
+    longest = max(samples, key=data.cutter.n_steps)
+    n_positions, most = model.n_positions(data.cutter.n_steps(longest)), model.backbone.longest
+    if most is not None and n_positions > most:
+        raise MtkdError(
+            f"temporal.patch_s = {settings.patch_s:g}: the trial {longest.key} has {n_positions} positions, and "
+            f"{settings.backbone} knows {most}"
+        )
+    largest = max(samples, key=size)
+    if size(largest) > settings.max_tokens:
+        raise MtkdError(
+            f"temporal.patch_s = {settings.patch_s:g}: the trial {largest.key} has {size(largest)} tokens, and "
+            f"temporal.max_tokens is {settings.max_tokens}"
+        )
     make = functools.partial(data.loader, optim=settings.optim, runtime=runtime, seed=study.seed)
     make = functools.partial(make, size=size, most=settings.max_tokens)
     return make(data.fold.train, shuffle=True), make(data.fold.val, shuffle=False)
