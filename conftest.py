@@ -165,6 +165,12 @@ def smollm2(make_study: Callable[..., Study]) -> Unit:
 
 
 @pytest.fixture(scope="session")
+def tiny_unit(make_study: Callable[..., Study], tiny_llama: Path) -> Unit:
+    """Two layers of a random Llama, unpacked: small enough for many examples."""
+    return unpack(make_study(f"temporal.backbone={tiny_llama}", "temporal.layers=2"))
+
+
+@pytest.fixture(scope="session")
 def uneven_raw(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small recordings, with one trial less of one subject and one trial of another unrated."""
     folder = tmp_path_factory.mktemp("uneven")

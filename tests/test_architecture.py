@@ -33,7 +33,7 @@ LEVEL = {name: level for level, names in enumerate(FLOW) for name in names}
 MONOPOLY = {
     "ray": ("sweep/", "cluster.py"),
     "accelerate": ("training/runtime.py",),
-    "deepspeed": ("training/runtime.py",),
+    "deepspeed": ("training/runtime.py", "training/zero.py"),
 }
 MAX_LINES = 300
 

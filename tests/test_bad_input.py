@@ -189,7 +189,7 @@ def test_a_shard_with_a_wrong_checksum(pipeline: Any, workspace: Path, refused: 
         ("cache", "index.json", "distill"),
         ("distill", "weights.safetensors", "evaluate"),
         ("evaluate", "results.json", "evaluate"),
-        ("backbone", "model.safetensors", "temporal"),
+        ("backbone", "backbone.safetensors", "temporal"),
     ],
 )
 def test_any_file_with_a_wrong_checksum(

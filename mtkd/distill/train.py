@@ -19,7 +19,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import History, Watch, fit
+from mtkd.training.fit import History, Watch, fit, trained_state
 from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
@@ -74,7 +74,7 @@ def _tell_settings(study: Study, name: str) -> None:
 def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
     with unit.build() as (folder, measured):
         model, history, heard = train(study, fold, settings)
-        write_trained(folder, measured, model, history, "torch", heard)
+        write_trained(folder, measured, trained_state(model), history, "torch", heard)
         measured.update(student=name, n_parameters=model.n_parameters)
     report_trained(STAGE, fold, unit, name)
 

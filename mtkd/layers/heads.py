@@ -1,19 +1,18 @@
 """What teachers and student say of a window, and the heads that say it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class TeacherSignal:
+class TeacherSignal(NamedTuple):
     """What a teacher says of each window of some trials; the student answers in the same type.
 
     ``confidence`` in (0, 1) is the probability the model gives the true class, as it believes without seeing a label.
     ``mask`` is false where a trial has no such window. ``fingerprint`` is that of what made it, empty while it is
-    trained.
+    trained. A tuple, since DeepSpeed looks for what a module gives in those, and gathers weights for its gradients.
     """
 
     logits: Float[Tensor, "batch step class"]

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtkd.errors import MtkdError
 from mtkd.files import publish_file
-from mtkd.training.fit import trained_state
+from mtkd.training.fit import put_state, trained_state
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the trained parameters and buffers, whole or not at all.
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Write what ``trained_state`` gives, whole or not at all.
 
     Raises:
         MtkdError: they cannot be written, as where the disk is full.
     """
     with publish_file(path) as aside:
         try:
-            safetensors.torch.save_file({k: v.contiguous() for k, v in trained_state(model).items()}, aside)
+            safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, aside)
         except safetensors.SafetensorError as error:
             raise MtkdError(f"{path}: cannot be written ({error})") from None
 
@@ -38,4 +38,4 @@ def load_weights(model: nn.Module, path: Path) -> None:
     differing = sorted(expected.keys() ^ state.keys()) or [k for k in expected if expected[k].shape != state[k].shape]
     if differing:
         raise MtkdError(f"{path}: made for another model, {differing[0]} differs (and {len(differing) - 1} more)")
-    model.load_state_dict(state, strict=False)
+    put_state(model, state)

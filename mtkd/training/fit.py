@@ -15,6 +15,7 @@ from mtkd.shards.loader import Loader
 from mtkd.training.objective import Objective, Term
 from mtkd.training.resume import Checkpoint, Checkpoints
 from mtkd.training.runtime import Runtime
+from mtkd.training.zero import whole
 
 Watch = Callable[[int, dict[str, float]], None]
 
@@ -82,7 +83,7 @@ class _Training:
         self.meter, self._started = _Meter(runtime), time.perf_counter()
         found = checkpoints.latest() if checkpoints else None
         if found is not None:
-            model.load_state_dict(found.shared["weights"], strict=False)
+            put_state(model, found.shared["weights"])
         optimizer = torch.optim.AdamW(trained, lr=optim.lr, weight_decay=optim.weight_decay)
         self.engine, self.optimizer = runtime.prepare(model, optimizer)
         if found is not None:
@@ -108,8 +109,8 @@ class _Training:
 
     def finish(self) -> History:
         """Put the best weights into the model."""
+        put_state(self.runtime.unwrap(self.engine), self.best_state)
         self.runtime.release()
-        self.model.load_state_dict(self.best_state, strict=False)
         self.history.seconds = round(self.history.seconds + time.perf_counter() - self._started, 2)
         return self.history
 
@@ -167,10 +168,20 @@ class _Training:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of what training changes: trainable parameters and buffers. The frozen backbone is not among them."""
-    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    wanted |= {name for name, _ in model.named_buffers()}
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name in wanted}
+    """Copies of what training changes: trainable parameters and buffers. The frozen backbone is not among them.
+
+    All ranks take part, and each gets them whole, also where the engine keeps them in parts.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    wanted = trained.keys() | {name for name, _ in model.named_buffers()}
+    with whole(trained.values()):
+        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name in wanted}
+
+
+def put_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what ``trained_state`` gave. All ranks take part."""
+    with whole([parameter for name, parameter in model.named_parameters() if name in state], write=True):
+        model.load_state_dict(state, strict=False)
 
 
 class _Meter:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtkd.config import Modality, Optim, Study, Windows
 from mtkd.console import say
@@ -184,10 +184,10 @@ def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
 
 
 def write_trained(
-    folder: Path, measured: dict[str, Any], model: nn.Module, history: History, engine: str, heard: set[str]
+    folder: Path, measured: dict[str, Any], weights: dict[str, Tensor], history: History, engine: str, heard: set[str]
 ) -> None:
     """Weights and history of a training, and its summary for the manifest; ``heard`` are the subjects it read."""
-    save_weights(model, folder / WEIGHTS)
+    save_weights(weights, folder / WEIGHTS)
     write_json(folder / HISTORY, history.epochs)
     measured.update(
         engine=engine,

@@ -1,9 +1,11 @@
 """Ranks, devices and engines: the only place that knows accelerate and DeepSpeed."""
 
 import contextlib
+import copy
 import os
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from yaml import YAMLError
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import read_json
+from mtkd.training.zero import engine_config, kept, parted
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
 # it, a machine without GPU is guessed at, with a warning.
@@ -23,38 +25,6 @@ if not torch.cuda.is_available():
 # And torch, before it compiles: what belongs to an environment stays in it, or several would build over each other.
 if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix, "torch_extensions")))
-
-
-_ENGINE_KEYS = {
-    "zero_optimization",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "zero_allow_untested_optimizer",
-    "zero_force_ds_cpu_optimizer",
-    "wall_clock_breakdown",
-    "steps_per_print",
-    "flops_profiler",
-    "comms_logger",
-    "activation_checkpointing",
-    "dump_state",
-}
-"""Of DeepSpeed's keys those that leave the numbers alone."""
-_ZERO_KEYS = {
-    "stage",
-    "contiguous_gradients",
-    "reduce_scatter",
-    "reduce_bucket_size",
-    "allgather_partitions",
-    "allgather_bucket_size",
-    "overlap_comm",
-    "offload_optimizer",
-    "round_robin_gradients",
-    "load_from_fp32_weights",
-    "elastic_checkpoint",
-    "ignore_unused_parameters",
-}
-"""The same of those within ``zero_optimization``: none that rounds gradients or weights."""
 
 
 class Runtime:
@@ -67,10 +37,14 @@ class Runtime:
         launched = int(os.environ.get("WORLD_SIZE", "1"))
         if deepspeed is None and launched > 1:
             raise MtkdError(f"temporal.deepspeed is null, but accelerate started {launched} ranks")
+        if deepspeed is None and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+            raise MtkdError("temporal.deepspeed is null, but temporal.accelerate starts DeepSpeed")
         self._deepspeed, self._optim = deepspeed, optim
+        self._config = engine_config(deepspeed, optim) if deepspeed else {}
         plugin, handlers = None, []
         if deepspeed is not None:
-            plugin = DeepSpeedPlugin(hf_ds_config=_engine_config(deepspeed, optim))
+            # The flag off, or transformers would part every model by itself, and in another type than the study's.
+            plugin = DeepSpeedPlugin(hf_ds_config=copy.deepcopy(self._config), zero3_init_flag=False)
             # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
             handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
         self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
@@ -91,8 +65,15 @@ class Runtime:
         """Name of what trains, for the manifest."""
         if not self._deepspeed:
             return "torch"
-        stage = self.accelerator.state.deepspeed_plugin.zero_stage
-        return f"DeepSpeed ZeRO-{stage}, {self.world} ranks"
+        return f"DeepSpeed ZeRO-{self._stage}, {self.world} ranks"
+
+    @property
+    def _stage(self) -> int:
+        return int(self._config.get("zero_optimization", {}).get("stage", 0))
+
+    def parting(self, dtype: torch.dtype) -> AbstractContextManager[Any]:
+        """Within, a model is made as the engine keeps it: in parts over the ranks with ZeRO-3, otherwise whole."""
+        return parted(self._config, dtype) if self._stage == 3 else contextlib.nullcontext()
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Wrap model and optimizer in the engine, and make sure that it is the one asked for."""
@@ -104,6 +85,8 @@ class Runtime:
             raise MtkdError(f"temporal.deepspeed = {self._deepspeed}: {key}: {first['msg']}") from None
         if self._deepspeed and type(prepared).__name__ != "DeepSpeedEngine":
             raise MtkdError(f"DeepSpeed was asked for, but the engine is {type(prepared).__name__}")
+        if self._deepspeed and prepared.zero_optimization_stage() != self._stage:
+            raise MtkdError(f"{self.engine} was asked for, but the stage is {prepared.zero_optimization_stage()}")
         return prepared, wrapped
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -154,7 +137,9 @@ class Runtime:
         return found
 
     def _parameters(self, optimizer: Any) -> list[Tensor]:
-        return [parameter for group in self._base(optimizer).param_groups for parameter in group["params"]]
+        if self._deepspeed:
+            return kept(optimizer.optimizer)
+        return [parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]]
 
     def wait(self) -> None:
         """Until all ranks are here."""
@@ -224,36 +209,16 @@ def check_launch(config: str, key: str) -> None:
     """Make sure that ``accelerate launch`` will take a configuration; ``key`` is told in errors.
 
     Raises:
-        MtkdError: it is not there, or none of accelerate's.
+        MtkdError: it is not there, none of accelerate's, or of more machines than this one.
     """
     from accelerate.commands.config import load_config_from_file
 
     if not Path(config).is_file():
         raise MtkdError(f"{key}: no such file")
     try:
-        load_config_from_file(config)
+        found = load_config_from_file(config)
     except Exception as error:  # whatever foreign text makes it raise
         reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
         raise MtkdError(f"{key}: {reason}") from None
-
-
-def _engine_config(path: str, optim: Optim) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise MtkdError(f"temporal.deepspeed = {path}: no such file")
-    config = read_json(Path(path))
-    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
-        raise MtkdError(f"temporal.deepspeed = {path}: not a configuration of DeepSpeed")
-    # What changes the numbers is the study's to say, or a fingerprint would not tell two trainings apart.
-    for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
-        if config.get(key, "auto") != "auto":
-            raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
-    inner = {f"zero_optimization.{key}" for key in config.get("zero_optimization", {}).keys() - _ZERO_KEYS}
-    for key in sorted(config.keys() - _ENGINE_KEYS | inner):
-        raise MtkdError(f"{path}: {key} may change what is learned, which is the study's temporal section's to say")
-    if config.get("gradient_accumulation_steps", 1) != 1:
-        raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
-    if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2):
-        raise MtkdError(f"{path}: ZeRO stages 0, 1 and 2 are known; checkpoints of stage 3 are not gathered yet")
-    config["train_micro_batch_size_per_gpu"] = 1  # not what it goes by: trials differ in length
-    config["gradient_clipping"] = optim.grad_clip
-    return config
+    if found.num_machines > 1:
+        raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")

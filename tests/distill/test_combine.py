@@ -1,7 +1,5 @@
 """Teacher weights."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -70,7 +68,7 @@ def test_camkd_shares_one_out_among_the_teachers_that_answered(
     whole = teacher_weights(said, "camkd", torch.tensor(labels))
     masks = torch.tensor(answered).view(2, N_STEPS)
     some = {
-        name: replace(signal, mask=mask.expand(len(labels), -1))
+        name: signal._replace(mask=mask.expand(len(labels), -1))
         for (name, signal), mask in zip(said.items(), masks, strict=True)
     }
     found = teacher_weights(some, "camkd", torch.tensor(labels))

@@ -16,6 +16,7 @@ from mtkd.teachers.temporal.backbone import Backbone
 from mtkd.teachers.temporal.packing import pack
 from mtkd.teachers.temporal.source import find
 from mtkd.teachers.temporal.unpack import hidden_size, unpack
+from mtkd.teachers.temporal.weights import read_weights
 from mtkd.workspace import Unit
 
 
@@ -36,7 +37,7 @@ def test_the_unpacked_layers_are_the_original_models_to_the_last_bit(smollm2: Un
     original = transformers.AutoModel.from_pretrained(
         source.folder, gguf_file=source.gguf, dtype=torch.float32, local_files_only=True
     )
-    unpacked = transformers.AutoModel.from_pretrained(smollm2.folder, dtype=torch.float32)
+    unpacked = read_weights(smollm2.folder, torch.float32)
     assert len(unpacked.layers) == 2 < len(original.layers)
     embeddings = original.get_input_embeddings().weight
     tokens = embeddings[torch.randint(len(embeddings), (2, 9))]
@@ -67,11 +68,9 @@ def test_adapters_follow_the_study(tiny_unit: Unit) -> None:
 
 
 def test_an_adapter_starts_by_changing_nothing(tiny_unit: Unit) -> None:
-    import transformers
-
     tokens = torch.randn(5, 32)
     adapted = Backbone(tiny_unit, settings()).eval()
-    plain = transformers.AutoModel.from_pretrained(tiny_unit.folder, dtype=torch.float32).eval()
+    plain = read_weights(tiny_unit.folder, torch.float32).eval()
     with torch.inference_mode():
         torch.testing.assert_close(said(adapted, tokens), plain(inputs_embeds=tokens[None]).last_hidden_state[0])
 

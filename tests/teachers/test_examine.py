@@ -1,5 +1,6 @@
 """Backbones of many kinds: which read packed rows, which see the future, and that all answer as each trial alone."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import transformers
 
 from mtkd.config import Temporal
 from mtkd.errors import MtkdError
-from mtkd.teachers.temporal.examine import reads_packed_rows
+from mtkd.teachers.temporal.examine import plain, reads_packed_rows
+from mtkd.teachers.temporal.weights import read_weights, write_weights
 
 SIZES = {
     "hidden_size": 32,
@@ -33,7 +35,7 @@ def decoder(kind: str, **sizes: Any) -> Any:
     return transformers.AutoModel.from_config(config).eval()
 
 
-@pytest.mark.parametrize(
+KINDS = pytest.mark.parametrize(
     ("kind", "sizes", "packs"),
     [
         ("llama", SIZES, True),
@@ -46,11 +48,27 @@ def decoder(kind: str, **sizes: Any) -> Any:
         ("stablelm", SIZES, False),
     ],
 )
+
+
+@KINDS
 def test_what_can_be_packed_is_found_out(kind: str, sizes: dict[str, Any], packs: bool) -> None:
     model = decoder(kind, **sizes)
     how = model.config._attn_implementation
     assert reads_packed_rows(model, SETTINGS) == packs
     assert model.config._attn_implementation == how  # it is as it was
+
+
+@KINDS
+@torch.inference_mode()
+def test_any_is_read_back_as_it_was_written(kind: str, sizes: dict[str, Any], packs: bool, tmp_path: Path) -> None:
+    """Also where transformers has other names and shapes on disk than in memory, as for experts."""
+    model = decoder(kind, **sizes)
+    state = torch.get_rng_state()
+    write_weights(model, tmp_path)
+    again = read_weights(tmp_path, torch.float32).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    row = torch.randn(1, 7, 32)
+    assert torch.equal(plain(again, row), plain(model, row))
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,18 @@
 import sys
 from pathlib import Path
 
+import safetensors
 import torch
 from torch import Tensor, nn
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
-from mtkd.training.fit import _Meter
+from mtkd.teachers.temporal.weights import WEIGHTS, read_weights
+from mtkd.training.fit import _Meter, trained_state
 from mtkd.training.objective import Term
 from mtkd.training.runtime import Runtime
+from mtkd.training.zero import whole
 
 CLIP = 10.0
 WINDOWS = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 1.0], [1.0, 1.0, 1.0], [4.0, -1.0, 5.0]])
@@ -25,7 +28,7 @@ def moved(runtime: Runtime, scale: float, n_parts: int = 1) -> Tensor:
     """
     model = nn.Linear(3, 1, bias=False)
     engine, optimizer = runtime.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
-    before = runtime.unwrap(engine).weight.detach().clone()
+    before = trained_state(runtime.unwrap(engine))["weight"]
     masks = []
     for part in range(n_parts):
         mask = torch.zeros(1, 4, dtype=torch.bool)
@@ -37,7 +40,7 @@ def moved(runtime: Runtime, scale: float, n_parts: int = 1) -> Tensor:
         values = engine(scale * WINDOWS.to(runtime.device)).T
         runtime.backward(meter.loss({"a": Term(values, mask, 1.0)}, counts), last=mask is masks[-1])
     runtime.step(engine, optimizer)
-    after = runtime.unwrap(engine).weight.detach().clone()
+    after = trained_state(runtime.unwrap(engine))["weight"]
     runtime.release()
     return (before - after)[0]
 
@@ -50,8 +53,18 @@ def refusal(runtime: Runtime) -> str:
     return ""
 
 
+def kept(runtime: Runtime, backbone: Path) -> dict[str, int | bool]:
+    """How many of a backbone's weights this rank keeps, and whether all ranks together keep the right ones."""
+    model = read_weights(backbone, torch.float32, runtime.parting)
+    parameters = dict(model.named_parameters())
+    here = sum(getattr(each, "ds_tensor", each).numel() for each in parameters.values())
+    with whole(parameters.values()), safetensors.safe_open(backbone / WEIGHTS, "pt") as stored:
+        right = all(torch.equal(each, stored.get_tensor(name)) for name, each in parameters.items())
+        return {"here": here, "whole": sum(each.numel() for each in parameters.values()), "right": right}
+
+
 if __name__ == "__main__":
-    folder, deepspeed = sys.argv[1:]
+    folder, deepspeed, backbone = sys.argv[1:]
     runtime = Runtime(Optim(batch_size=2, grad_clip=CLIP), deepspeed)
     runtime.agree("fair", "the weather")
     told = {
@@ -60,6 +73,7 @@ if __name__ == "__main__":
         "small": moved(runtime, 1.0).tolist(),
         "large": moved(runtime, 100.0).tolist(),
         "in parts": moved(runtime, 1.0, n_parts=3).tolist(),
+        "kept": kept(runtime, Path(backbone)),
         "from_first": runtime.from_first(f"rank {runtime.rank}"),
         "refusal": refusal(runtime),
     }

@@ -11,6 +11,7 @@ from torch import nn
 from mtkd.errors import MtkdError
 from mtkd.layers.standardize import Standardize
 from mtkd.training.checkpoint import load_weights, save_weights
+from mtkd.training.fit import trained_state
 
 
 class Model(nn.Module):
@@ -28,7 +29,7 @@ class Model(nn.Module):
 def test_round_trip_restores_all_that_training_changes_and_nothing_else(tmp_path: Path) -> None:
     saved, loaded = Model(1), Model(2)
     untouched = loaded.frozen.weight.clone()
-    save_weights(saved, tmp_path / "weights.safetensors")
+    save_weights(trained_state(saved), tmp_path / "weights.safetensors")
     assert not any(name.startswith("frozen") for name in safetensors.torch.load_file(tmp_path / "weights.safetensors"))
     load_weights(loaded, tmp_path / "weights.safetensors")
     for name in ("trained.weight", "trained.bias", "scale.mean", "scale.std"):
@@ -37,7 +38,7 @@ def test_round_trip_restores_all_that_training_changes_and_nothing_else(tmp_path
 
 
 def test_nothing_but_the_file_is_left_behind(tmp_path: Path) -> None:
-    save_weights(Model(1), tmp_path / "weights.safetensors")
+    save_weights(trained_state(Model(1)), tmp_path / "weights.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
@@ -52,7 +53,7 @@ def other_statistics(model: Model) -> None:
 @pytest.mark.parametrize("change", [other_names, other_statistics])
 def test_weights_of_another_model_are_refused(tmp_path: Path, change: Callable[[Model], None]) -> None:
     path = tmp_path / "weights.safetensors"
-    save_weights(Model(1), path)
+    save_weights(trained_state(Model(1)), path)
     other = Model(2)
     change(other)
     before = {name: value.clone() for name, value in other.state_dict().items()}
@@ -65,7 +66,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, change: Callable[[
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "weights.safetensors"
-    save_weights(Model(1), path)
+    save_weights(trained_state(Model(1)), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(MtkdError, match=str(path)):

@@ -46,8 +46,9 @@ def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stdout or [] if " epoch " in line)
         stage = psutil.Process(process.pid)
-        (launcher,), family = stage.children(), stage.children(recursive=True)
+        family = stage.children(recursive=True)
         ranks = [child for child in family if "RANK" in child.environ()]
+        launcher = ranks[0].parent()
         {"stage": stage, "launcher": launcher, "rank": ranks[1]}[whom].send_signal(sent)
         _, err = process.communicate(timeout=60)
     assert "fold 0" in line
@@ -111,3 +112,9 @@ def test_a_configuration_that_is_none_of_accelerates(
     with pytest.raises(MtkdError, match=rf"^temporal\.accelerate = {path}: .") as refused:
         launch(make_study(), "temporal", str(path))
     assert "\n" not in str(refused.value)
+
+
+def test_a_configuration_of_several_machines(make_study: Callable[..., Any], repo: Path) -> None:
+    path = repo / "configs/accelerate/many_nodes.yaml"
+    with pytest.raises(MtkdError, match=r"is of 2 machines; start each of them with launch/node\.sh$"):
+        launch(make_study(), "temporal", str(path))

@@ -19,6 +19,7 @@ from mtkd.teachers.temporal import train as temporal
 from mtkd.training.fit import History, fit, trained_state
 from mtkd.training.fold import fold_data, folds_of, teacher_objective
 from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit
 
 
 def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.Tensor]]:
@@ -30,22 +31,24 @@ def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.T
     return history, trained_state(model)
 
 
-@pytest.fixture(scope="module")
-def told(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=[2, 3])
+def told(
+    request: pytest.FixtureRequest, repo: Path, tiny_unit: Unit, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """What each of two launched ranks says of the steps in ``on_two_ranks.py``."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     command += ["--log_dir", str(folder), "--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
     command += [str(Path(__file__).with_name("on_two_ranks.py")), str(folder)]
-    command += [str(repo / "configs/deepspeed/zero2.json")]
+    command += [str(repo / f"configs/deepspeed/zero{request.param}.json"), str(tiny_unit.folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) | {"stage": request.param} for rank in range(2)]
 
 
 def test_the_gradient_is_the_mean_over_the_windows_of_all_ranks(told: list[dict[str, Any]]) -> None:
     for rank in told:
-        assert rank["engine"] == "DeepSpeed ZeRO-2, 2 ranks"
+        assert rank["engine"] == f"DeepSpeed ZeRO-{rank['stage']}, 2 ranks"
         assert rank["small"] == pytest.approx([2.0, 0.5, 2.0], rel=1e-5)  # a mean of the ranks' means: 2.67, 0, 3
 
 
@@ -65,6 +68,14 @@ def test_ranks_sum_agree_and_follow_the_first(told: list[dict[str, Any]]) -> Non
         assert rank["total"] == [3.0, 30.0]
         assert rank["from_first"] == "rank 0"
         assert rank["refusal"].startswith("the ranks do not agree about the weather")
+
+
+def test_with_zero_3_each_rank_keeps_half_of_the_backbone(told: list[dict[str, Any]]) -> None:
+    for rank in told:
+        kept = rank["kept"]
+        share = kept["here"] / kept["whole"]
+        assert kept["right"]
+        assert share == pytest.approx(0.5, rel=0.01) if rank["stage"] == 3 else share == 1
 
 
 def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:

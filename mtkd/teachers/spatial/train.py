@@ -10,7 +10,7 @@ from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial.model import SpatialTeacher
 from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import fit
+from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
     WEIGHTS,
     common_inputs,
@@ -78,5 +78,5 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
         model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime
     )
     with unit.build() as (folder, measured):
-        write_trained(folder, measured, model, history, runtime.engine, train.subjects | val.subjects)
+        write_trained(folder, measured, trained_state(model), history, runtime.engine, train.subjects | val.subjects)
     report_trained(STAGE, fold, unit)

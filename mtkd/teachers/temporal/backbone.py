@@ -12,7 +12,8 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.teachers.temporal.attention import PACKED, Segments, register
 from mtkd.teachers.temporal.examine import plain, takes_positions
 from mtkd.teachers.temporal.packing import Packing, padded, unpadded
-from mtkd.teachers.temporal.unpack import PROMPT, pretrained
+from mtkd.teachers.temporal.unpack import PROMPT
+from mtkd.teachers.temporal.weights import Parting, in_one_piece, read_weights
 from mtkd.workspace import Unit
 
 _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -27,14 +28,14 @@ class Backbone(nn.Module):
 
     prompt: Tensor
 
-    def __init__(self, unit: Unit, settings: Temporal) -> None:
+    def __init__(self, unit: Unit, settings: Temporal, parting: Parting = in_one_piece) -> None:
         super().__init__()
         self.packed, self.causal = bool(unit.manifest().measured["packed"]), settings.causal
         if not self.packed and not self.causal:
             raise MtkdError(f"temporal.causal = false: {settings.backbone} cannot be told to look ahead")
         register()
         how = {"attn_implementation": PACKED} if self.packed else {}
-        model = pretrained(unit.folder, settings, getattr(torch, settings.dtype), **how)
+        model = read_weights(unit.folder, getattr(torch, settings.dtype), parting, **how)
         self.width = int(model.config.hidden_size)
         self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
         self.takes_positions = takes_positions(model)

@@ -14,6 +14,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout, SampleInfo
 from mtkd.teachers.temporal.backbone import Backbone
 from mtkd.teachers.temporal.packing import Packing, pack
+from mtkd.teachers.temporal.weights import Parting, in_one_piece
 from mtkd.workspace import Unit
 
 _WIDTH = 32  # of the patch encoders' convolutions
@@ -27,13 +28,19 @@ class TemporalTeacher(nn.Module):
     """
 
     def __init__(
-        self, settings: Temporal, windows: Windows, layouts: dict[Modality, Layout], n_classes: int, backbone: Unit
+        self,
+        settings: Temporal,
+        windows: Windows,
+        layouts: dict[Modality, Layout],
+        n_classes: int,
+        backbone: Unit,
+        parting: Parting = in_one_piece,
     ) -> None:
         super().__init__()
         self.modalities = [name for name in settings.modalities if name in layouts]
         self.window_patches = round(windows.window_s / settings.patch_s)
         self.hop_patches = round(windows.hop_s / settings.patch_s)
-        self.backbone = Backbone(backbone, settings)
+        self.backbone = Backbone(backbone, settings, parting)
         width = self.backbone.width
         self.encoders = nn.ModuleDict(
             {name: WindowEncoder(layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}

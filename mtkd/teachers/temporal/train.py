@@ -14,9 +14,10 @@ from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal.model import TemporalTeacher
-from mtkd.teachers.temporal.unpack import backbone_inputs, unpack
+from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
+from mtkd.teachers.temporal.weights import Parting, in_one_piece
 from mtkd.training.checkpoint import load_weights
-from mtkd.training.fit import fit
+from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
@@ -46,15 +47,16 @@ def run(study: Study) -> list[Unit]:
 
     Under ``accelerate launch`` this process is one of its ranks; otherwise it launches them and waits.
     """
+    if launched():
+        return _as_a_rank(study)
     folds = folds_of(study)
     units = [unit_of(study, fold) for fold in folds]
     missing = [fold for fold, unit in zip(folds, units, strict=True) if not unit.stands()]
-    if missing and not launched():
-        for fold, unit in zip(folds, units, strict=True):
-            if fold not in missing:
-                say(STAGE, f"fold {fold.index}: reused {unit.folder}")
-        quiet_libraries()
-        unpack(study)
+    for fold, unit in zip(folds, units, strict=True):
+        if fold not in missing:
+            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+    if missing:
+        unpack_aside(study)
         if emulates_bfloat16(study.temporal):
             say(STAGE, "temporal.dtype = bfloat16, for which this CPU has no instructions: float32 is far faster here")
         say(
@@ -62,17 +64,22 @@ def run(study: Study) -> list[Unit]:
             f"starting the ranks of {study.temporal.accelerate} (the first start ever compiles for half a minute)",
         )
         launch(study, STAGE, study.temporal.accelerate)
-    elif launched():
-        end_with_parent()
-        runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
-        # Each rank has looked by itself, and another run may have finished a fold in between.
-        runtime.agree([unit.fingerprint for unit in units], "the folds, the data or the backbone")
-        chosen = runtime.from_first([fold.index for fold in missing])
-        for index in chosen:
-            _train(study, folds[index], runtime)
-    else:
-        for unit in units:
-            say(STAGE, f"reused {unit.folder}")
+    return units
+
+
+def _as_a_rank(study: Study) -> list[Unit]:
+    end_with_parent()
+    runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
+    if runtime.rank == 0:  # what it finds out about large files the others then read
+        unpack_aside(study)
+    runtime.wait()
+    folds = folds_of(study)
+    units = [unit_of(study, fold) for fold in folds]
+    runtime.agree([unit.fingerprint for unit in units], "the folds, the data or the backbone")
+    # Each rank has looked by itself, and another run may have finished a fold in between.
+    missing = runtime.from_first([fold.index for fold, unit in zip(folds, units, strict=True) if not unit.stands()])
+    for index in missing:
+        _train(study, folds[index], runtime)
     return units
 
 
@@ -103,12 +110,12 @@ def patches(study: Study) -> Windows:
     return Windows(window_s=study.temporal.patch_s, hop_s=study.temporal.patch_s)
 
 
-def build_model(study: Study, shards: ShardSet, fold: Fold) -> TemporalTeacher:
-    """The teacher before any training, the backbone's own weights aside."""
+def build_model(study: Study, shards: ShardSet, fold: Fold, parting: Parting = in_one_piece) -> TemporalTeacher:
+    """The teacher before any training, the backbone's own weights aside, which it may keep in parts over the ranks."""
     quiet_libraries()
     settings = study.temporal
     cutter = make_cutter(study, shards, fold, settings.modalities, patches(study))
-    return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, unpack(study))
+    return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, unpack(study), parting)
 
 
 def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
@@ -139,9 +146,10 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
         functools.partial(report_epoch, STAGE, fold),
         checkpoints,
     )
+    weights = trained_state(model)
     if runtime.rank == 0:
         with unit.build() as (folder, measured):
-            write_trained(folder, measured, model, history, runtime.engine, train.subjects | val.subjects)
+            write_trained(folder, measured, weights, history, runtime.engine, train.subjects | val.subjects)
         report_trained(STAGE, fold, unit)
     checkpoints.clear()
 
@@ -178,7 +186,7 @@ def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runti
 
 def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:
     seed_all(study.seed, data.fold)
-    model = build_model(study, data.cutter.shards, data.fold)
+    model = build_model(study, data.cutter.shards, data.fold, runtime.parting)
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank

@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from jaxtyping import Float
@@ -13,11 +12,14 @@ from torch import Tensor, nn
 from mtkd.config import ONE_LAYER, Study, Temporal
 from mtkd.console import say
 from mtkd.errors import MtkdError, one_line
+from mtkd.processes import in_a_child
 from mtkd.teachers.temporal.examine import reads_packed_rows
 from mtkd.teachers.temporal.source import Source, find
+from mtkd.teachers.temporal.weights import write_weights
+from mtkd.training.fold import quiet_libraries
 from mtkd.workspace import Unit, make_unit
 
-VERSION = 3
+VERSION = 4
 PROMPT = "prompt.safetensors"
 _WIDTH = 256  # of the one-layer attention
 
@@ -32,16 +34,28 @@ def unpack(study: Study) -> Unit:
         MtkdError: the weights cannot be loaded, have fewer layers than asked for, or see the future.
     """
     settings = study.temporal
-    unit = make_unit(study, "backbone", f"layers-{settings.layers or 'all'}", _inputs(study))
+    unit = _unit(study)
     if not unit.stands():
+        quiet_libraries()
         say("temporal", f"unpacking the backbone {settings.backbone}")
         with unit.build() as (folder, measured):
             model, prompt = _made(study)
             measured["packed"] = reads_packed_rows(model.eval(), settings)
             measured["hidden_size"] = int(model.config.hidden_size)
             measured["n_prompt"] = len(prompt)
-            _save(model, prompt, folder, unit)
+            write_weights(model, folder)
+            safetensors.torch.save_file({"prompt": prompt}, folder / PROMPT)
     return unit
+
+
+def unpack_aside(study: Study) -> None:
+    """The same in a process of its own: whoever trains or waits meanwhile never holds the backbone whole.
+
+    Raises:
+        MtkdError: as ``unpack``.
+    """
+    if not _unit(study).stands():
+        in_a_child(unpack, study)
 
 
 def hidden_size(study: Study) -> int:
@@ -61,8 +75,9 @@ def backbone_inputs(study: Study) -> dict[str, Any]:
     }
 
 
-def _inputs(study: Study) -> dict[str, Any]:
-    return {"stage": "backbone", "version": VERSION} | backbone_inputs(study)
+def _unit(study: Study) -> Unit:
+    inputs = {"stage": "backbone", "version": VERSION} | backbone_inputs(study)
+    return make_unit(study, "backbone", f"layers-{study.temporal.layers or 'all'}", inputs)
 
 
 def _made(study: Study) -> tuple[Any, Float[Tensor, "token width"]]:
@@ -73,7 +88,7 @@ def _made(study: Study) -> tuple[Any, Float[Tensor, "token width"]]:
         if settings.backbone == ONE_LAYER:
             return _one_layer(), torch.empty(0, _WIDTH)
         source = find(settings.backbone)
-        model = pretrained(source.folder, settings, _stored(source), **_gguf(source))
+        model = _pretrained(source.folder, settings, _stored(source), **_gguf(source))
         if not settings.pretrained:
             model = _random_alike(model)
         prompt = _embedded(model, source, settings)
@@ -174,15 +189,7 @@ def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
     return fitting[0]
 
 
-def _save(model: Any, prompt: Tensor, folder: Path, unit: Unit) -> None:
-    try:
-        model.save_pretrained(folder)
-        safetensors.torch.save_file({"prompt": prompt}, folder / PROMPT)
-    except safetensors.SafetensorError as error:
-        raise MtkdError(f"{unit.folder}: cannot be written ({error})") from None
-
-
-def pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) -> Any:
+def _pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) -> Any:
     """A decoder from a folder of transformers'; neither code that it brings along nor weights that are unpickled.
 
     Raises:

@@ -1,0 +1,108 @@
+"""DeepSpeed's ZeRO: what its configuration may say, and weights of which each rank holds a part (stage 3)."""
+
+import contextlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtkd.config import Optim
+from mtkd.errors import MtkdError
+from mtkd.files import read_json
+
+_ENGINE_KEYS = {
+    "zero_optimization",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "wall_clock_breakdown",
+    "steps_per_print",
+    "flops_profiler",
+    "comms_logger",
+    "activation_checkpointing",
+    "dump_state",
+}
+"""Of DeepSpeed's keys those that leave the numbers alone."""
+_ZERO_KEYS = {
+    "stage",
+    "contiguous_gradients",
+    "reduce_scatter",
+    "reduce_bucket_size",
+    "allgather_partitions",
+    "allgather_bucket_size",
+    "overlap_comm",
+    "offload_optimizer",
+    "offload_param",
+    "sub_group_size",
+    "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+    "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold",
+    "stage3_model_persistence_threshold",
+    "round_robin_gradients",
+    "load_from_fp32_weights",
+    "elastic_checkpoint",
+    "ignore_unused_parameters",
+}
+"""The same of those within ``zero_optimization``: none that rounds gradients or weights."""
+
+
+def engine_config(path: str, optim: Optim) -> dict[str, Any]:
+    """A study's DeepSpeed configuration, completed by what the study says.
+
+    Raises:
+        MtkdError: it is not there, is none of DeepSpeed's, or sets what is the study's to say.
+    """
+    if not Path(path).is_file():
+        raise MtkdError(f"temporal.deepspeed = {path}: no such file")
+    config = read_json(Path(path))
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+        raise MtkdError(f"temporal.deepspeed = {path}: not a configuration of DeepSpeed")
+    # What changes the numbers is the study's to say, or a fingerprint would not tell two trainings apart.
+    for key in ("train_micro_batch_size_per_gpu", "gradient_clipping"):
+        if config.get(key, "auto") != "auto":
+            raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
+    inner = {f"zero_optimization.{key}" for key in config.get("zero_optimization", {}).keys() - _ZERO_KEYS}
+    for key in sorted(config.keys() - _ENGINE_KEYS | inner):
+        raise MtkdError(f"{path}: {key} may change what is learned, which is the study's temporal section's to say")
+    if config.get("gradient_accumulation_steps", 1) != 1:
+        raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
+    if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2, 3):
+        raise MtkdError(f"{path}: ZeRO has the stages 0, 1, 2 and 3")
+    config["train_micro_batch_size_per_gpu"] = 1  # not what it goes by: trials differ in length
+    config["gradient_clipping"] = optim.grad_clip
+    return config
+
+
+def parted(config: dict[str, Any], dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Within, each rank of a model that is made keeps its part of every weight, and none the whole."""
+    from deepspeed import zero
+
+    # The type goes by the configuration: on a CPU without float16, `dtype=` is not heeded.
+    types = {key: {"enabled": dtype is each} for key, each in (("bf16", torch.bfloat16), ("fp16", torch.float16))}
+    return zero.Init(config_dict_or_path=config | types)
+
+
+def whole(parameters: Iterable[Tensor], write: bool = False) -> AbstractContextManager[Any]:
+    """Within, the parameters are whole on every rank, whatever part of them it keeps. All ranks take part.
+
+    What the first rank changes stays, with ``write``.
+    """
+    in_parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not in_parts:
+        return contextlib.nullcontext()
+    from deepspeed import zero
+
+    return zero.GatheredParameters(in_parts, modifier_rank=0 if write else None)
+
+
+def kept(optimizer: Any) -> list[Tensor]:
+    """The flat float32 weights that this rank's ZeRO optimizer updates, its part of all."""
+    if hasattr(optimizer, "fp32_partitioned_groups_flat"):  # stage 3 lays them into its groups for a step only
+        return list(optimizer.fp32_partitioned_groups_flat)
+    return [parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]]
