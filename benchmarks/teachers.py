@@ -17,7 +17,7 @@ import torch
 from rows import ROOT, Rows, finish, parser
 from teachers_rank import data_of, study_of, teacher_of, write_trials
 
-from mtkd.cache.build import BATCH, Teacher, answers
+from mtkd.cache.build import Teacher, answers
 from mtkd.shards.batch import Cutter
 from mtkd.shards.write import write_shard
 from mtkd.teachers.temporal.train import loaders
@@ -64,13 +64,10 @@ def cached(folder: Path, layers: int) -> tuple[float, str]:
     """Windows a second that are written to a cache, against those of the plain forward pass over batches in memory."""
     study = study_of(folder, layers)
     data = data_of(study, folder / "mahnob")
-    teacher = Teacher.__new__(Teacher)  # as it stands after a training
-    teacher.cutter, teacher.device = data.cutter, torch.device("cpu")
-    teacher.model = teacher_of(study, data).eval()
+    teacher = Teacher(teacher_of(study, data).eval(), data.cutter, study.temporal.max_tokens)
     windows = Cutter(data.cutter.shards, {}, study.windows, study.labels)
     samples = data.cutter.shards.index.samples
-    keys = [[sample.key for sample in samples[start : start + BATCH]] for start in range(0, len(samples), BATCH)]
-    batches = [data.cutter.batch(some) for some in keys]
+    batches = [data.cutter.batch([sample.key for sample in some]) for some in teacher.batches(samples)]
     best = {"cache": float("inf"), "plain": float("inf")}
     for _ in range(3):
         started = time.perf_counter()

@@ -26,6 +26,7 @@ from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
+from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.training.fold import folds_of, make_cutter
 from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
@@ -33,7 +34,7 @@ from mtkd.workspace import Unit, make_unit
 STAGE = "cache"
 VERSION = 2
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
-BATCH = 8  # trials
+BATCH = 8  # trials that the spatial teacher answers at once
 
 
 def run(study: Study) -> list[Unit]:
@@ -78,17 +79,38 @@ def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
 
 
 class Teacher:
-    """A trained teacher with the cut of the trials that it reads."""
+    """A trained teacher with the cut of the trials that it reads.
 
-    def __init__(self, study: Study, shards: ShardSet, fold: Fold, name: TeacherName) -> None:
-        stage = {"temporal": temporal, "spatial": spatial}[name]
-        modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
-        windows = temporal.patches(study) if name == "temporal" else study.windows
-        self.unit = teacher_unit(study, fold, name)
-        self.cutter: Cutter = make_cutter(study, shards, fold, modalities, windows)
-        self.model: Any = stage.load_model(study, shards, fold, self.unit)
+    Args:
+        model: in evaluation mode.
+        cutter: cuts trials into its steps.
+        most: tokens that the temporal teacher, or trials that the spatial one answers at once.
+    """
+
+    def __init__(self, model: Any, cutter: Cutter, most: int) -> None:
+        self.model, self.cutter, self._most = model, cutter, most
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
+
+    def batches(self, samples: list[Sample]) -> Iterator[list[Sample]]:
+        """The same trials, in order, as many together as it answers at once."""
+        some: list[Sample] = []
+        n_held = 0
+        for sample in samples:
+            size = self._size(sample)
+            if some and n_held + size > self._most:
+                yield some
+                some, n_held = [], 0
+            some.append(sample)
+            n_held += size
+        if some:
+            yield some
+
+    def _size(self, sample: Sample) -> int:
+        """Of a trial: its tokens, or one."""
+        if isinstance(self.model, TemporalTeacher):
+            return self.model.n_tokens(sample, self.cutter.n_steps(sample))
+        return 1
 
     @torch.no_grad()
     def say(self, keys: list[str]) -> TeacherSignal:
@@ -100,21 +122,31 @@ class Teacher:
         return self.model.heard(self.cutter.batch(keys).to(self.device))
 
 
+def load_teacher(study: Study, shards: ShardSet, fold: Fold, name: TeacherName) -> Teacher:
+    """The teacher of a fold, which must stand."""
+    stage = {"temporal": temporal, "spatial": spatial}[name]
+    modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
+    windows = temporal.patches(study) if name == "temporal" else study.windows
+    model = stage.load_model(study, shards, fold, teacher_unit(study, fold, name))
+    most = study.temporal.max_tokens if name == "temporal" else BATCH
+    return Teacher(model, make_cutter(study, shards, fold, modalities, windows), most)
+
+
 def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
     started = time.perf_counter()
     _, shards = open_shards(study)
     windows = make_cutter(study, shards, fold, [], study.windows)
-    teacher, dtype = Teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
+    teacher, dtype = load_teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
     with unit.build() as (folder, measured):
         index = {}
         for tar, group in shards.index.shards.items():
-            whole = [sample for sample in group if windows.n_steps(sample)]
-            index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
+            if whole := [sample for sample in group if windows.n_steps(sample)]:
+                index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
-        measured["subjects"] = teacher.unit.manifest().measured["subjects"]
+        measured["subjects"] = teacher_unit(study, fold, name).manifest().measured["subjects"]
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
     say(STAGE, f"{name}, fold {fold.index}: {n_windows} windows in {seconds:.0f} s, {size}")
 
@@ -123,8 +155,7 @@ def answers(
     samples: list[Sample], name: TeacherName, teacher: Teacher, windows: Cutter, dtype: np.dtype
 ) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
     """The members of trials that hold a window, some trials at a time."""
-    for start in range(0, len(samples), BATCH):
-        some = samples[start : start + BATCH]
+    for some in teacher.batches(samples):
         signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
             members = _members(name, signal, row, windows.n_steps(sample), dtype)

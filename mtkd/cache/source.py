@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mtkd.cache.build import Teacher, unit_of
+from mtkd.cache.build import load_teacher, teacher_unit, unit_of
 from mtkd.config import Study, TeacherName
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
@@ -80,7 +80,8 @@ class LiveSource:
     """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold."""
 
     def __init__(self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName]) -> None:
-        self.teachers = {name: Teacher(study, shards, fold, name) for name in teachers}
+        self.teachers = {name: load_teacher(study, shards, fold, name) for name in teachers}
+        self._fingerprints = {name: teacher_unit(study, fold, name).fingerprint for name in teachers}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
@@ -97,6 +98,6 @@ class LiveSource:
                 signal.features.to(batch.steps.device),
                 signal.confidence.to(batch.steps.device),
                 signal.mask.to(batch.steps.device) & batch.steps,
-                teacher.unit.fingerprint,
+                self._fingerprints[name],
             )
         return said

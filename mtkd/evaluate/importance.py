@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mtkd.cache.build import Teacher
+from mtkd.cache.build import Teacher, load_teacher
 from mtkd.config import Study
 from mtkd.shards.build import open_shards
 from mtkd.signals.splits import Fold
@@ -22,7 +22,7 @@ def electrode_importance(study: Study, folds: list[Fold]) -> dict[str, Any]:
     The gradient is that of the chosen class's logit with regard to the node's differential entropies.
     """
     _, shards = open_shards(study)
-    teachers = [Teacher(study, shards, fold, "spatial") for fold in folds]
+    teachers = [load_teacher(study, shards, fold, "spatial") for fold in folds]
     names = [teacher.cutter.layouts["eeg"].ch_names for teacher in teachers]
     common = [name for name in names[0] if all(name in own for own in names)]
     values, learned = [], []

@@ -48,6 +48,7 @@ class Checkpoints:
     def __init__(self, folder: Path, runtime: Runtime, every: int | None, tell: Callable[[str], None]) -> None:
         self.folder, self.every = folder, every
         self._runtime, self._tell = runtime, tell
+        self._own: list[Path] = []  # that this training went on from or wrote
 
     def is_due(self, step: int) -> bool:
         """Whether there is to be one after so many steps, wherever in an epoch."""
@@ -76,6 +77,7 @@ class Checkpoints:
             return None
         place = self.folder / chosen
         if self._runtime.rank == 0:
+            self._own = [place]
             self._tell(f"going on from {place}")
         shared = {path.stem: safetensors.torch.load_file(path) for path in sorted(place.glob("shared-*.safetensors"))}
         return Checkpoint(
@@ -105,12 +107,16 @@ class Checkpoints:
             safetensors.torch.save_file(tensors, aside / f"{name}.safetensors")
 
     def _publish(self, aside: Path, place: Path) -> None:
-        """The manifest comes last, then the name; then those that are no longer needed go."""
+        """The manifest comes last, then the name; then those that are no longer needed go.
+
+        So do those that this training could not go on from, whatever step they are of.
+        """
         write_json(aside / MANIFEST, {path.name: digest(path) for path in sorted(aside.iterdir())})
         shutil.rmtree(place, ignore_errors=True)
         aside.rename(place)
-        for old in self._standing()[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._own = [*self._own, place][-KEPT:]
+        for other in set(self._standing()) - set(self._own):
+            shutil.rmtree(other, ignore_errors=True)
 
     def _standing(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))

@@ -1,7 +1,9 @@
 """The cache on disk: shards beside the data's."""
 
+import pickle
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 import webdataset
 
 from mtkd.cache import build
-from mtkd.config import TeacherName
-from mtkd.files import read_json
+from mtkd.config import Study, TeacherName
+from mtkd.files import read_json, write_json
 from mtkd.shards.build import open_shards
 from mtkd.shards.read import ShardSet
+from mtkd.signals.readers.pickles import load_arrays
 from mtkd.signals.windows import n_windows
 from mtkd.training.fold import folds_of
 
@@ -108,3 +111,23 @@ def test_written_again_it_is_the_same_to_the_byte(pipeline: Any, tmp_path: Path,
     shutil.rmtree(first.folder)
     build.run(study)
     assert first.manifest().digest == original
+
+
+def test_a_recording_whose_trials_hold_no_window_is_left_out(
+    make_study: Callable[..., Study], small_raw: Path, mtkd: Callable[..., Any], tmp_path: Path
+) -> None:
+    raw = shutil.copytree(small_raw, tmp_path / "raw")
+    arrays = load_arrays((raw / "s06.dat").read_bytes(), "s06.dat")
+    short = {"data": arrays["data"][:, :, : 128 * (3 + 4)], "labels": arrays["labels"]}
+    (raw / "s06.dat").write_bytes(pickle.dumps(short, protocol=2))
+    study = make_study(f"data.folder={raw}", "spatial.optim.epochs=1", workspace=tmp_path / "ws")
+    write_json(tmp_path / "study.yaml", study.model_dump())
+    for stage in ("shards", "spatial"):
+        ended = mtkd(stage, tmp_path / "study.yaml")
+        assert ended.code == 0, ended.err
+    fold = folds_of(study)[0]
+    unit = build.unit_of(study, fold, "spatial")
+    build._write(study, fold, "spatial", unit)
+    assert len(open_shards(study)[1].index.shards) == 6
+    assert [tar for tar in ShardSet(unit.folder).index.shards if "s06" in tar] == []
+    assert len(ShardSet(unit.folder).index.shards) == 5

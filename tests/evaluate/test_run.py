@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtkd.cache.build import Teacher, teacher_unit
+from mtkd.cache.build import load_teacher, teacher_unit
 from mtkd.distill.settings import settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
@@ -202,19 +202,21 @@ def test_an_electrode_that_the_teacher_cannot_hear_is_not_important(pipeline: An
     import shutil
 
     from mtkd.training.checkpoint import save_weights
+    from mtkd.training.fit import trained_state
 
     study, fold = pipeline.copy(tmp_path / "workspace"), folds_of(pipeline.study)[0]
     shards = open_shards(study)[1]
-    teacher = Teacher(study, shards, fold, "spatial")
+    teacher = load_teacher(study, shards, fold, "spatial")
     with torch.no_grad():
         teacher.model.near[5] = teacher.model.near[:, 5] = 0
         teacher.model.learned[5] = teacher.model.learned[:, 5] = 0
         teacher.model.readout[1].weight.view(-1, 32, study.spatial.width)[:, 5] = 0
-    before = teacher.unit.manifest().measured
-    shutil.rmtree(teacher.unit.folder)
-    with teacher.unit.build() as (aside, measured):
+    unit = teacher_unit(study, fold, "spatial")
+    before = unit.manifest().measured
+    shutil.rmtree(unit.folder)
+    with unit.build() as (aside, measured):
         measured.update(before)
-        save_weights(teacher.model, aside / "weights.safetensors")
+        save_weights(trained_state(teacher.model), aside / "weights.safetensors")
     values = np.array(electrode_importance(study, [fold])["values"])
     assert values[5] == pytest.approx(0, abs=1e-12)
     assert np.delete(values, 5).min() > 1e-6

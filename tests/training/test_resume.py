@@ -166,3 +166,20 @@ def test_one_of_another_number_of_ranks_is_not_taken(tmp_path: Path) -> None:
     assert checkpoints.latest() is not None
     checkpoints.clear()
     assert not tmp_path.exists()
+
+
+def test_those_that_it_cannot_go_on_from_make_way_for_its_own(tmp_path: Path) -> None:
+    """Of two ranks and later steps: were the latest steps kept, each new one would go as soon as it is there."""
+    runtime = Runtime(OPTIM)
+    checkpoint = Checkpoint({"weights": {"a": torch.ones(1)}}, {"random.cpu": torch.get_rng_state()}, {"epoch": 0})
+    runtime.world = 2
+    for step in (90, 100):
+        Checkpoints(tmp_path, runtime, None, print).save(step, checkpoint)
+    runtime.world = 1
+    for attempt in ((10, 20), (30,), (40, 50)):
+        checkpoints = Checkpoints(tmp_path, runtime, None, print)
+        assert (checkpoints.latest() is None) == (10 in attempt)
+        for step in attempt:
+            checkpoints.save(step, checkpoint)
+            assert f"step-{step:09d}" in {path.name for path in tmp_path.iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000040", "step-000000050"]
