@@ -43,7 +43,7 @@ def make_teacher(layouts: Mapping[Modality, Layout], make_batch: Callable[..., B
         torch.manual_seed(seed)
         if "conv" in changes:
             changes = {"conv_options": CONVOLUTIONS[str(changes["conv"])]} | changes
-        given = Spatial(width=8, bands=[(4.0, 8.0), (8.0, 13.0)], **changes)
+        given = Spatial(width=8, bands=[(4.0, 8.0), (8.0, 13.0)], n_filters=3, **changes)
         model = SpatialTeacher(given, layout, 4)
         torch.nn.init.normal_(model.learned, std=0.3)
         if layout == layouts["eeg"]:
@@ -59,10 +59,11 @@ def same(ours: TeacherSignal, theirs: TeacherSignal, where: Tensor | slice = sli
 
 
 @some_conv
+@pytest.mark.parametrize("features", ["entropy", "learned"])
 def test_every_convolution_answers_and_all_of_it_learns(
-    make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str
+    make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str, features: str
 ) -> None:
-    teacher, batch = make_teacher(conv=conv), make_batch(["eeg"], n_trials=3, n_steps=5)
+    teacher, batch = make_teacher(conv=conv, features=features), make_batch(["eeg"], n_trials=3, n_steps=5)
     batch.valid["eeg"][0, 0, 1] = batch.valid["eeg"][1, :, 2:] = False
     signal = teacher(batch)
     assert signal.logits.shape == (3, 5, 4)
@@ -172,10 +173,11 @@ def test_without_a_learned_part_it_stays_that(layouts: Mapping[Modality, Layout]
 
 
 @some_conv
+@pytest.mark.parametrize("features", ["entropy", "learned"])
 def test_an_invalid_electrodes_samples_have_no_influence(
-    make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str
+    make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str, features: str
 ) -> None:
-    teacher, batch = make_teacher(conv=conv), make_batch(["eeg"])
+    teacher, batch = make_teacher(conv=conv, features=features), make_batch(["eeg"])
     batch.valid["eeg"][0, 1, 2] = False
     changed = {"eeg": batch.signals["eeg"].clone()}
     changed["eeg"][0, 1, 2] = 1e6 * torch.randn_like(changed["eeg"][0, 1, 2])

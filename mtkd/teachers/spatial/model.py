@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtkd.config import Spatial
-from mtkd.errors import MtkdError
 from mtkd.layers.heads import Heads, TeacherSignal
-from mtkd.layers.spectrum import differential_entropy
 from mtkd.layers.standardize import Standardize
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.teachers.spatial.convolution import make_convolution, weights_keyword
+from mtkd.teachers.spatial.features import make_features
 from mtkd.teachers.spatial.graph import electrode_positions, join, nearness
 
 
@@ -31,15 +30,13 @@ class SpatialTeacher(nn.Module):
 
     def __init__(self, settings: Spatial, layout: Layout, n_classes: int) -> None:
         super().__init__()
-        for low, high in settings.bands:
-            if not 0 <= low < high <= layout.sfreq / 2:
-                raise MtkdError(f"spatial.bands: {low:g} to {high:g} Hz is no band of EEG at {layout.sfreq:g} Hz")
         n_chans, width = len(layout.ch_names), settings.width
-        self.layout, self.bands = layout, settings.bands
-        self.scale = Standardize((n_chans, len(settings.bands)))
+        self.layout = layout
+        self.features = make_features(settings, layout.sfreq)
+        self.scale = Standardize((n_chans, self.features.n_features))
         self.register_buffer("near", nearness(electrode_positions(layout.ch_names), settings.sigma_m))
         self.learned = nn.Parameter(torch.zeros(n_chans, n_chans), requires_grad=settings.learned_adjacency)
-        self.convolutions, self.norms, n_out = nn.ModuleList(), nn.ModuleList(), len(settings.bands)
+        self.convolutions, self.norms, n_out = nn.ModuleList(), nn.ModuleList(), self.features.n_features
         for _ in range(settings.layers):
             convolution, n_out = make_convolution(settings, n_out)
             self.convolutions.append(convolution)
@@ -59,7 +56,7 @@ class SpatialTeacher(nn.Module):
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
         """Fit the scale of the features, as they are before training, on training trials."""
         for batch in batches():
-            features, valid = self._entropies(batch)[batch.steps], batch.valid["eeg"][batch.steps]
+            features, valid = self.features(batch.signals["eeg"])[batch.steps], batch.valid["eeg"][batch.steps]
             self.scale.update(features, valid[..., None].expand(features.shape))
         self.scale.finish(total)
 
@@ -69,7 +66,7 @@ class SpatialTeacher(nn.Module):
 
     def nodes(self, batch: Batch) -> Float[Tensor, "batch step node feature"]:
         """Standardised features, 0 where an electrode is not valid."""
-        return self.scale(self._entropies(batch)) * batch.valid["eeg"][..., None]
+        return self.scale(self.features(batch.signals["eeg"])) * batch.valid["eeg"][..., None]
 
     def heard(self, batch: Batch) -> Bool[Tensor, "batch step"]:
         """The windows that ``forward`` has an answer for."""
@@ -92,6 +89,3 @@ class SpatialTeacher(nn.Module):
             rows = F.gelu(norm(convolution(rows, **graphs.edges)))
             rows = F.dropout(rows, self.dropout, self.training)
         return graphs.nodes(rows)
-
-    def _entropies(self, batch: Batch) -> Tensor:
-        return differential_entropy(batch.signals["eeg"], self.layout.sfreq, self.bands)
