@@ -83,10 +83,20 @@ class Temporal(Section):
 
 
 class Spatial(Section):
-    """The spatial teacher: a graph network over the electrodes, nodes carrying band-wise differential entropy."""
+    """The spatial teacher: a graph network over the electrodes of a trial.
 
+    Nodes carry the differential entropy of ``bands``, or, ``features: learned``, that of what filters let through
+    which it learns. ``conv`` is any convolution of torch_geometric.nn that takes a weighted graph, dense or not.
+    """
+
+    features: Literal["entropy", "learned"] = "entropy"
     bands: list[Band] = Field([(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)], min_length=1)
+    n_filters: int = Field(16, ge=1, le=1024, description="of the learned features, the same at all electrodes")
+    filter_s: float = Field(1.0, gt=0, le=3600, description="length of these filters, seconds")
     conv: str = "DenseGraphConv"
+    conv_options: dict[str, bool | int | float | str | list[int] | None] = Field(
+        {}, description="more of its arguments, by PyG's names"
+    )
     width: int = Field(32, ge=1, le=8192)
     layers: int = Field(2, ge=1, le=64)
     sigma_m: float = Field(0.05, gt=0, le=10, description="width of the Gaussian over electrode distance, metre")

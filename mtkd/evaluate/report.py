@@ -61,14 +61,15 @@ def console_table(results: dict[str, Any]) -> "Table":
 
 
 def write_report(
-    results: dict[str, Any], predictions: dict[str, Predictions], importance: dict[str, Any] | None, folder: Path
+    results: dict[str, Any], predictions: dict[str, Predictions], importance: list[dict[str, Any]], folder: Path
 ) -> Path:
     """Write ``folder/report.html``, one file that needs nothing else: no script, no request, figures inside.
 
     Args:
         results: of ``build_results``, or read back from ``results.json``.
         predictions: those it was built from.
-        importance: of the spatial teacher's electrodes, see ``scalp_figure``; None where there is none.
+        importance: of the spatial teacher's electrodes, over all folds and then of each, see ``scalp_figure``; empty
+            where there is none.
         folder: made where it is not there.
 
     Returns:
@@ -95,7 +96,7 @@ def write_report(
 
 
 def _context(
-    results: dict[str, Any], predictions: dict[str, Predictions], importance: dict[str, Any] | None
+    results: dict[str, Any], predictions: dict[str, Predictions], importance: list[dict[str, Any]]
 ) -> dict[str, Any]:
     targets, trained = list(results["levels"]["trial"]), plots.trained(results["models"])
     return {
@@ -107,7 +108,7 @@ def _context(
         "confusion": _image(plots.confusion_figure(results)) if trained else None,
         "calibration": _image(plots.calibration_figure(results, predictions)) if trained else None,
         "confidence": _confidence(results, predictions),
-        "scalp": _scalp(importance),
+        "scalps": [_scalp(each) for each in importance],
         "folds": [_fold(fold, results["study"]["class_names"]) for fold in results["folds"]],
         "provenance": [(key, _text(value)) for key, value in results["provenance"].items()],
     }
@@ -201,9 +202,7 @@ def _confidence(results: dict[str, Any], predictions: dict[str, Predictions]) ->
     return {"rows": rows, "figure": _image(plots.time_figure(results, predictions, names))}
 
 
-def _scalp(importance: dict[str, Any] | None) -> dict[str, Any] | None:
-    if importance is None:
-        return None
+def _scalp(importance: dict[str, Any]) -> dict[str, Any]:
     figure, left_out = scalp_figure(importance)
     has_edges = importance.get("learned") is not None
     return {"figure": _image(figure) if figure else None, "left_out": left_out, "edges": has_edges}

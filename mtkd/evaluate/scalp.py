@@ -31,11 +31,13 @@ def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]
     """Map of a value for each electrode and, where edges were learned, the largest changes to them on a second head.
 
     Args:
-        importance: ``ch_names`` (names of the 10-05 system, in any case); ``values``, one for each name, in any unit;
-            ``learned``, (n, n), symmetric, what training added to each edge's weight, or None; ``title``.
+        importance: ``ch_names`` (names of the 10-05 system, in any case); ``values``, one for each name, in any unit,
+            NaN where there is none; ``learned``, (n, n), symmetric, what training added to each edge's weight, NaN
+            where there is no such edge, or None; ``title``.
 
     Returns:
-        The figure, or None where fewer than four names are on the montage; and the names that are not.
+        The figure, or None where fewer than four names have a value and are on the montage; and the names that do not
+        or are not.
 
     Raises:
         MtkdError: lengths disagree.
@@ -47,8 +49,9 @@ def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]
         found = values.shape if weights is None else (*values.shape, *weights.shape)
         raise MtkdError(f"importance: {len(names)} ch_names, but values and learned of shape {found}")
     place = positions(names)
-    known = [index for index, name in enumerate(names) if name in place]
-    left_out = [name for name in names if name not in place]
+    placed = [index for index, name in enumerate(names) if name in place]
+    known = [index for index in placed if np.isfinite(values[index])]
+    left_out = [name for index, name in enumerate(names) if index not in known]
     if len(known) < FEWEST:
         return None, left_out
     figure = new_figure(9.5 if weights is not None else 5.2, 4.6)
@@ -58,7 +61,8 @@ def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]
     _electrodes(axes[0], where, chosen, disc=False)
     figure.colorbar(image, ax=axes, location="left", shrink=0.6, label="importance", pad=0.03)
     if weights is not None:
-        _edges(axes[1], weights[np.ix_(known, known)], where)
+        where, chosen = np.array([place[names[index]] for index in placed]), [names[index] for index in placed]
+        _edges(axes[1], weights[np.ix_(placed, placed)], where)
         _electrodes(axes[1], where, chosen, disc=True)
     return figure, left_out
 
@@ -84,26 +88,21 @@ def _flat(point: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _importance(ax: "Axes", values: NDArray, where: NDArray, title: str) -> "ScalarMappable":
-    import mne
-
     signed = bool((values < 0).any())
     top = float(np.abs(values).max()) or 1.0
-    colours = "RdBu_r" if signed else "YlOrBr"
     limits = (-top if signed else 0.0, top)
-    image, _ = mne.viz.plot_topomap(
-        values, where, sphere=RADIUS_M, cmap=colours, vlim=limits, sensors=False, axes=ax, show=False
-    )
+    image = _topomap(ax, values, where, cmap="RdBu_r" if signed else "YlOrBr", vlim=limits)
     ax.set_title(title, fontsize=10, color=INK)
     return image
 
 
 def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
     rows, columns = np.triu_indices(len(where), 1)
-    change = ((weights + weights.T) / 2)[rows, columns]
+    change = np.nan_to_num((weights + weights.T) / 2)[rows, columns]
     strength = np.abs(change)
     order = np.argsort(strength)[::-1][:N_EDGES]
     order = order[strength[order] > 0]
-    _head(ax)
+    _topomap(ax, np.zeros(len(where)), where, cmap="Greys", vlim=(0, 1), contours=0)  # the bare head
     top = strength[order[0]] if order.size else 1.0
     for edge in order[::-1]:
         ends, share = where[[rows[edge], columns[edge]]], strength[edge] / max(top, FULL_CHANGE)
@@ -111,6 +110,25 @@ def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
         ax.plot(ends[:, 0], ends[:, 1], color=colour, lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
     title = f"largest {order.size} learned changes to edges (at most {top:.2g})\nblue: stronger, orange: weaker"
     ax.set_title(title, fontsize=10, color=INK)
+
+
+def _topomap(ax: "Axes", values: NDArray, where: NDArray, **style: Any) -> "ScalarMappable":
+    """MNE's map of values on a head; of electrodes that leave out a quarter of it, as far as these reach."""
+    import mne
+
+    is_whole = len(np.unique(where > 0, axis=0)) == 4
+    aside = np.random.default_rng(0).normal(scale=1e-5, size=where.shape)  # metre: of points on a circle Qhull despairs
+    image, _ = mne.viz.plot_topomap(
+        values,
+        where + aside,
+        sphere=RADIUS_M,
+        sensors=False,
+        extrapolate="head" if is_whole else "local",
+        axes=ax,
+        show=False,
+        **style,
+    )
+    return image
 
 
 def _electrodes(ax: "Axes", where: NDArray, names: list[str], disc: bool) -> None:
@@ -123,15 +141,3 @@ def _electrodes(ax: "Axes", where: NDArray, names: list[str], disc: bool) -> Non
         ax.scatter(where[:, 0], where[:, 1], s=230 if named else 14, linewidths=0.8, zorder=2, **edge)
     for name, (x, y) in zip(names if named else [], where, strict=named):
         ax.text(x, y, name, ha="center", va="center", fontsize=7, color=INK, zorder=3, path_effects=halo)
-
-
-def _head(ax: "Axes") -> None:
-    angle = np.linspace(0, 2 * np.pi, 200)
-    ax.plot(RADIUS_M * np.cos(angle), RADIUS_M * np.sin(angle), color=INK, lw=1.2, zorder=0)
-    nose = np.array([[-0.18, 0.983], [0, 1.15], [0.18, 0.983]]) * RADIUS_M
-    ax.plot(nose[:, 0], nose[:, 1], color=INK, lw=1.2, zorder=0)
-    for side in (-1, 1):
-        ear = np.array([[0.995, 0.1], [1.06, 0.16], [1.09, 0.02], [1.06, -0.18], [0.985, -0.15]]) * RADIUS_M
-        ax.plot(side * ear[:, 0], ear[:, 1], color=INK, lw=1.2, zorder=0)
-    ax.set_aspect("equal")
-    ax.set_axis_off()

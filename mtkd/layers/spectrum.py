@@ -10,29 +10,38 @@ from torch import Tensor
 _FLOOR = 1e-30  # volt squared: far below any amplifier's noise, only keeps the logarithm finite
 
 
-def band_power(
-    signal: Float[Tensor, "*batch time"], sfreq: float, bands: Sequence[tuple[float, float]]
-) -> Float[Tensor, "*batch band"]:
-    """Variance of the signal inside each band [low, high) in hertz, from a Hann-windowed periodogram.
+def periodogram(signal: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch freq"]:
+    """Variance of the signal at each frequency of ``torch.fft.rfft``, from a Hann-windowed periodogram.
 
     The window's level is taken off first. Units are those of the signal, squared.
     """
     n_times = signal.shape[-1]
     if not signal.numel():  # no window at all, which MKL's transform does not take
-        return signal.new_zeros(*signal.shape[:-1], len(bands))
+        return signal.new_zeros(*signal.shape[:-1], n_times // 2 + 1)
     taper = torch.hann_window(n_times, device=signal.device, dtype=signal.dtype)
     spectrum = torch.fft.rfft((signal - signal.mean(-1, keepdim=True)) * taper)
-    power = 2 * (spectrum.real.square() + spectrum.imag.square()) / (n_times * taper.square().sum())
-    freqs = torch.fft.rfftfreq(n_times, 1 / sfreq, device=signal.device)
+    return 2 * (spectrum.real.square() + spectrum.imag.square()) / (n_times * taper.square().sum())
+
+
+def band_power(
+    signal: Float[Tensor, "*batch time"], sfreq: float, bands: Sequence[tuple[float, float]]
+) -> Float[Tensor, "*batch band"]:
+    """Variance of the signal inside each band [low, high) in hertz, see ``periodogram``."""
+    freqs = torch.fft.rfftfreq(signal.shape[-1], 1 / sfreq, device=signal.device)
     chosen = torch.stack([(freqs >= low) & (freqs < high) for low, high in bands], dim=1)
-    return power @ chosen.to(power.dtype)
+    return periodogram(signal) @ chosen.to(signal.dtype)
+
+
+def gaussian_entropy(variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Differential entropy of a Gaussian of a variance in volt squared, in nats."""
+    return 0.5 * torch.log(2 * math.pi * math.e * variance.clamp_min(_FLOOR))
 
 
 def differential_entropy(
     signal: Float[Tensor, "*batch time"], sfreq: float, bands: Sequence[tuple[float, float]]
 ) -> Float[Tensor, "*batch band"]:
     """Differential entropy of a Gaussian with each band's variance, in nats (Shi et al., EMBC 2013)."""
-    return 0.5 * torch.log(2 * math.pi * math.e * band_power(signal, sfreq, bands).clamp_min(_FLOOR))
+    return gaussian_entropy(band_power(signal, sfreq, bands))
 
 
 def octaves(sfreq: float, window_s: float, per_octave: int = 2) -> list[tuple[float, float]]:

@@ -141,6 +141,27 @@ def test_electrodes_off_the_montage_are_named() -> None:
     assert scalp_figure({"ch_names": names[2:], "values": range(4), "learned": None})[0] is None
 
 
+def test_electrodes_without_a_value_are_named_and_keep_their_edges(quadrants: Any) -> None:
+    values, learned = np.array(quadrants.importance["values"]), np.zeros((19, 19))
+    values[0], learned[0, 1], learned[1, 0], learned[2, 3] = np.nan, 0.5, 0.5, np.nan
+    figure, left_out = scalp_figure(quadrants.importance | {"values": values, "learned": learned})
+    assert left_out == ["Fp1"]
+    assert words(figure).count("Fp1") == 1
+    assert "largest 1 learned changes" in words(figure)
+
+
+@pytest.mark.parametrize(
+    "names", ["TP9 AF7 AF8 TP10", "Fz Cz Pz Oz", "T7 T8 Fpz Oz", "Fp1 Fp2 F7 F8 Fz", "T7 C3 P7 P3"]
+)
+def test_few_electrodes_on_a_circle_a_line_or_a_part_of_the_head_are_drawn(names: str) -> None:
+    n = len(names.split())
+    figure, left_out = scalp_figure(
+        {"ch_names": names.split(), "values": np.arange(n), "learned": np.ones((n, n)), "title": names}
+    )
+    assert left_out == []
+    assert drawn(figure).std() > 0.02
+
+
 def test_scalp_refuses_lengths_that_disagree(quadrants: Any) -> None:
     with pytest.raises(MtkdError, match=r"19 ch_names, but values and learned of shape \(3,\)"):
         scalp_figure(quadrants.importance | {"values": [1, 2, 3], "learned": None})

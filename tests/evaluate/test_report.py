@@ -59,7 +59,8 @@ def _coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def written(quadrants: Any, quadrant_results: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "deep"
-    return write_report(quadrant_results, quadrants.predictions, quadrants.importance, folder)
+    fold = quadrants.importance | {"title": "of one fold"}
+    return write_report(quadrant_results, quadrants.predictions, [quadrants.importance, fold], folder)
 
 
 def test_the_page_stands_alone(written: Path) -> None:
@@ -75,7 +76,9 @@ def test_the_page_stands_alone(written: Path) -> None:
 
 def test_every_figure_is_a_picture(written: Path) -> None:
     page = Page(written.read_text(encoding="utf-8"))
-    assert len(page.loads) == 3 + 4  # results of three targets, confusion, calibration, confidence, scalp
+    assert (
+        len(page.loads) == 3 + 5
+    )  # results of three targets, confusion, calibration, confidence, scalp of all folds and of one
     for value in page.loads:
         assert base64.b64decode(value.partition(",")[2]).startswith(b"\x89PNG\r\n")
     assert page.tags.count("figcaption") == len(page.loads)
@@ -119,15 +122,15 @@ def small(binary: Any, rename: dict[str, str], **changes: Any) -> tuple[dict[str
 
 def test_the_page_is_that_of_results_read_back(binary: Any, tmp_path: Path) -> None:
     results, predictions = small(binary, {})
-    first = write_report(results, predictions, None, tmp_path / "first")
-    again = write_report(json.loads(json.dumps(results)), predictions, None, tmp_path / "again")
+    first = write_report(results, predictions, [], tmp_path / "first")
+    again = write_report(json.loads(json.dumps(results)), predictions, [], tmp_path / "again")
     assert again.read_bytes() == first.read_bytes()
 
 
 def test_names_are_text_and_not_markup(binary: Any, tmp_path: Path) -> None:
     name = "<img src=https://example.org>"
     results, predictions = small(binary, {"distilled": name})
-    page = Page(write_report(results, predictions, None, tmp_path).read_text(encoding="utf-8"))
+    page = Page(write_report(results, predictions, [], tmp_path).read_text(encoding="utf-8"))
     assert all(value.startswith("data:") for value in page.loads)
     assert any(cells[0] == name for cells in page.cells)
     assert "What the spatial teacher looks at" not in page.headings
@@ -139,7 +142,7 @@ def test_a_bare_study_is_reported(binary: Any, tmp_path: Path) -> None:
     rows = rows.rows((rows.subject == "s01") & (rows.window == 0))
     rows = replace(rows, confidence=np.full(len(rows), 0.5))
     results = binary.results(predictions={"labels alone": rows}, provenance={})
-    text = write_report(results, {"labels alone": rows}, None, tmp_path).read_text(encoding="utf-8")
+    text = write_report(results, {"labels alone": rows}, [], tmp_path).read_text(encoding="utf-8")
     assert "Confidence" not in Page(text).headings
     shown = re.sub(r"<style>.*</style>|base64,[^\"]*", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(nan|None|inf)\b", shown)
@@ -154,7 +157,7 @@ def test_what_was_transductive_is_told_in_every_table(binary: Any, tmp_path: Pat
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(console_table(results))
         assert (told in console.export_text()) == transductive
-        text = write_report(results, binary.predictions, None, tmp_path).read_text(encoding="utf-8")
+        text = write_report(results, binary.predictions, [], tmp_path).read_text(encoding="utf-8")
         assert ("signals.transductive" in text) == transductive
         assert ("no statistic of a test subject was used" in text) != transductive
 
@@ -164,7 +167,7 @@ def test_other_predictions_than_the_results_are_refused(
 ) -> None:
     fewer = {name: rows for name, rows in quadrants.predictions.items() if name != "swept"}
     with pytest.raises(MtkdError, match=r"differ in \['swept'\]"):
-        write_report(quadrant_results, fewer, None, tmp_path)
+        write_report(quadrant_results, fewer, [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 

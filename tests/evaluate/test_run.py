@@ -186,9 +186,10 @@ def test_a_model_that_is_not_there_is_named(pipeline: Any, mtkd: Callable[..., A
 
 def test_electrode_importance_is_gradient_times_input(pipeline: Any) -> None:
     study, folds = pipeline.study, folds_of(pipeline.study)
-    found = electrode_importance(study, folds)
+    found, *each = electrode_importance(study, folds)
     assert found["ch_names"] == GENEVA
-    values, learned = np.array(found["values"]), np.array(found["learned"])
+    values, learned = found["values"], found["learned"]
+    np.testing.assert_allclose(values, np.mean([fold["values"] for fold in each], axis=0))
     assert values.shape == (32,)
     assert (values > 0).all()
     assert learned.shape == (32, 32)
@@ -217,6 +218,6 @@ def test_an_electrode_that_the_teacher_cannot_hear_is_not_important(pipeline: An
     with unit.build() as (aside, measured):
         measured.update(before)
         save_weights(trained_state(teacher.model), aside / "weights.safetensors")
-    values = np.array(electrode_importance(study, [fold])["values"])
+    values = electrode_importance(study, [fold])[0]["values"]
     assert values[5] == pytest.approx(0, abs=1e-12)
     assert np.delete(values, 5).min() > 1e-6
