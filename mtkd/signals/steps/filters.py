@@ -8,6 +8,7 @@ from typing import Any
 import mne
 import numpy as np
 import scipy.signal
+from jaxtyping import Float
 
 from mtkd.errors import MtkdError
 from mtkd.signals.masks import seconds
@@ -83,17 +84,40 @@ def resample(piece: Piece) -> Piece:
     to = piece.settings.sfreq
     if to == piece.sfreq:
         return piece
-    if piece.settings.phase == "zero":
+    return _interpolated(piece, to) if piece.settings.phase == "zero" else _decimated(piece, to)
+
+
+def _interpolated(piece: Piece, to: float) -> Piece:
+    """At any rate, by a filter that looks ahead; constants stay what they are, and a slope goes on beyond its ends."""
+    n_before, start = piece.data.shape[1], piece.data[:, :1]
+    n_times = round(n_before * to / piece.sfreq)
+    padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
+    try:
         # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
-        ratio = Fraction(to / piece.sfreq).limit_denominator(_MOST_DOWN)
-        n_times = round(piece.data.shape[1] * to / piece.sfreq)
-        try:
-            data = scipy.signal.resample_poly(
-                piece.data, ratio.numerator, ratio.denominator, axis=-1, padtype="reflect"
-            )[:, :n_times]
-        except (ValueError, RuntimeError) as error:
-            raise MtkdError(f"{piece.where}: {error}") from None
-        return replace(piece, data=data, sfreq=to)
+        up, down = Fraction(to / piece.sfreq).limit_denominator(_MOST_DOWN).as_integer_ratio()
+        taps = _taps(up, down)
+        data = start + scipy.signal.resample_poly(piece.data - start, up, down, axis=-1, window=taps, padtype=padtype)
+    except (ValueError, RuntimeError) as error:
+        raise MtkdError(f"{piece.where}: {error}") from None
+    return replace(piece, data=data[:, :n_times], sfreq=to)
+
+
+@functools.lru_cache(maxsize=16)
+def _taps(up: int, down: int) -> Float[np.ndarray, " n_taps"]:
+    """The filter that SciPy would make anew for each trial, with every ``up``-th of its taps brought to the same sum.
+
+    These are what one new sample is made of, in turn: were their sums not the same, a level would become a ripple.
+    """
+    most = max(up, down)
+    taps = scipy.signal.firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)) if most > 1 else np.ones(1)
+    turn = np.arange(len(taps)) % up
+    taps /= up * np.bincount(turn, taps)[turn]
+    taps.flags.writeable = False
+    return taps
+
+
+def _decimated(piece: Piece, to: float) -> Piece:
+    """At a whole fraction of the rate, by a filter that does not look ahead."""
     step = piece.sfreq / to
     if step < 1 or not float(step).is_integer():
         near = sorted({piece.sfreq / n for n in (max(1, int(step)), int(step) + 1)}, reverse=True)

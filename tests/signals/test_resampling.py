@@ -1,0 +1,62 @@
+"""To another rate: levels and slopes stay what they are."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.config import ModalitySignals
+from mtkd.signals.steps.filters import resample
+from mtkd.signals.steps.piece import Piece
+
+RATES = st.sampled_from([4.0, 10.0, 16.0, 100.0, 128.0, 250.0, 256.0, 499.907, 512.0])
+
+
+def resampled(rows: np.ndarray, sfreq: float, to: float, phase: str = "zero") -> np.ndarray:
+    """What (n_chans, n_times) become, in double precision."""
+    modality = ModalitySignals.model_validate({"sfreq": to, "phase": phase})
+    n_secs = int(np.ceil(rows.shape[1] / sfreq))
+    names = [f"c{row}" for row in range(len(rows))]
+    piece = Piece(rows, np.ones((len(rows), n_secs), bool), sfreq, names, "temp", 0.0, modality, "s1.dat")
+    found = resample(piece)
+    assert found.sfreq == to
+    return found.data
+
+
+def noise(n_times: int, n_chans: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n_chans, n_times))
+
+
+@settings(max_examples=60)
+@given(RATES, RATES, st.integers(1, 400), st.floats(-1e6, 1e6))
+def test_a_constant_stays_one_to_the_last_digit(sfreq, to, n_times, level):
+    found = resampled(np.full((2, n_times), level), sfreq, to)
+    assert found.shape == (2, round(n_times * to / sfreq))
+    np.testing.assert_array_equal(found, level)
+
+
+@settings(max_examples=60)
+@given(RATES, RATES, st.floats(-1e6, 1e6))
+def test_a_level_adds_nothing_but_itself(sfreq, to, level):
+    """Each new sample is made of other taps in turn: 30 mV under an electrode would be a tone of some microvolts."""
+    rows = noise(400)
+    late = np.where(np.arange(400) < 100, 0.0, level)  # it is not the first sample's
+    plain, found = resampled(rows, sfreq, to), resampled(rows + late, sfreq, to)
+    times = np.arange(found.shape[1]) / to * sfreq  # in samples of the old rate
+    reach = 11 * max(1, sfreq / to)
+    behind = (times > 100 + reach) & (times < 400 - reach)
+    np.testing.assert_allclose((found - plain)[:, behind], level, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60)
+@given(RATES, RATES, st.integers(2, 400), st.floats(-100, 100))
+def test_a_slope_is_the_same_up_to_both_ends(sfreq, to, n_times, level):
+    found = resampled(level + np.arange(n_times)[None] / sfreq, sfreq, to)
+    error = found - level - np.arange(found.shape[1]) / to
+    assert np.abs(error).max(initial=0) < 0.02 / min(sfreq, to)
+
+
+@given(RATES, RATES, st.data())
+def test_no_channel_hears_another(sfreq, to, data):
+    rows = noise(300, 3)
+    row = data.draw(st.integers(0, 2))
+    np.testing.assert_array_equal(resampled(rows[row : row + 1], sfreq, to)[0], resampled(rows, sfreq, to)[row])
