@@ -1,14 +1,20 @@
-"""To another rate: levels and slopes stay what they are."""
+"""To another rate: levels and slopes stay what they are, any two rates will do."""
+
+import re
+import time
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.config import ModalitySignals
+from mtkd.errors import MtkdError
 from mtkd.signals.steps.filters import resample
 from mtkd.signals.steps.piece import Piece
 
 RATES = st.sampled_from([4.0, 10.0, 16.0, 100.0, 128.0, 250.0, 256.0, 499.907, 512.0])
+NEAR = st.sampled_from([1 - 1e-3, 1 - 4e-6, 1 - 1e-7, 1 + 1e-7, 1 + 4e-6, 1 + 1e-3])
 
 
 def resampled(rows: np.ndarray, sfreq: float, to: float, phase: str = "zero") -> np.ndarray:
@@ -60,3 +66,35 @@ def test_no_channel_hears_another(sfreq, to, data):
     rows = noise(300, 3)
     row = data.draw(st.integers(0, 2))
     np.testing.assert_array_equal(resampled(rows[row : row + 1], sfreq, to)[0], resampled(rows, sfreq, to)[row])
+
+
+@pytest.mark.parametrize(
+    ("sfreq", "to", "seconds"), [(31.98765, 256.0, 70), (1.0000321, 64.0, 70), (499.907, 128.0, 60), (1.0001, 16, 60)]
+)
+def test_rates_that_have_hardly_a_factor_in_common_take_no_longer(sfreq, to, seconds):
+    """Their filters had millions of taps, and were made anew for each trial."""
+    hertz = 0.1 * min(sfreq, to)
+    started = time.process_time()
+    for trial in range(5):
+        rows = np.sin(2 * np.pi * hertz * np.arange(round(seconds * sfreq) - trial)[None] / sfreq)
+        found = resampled(rows, sfreq, to)
+    assert time.process_time() - started < 5
+    expected = np.sin(2 * np.pi * hertz * np.arange(found.shape[1]) / to)
+    inner = slice(round(12 * to / min(sfreq, to)), -round(12 * to / min(sfreq, to)))
+    np.testing.assert_allclose(found[0, inner], expected[inner], atol=0.01)
+
+
+@settings(max_examples=30)
+@given(NEAR, st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 3)]), st.integers(1, 150_000))
+def test_rates_that_are_nearly_simple_give_as_many_samples_as_they_must(near, ratio, n_times):
+    sfreq, to = 256.0 * near, 256.0 * ratio[0] / ratio[1]
+    found = resampled(np.arange(n_times, dtype=float)[None], sfreq, to)
+    assert found.shape == (1, round(n_times * to / sfreq))
+    np.testing.assert_allclose(found[0], np.arange(found.shape[1]) * sfreq / to, atol=1.5)
+
+
+@pytest.mark.parametrize(("sfreq", "to"), [(1e6, 1.0), (1.0, 1e6), (2e5, 1.0), (1.0, 2e5)])
+def test_rates_that_are_too_far_apart_are_refused(sfreq, to):
+    told = re.escape(f"s1.dat: signals.modalities.temp: {to:g} Hz cannot be made of {sfreq:g} Hz")
+    with pytest.raises(MtkdError, match=f"^{told}$"):
+        resampled(noise(10), sfreq, to)

@@ -21,7 +21,12 @@ _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), (
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
-_MOST_DOWN = 100_000  # a ratio of rates by smaller numbers than these is off by a sample in ten thousand million
+_DRIFT = 0.01
+"""A trial's end may be off by this part of a sample, of the faster rate, when it comes to another rate."""
+_MOST = [2**power for power in range(5, 18)]
+"""Numbers that a ratio of rates is told in: the least that do, as a filter has twenty taps for each of them. By the
+largest it is off by eight in a million at the worst, which is better than the clocks of recorders are.
+"""
 NOTCH_WIDTH = 1 / 50
 """Of the frequency it stops."""
 
@@ -94,15 +99,31 @@ def _interpolated(piece: Piece, to: float) -> Piece:
     padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
     try:
         # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
-        up, down = Fraction(to / piece.sfreq).limit_denominator(_MOST_DOWN).as_integer_ratio()
+        up, down = _ratio(piece.sfreq, to, max(n_times, n_before)).as_integer_ratio()
         taps = _taps(up, down)
         data = start + scipy.signal.resample_poly(piece.data - start, up, down, axis=-1, window=taps, padtype=padtype)
     except (ValueError, RuntimeError) as error:
         raise MtkdError(f"{piece.where}: {error}") from None
-    return replace(piece, data=data[:, :n_times], sfreq=to)
+    own = np.minimum(np.arange(n_times), data.shape[1] - 1)  # where the ratio is a little off, one may be missing
+    return replace(piece, data=data[:, own], sfreq=to)
 
 
-@functools.lru_cache(maxsize=16)
+def _ratio(sfreq: float, to: float, n_times: int) -> Fraction:
+    """``to`` by ``sfreq`` in numbers as small as keep ``n_times`` samples of the faster one in step.
+
+    Raises:
+        ValueError: one is so many times the other that no such number tells it.
+    """
+    slower, faster = sorted((Fraction(to), Fraction(sfreq)))
+    exact = slower / faster
+    if exact < Fraction(1, _MOST[-1]):
+        raise ValueError(f"{to:g} Hz cannot be made of {sfreq:g} Hz")
+    near = [exact.limit_denominator(most) for most in _MOST]
+    found = next((each for each in near if abs(each - exact) * n_times < _DRIFT * exact), near[-1])
+    return found if to < sfreq else 1 / found
+
+
+@functools.lru_cache(maxsize=8)
 def _taps(up: int, down: int) -> Float[np.ndarray, " n_taps"]:
     """The filter that SciPy would make anew for each trial, with every ``up``-th of its taps brought to the same sum.
 
