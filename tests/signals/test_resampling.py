@@ -1,4 +1,4 @@
-"""To another rate: levels and slopes stay what they are, any two rates will do."""
+"""To another rate: levels and slopes stay what they are, any two rates will do, and rounding is no difference."""
 
 import re
 import time
@@ -98,3 +98,13 @@ def test_rates_that_are_too_far_apart_are_refused(sfreq, to):
     told = re.escape(f"s1.dat: signals.modalities.temp: {to:g} Hz cannot be made of {sfreq:g} Hz")
     with pytest.raises(MtkdError, match=f"^{told}$"):
         resampled(noise(10), sfreq, to)
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@settings(max_examples=40)
+@given(st.integers(1, 16), st.sampled_from([4.0, 50.0, 128.0, 250.0, 1000 / 3]), st.floats(-4e-10, 4e-10))
+def test_rates_that_differ_by_rounding_are_the_same(phase, step, to, rounding):
+    """A record of 0.7 s with 175 samples has 250.00000000000003 Hz, if one divides."""
+    rows = noise(50 * step)
+    found = resampled(rows, step * to * (1 + rounding), to, phase)
+    np.testing.assert_allclose(found, resampled(rows, step * to, to, phase), atol=1e-6)

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,8 @@ class Header:
     signals: list[Signal]
 
     def sfreq(self, signal: Signal) -> float:
-        """Sampling rate in hertz."""
-        return signal.n_samples / self.record_s
+        """Sampling rate in hertz. Divided as it is written: 175 samples in 0.7 s would be 250.00000000000003 Hz."""
+        return float(signal.n_samples / Fraction(repr(self.record_s)))
 
     def low_bytes(self, index: int) -> UInt8[np.ndarray, " n_times"]:
         """The lowest byte of every sample of one channel: what a BDF's Status says once it is masked with 0xFF."""

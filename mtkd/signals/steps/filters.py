@@ -1,6 +1,7 @@
 """Filters by MNE, resampling, and what is taken off or masked sample by sample."""
 
 import functools
+import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -21,6 +22,8 @@ _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), (
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
+_SAME = 1e-9
+"""Rates that differ by less than this share of them do so by rounding: a sample in eleven days, at a thousand hertz."""
 _DRIFT = 0.01
 """A trial's end may be off by this part of a sample, of the faster rate, when it comes to another rate."""
 _MOST = [2**power for power in range(5, 18)]
@@ -87,8 +90,8 @@ def resample(piece: Piece) -> Piece:
         MtkdError: it is no whole fraction of the piece's own, which a causal filter needs.
     """
     to = piece.settings.sfreq
-    if to == piece.sfreq:
-        return piece
+    if math.isclose(to, piece.sfreq, rel_tol=_SAME):
+        return replace(piece, sfreq=to)
     return _interpolated(piece, to) if piece.settings.phase == "zero" else _decimated(piece, to)
 
 
@@ -140,7 +143,8 @@ def _taps(up: int, down: int) -> Float[np.ndarray, " n_taps"]:
 def _decimated(piece: Piece, to: float) -> Piece:
     """At a whole fraction of the rate, by a filter that does not look ahead."""
     step = piece.sfreq / to
-    if step < 1 or not float(step).is_integer():
+    whole = round(step)
+    if whole < 1 or not math.isclose(step, whole, rel_tol=_SAME):
         near = sorted({piece.sfreq / n for n in (max(1, int(step)), int(step) + 1)}, reverse=True)
         told = " or ".join(f"{rate:g}" for rate in near)
         raise MtkdError(
@@ -148,7 +152,7 @@ def _decimated(piece: Piece, to: float) -> Piece:
             f"as {told} would be; phase: zero takes any rate"
         )
     data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
-    return replace(piece, data=np.ascontiguousarray(data[:, :: int(step)]), sfreq=to)
+    return replace(piece, data=np.ascontiguousarray(data[:, ::whole]), sfreq=to)
 
 
 def baseline(piece: Piece, length_s: float) -> Piece:
