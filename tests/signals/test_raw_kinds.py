@@ -17,7 +17,7 @@ from mtkd.signals.recording import Stream
 SFREQ = 64
 
 
-UNITS = {"uV": 1, "mV": 1e3, "V": 1e6, "arb": 1}
+UNITS = {"uV": 1, "nV": 1e-3, "mV": 1e3, "V": 1e6, "arb": 1}
 
 
 def data(channels: dict[str, Kind], **changes) -> Table:

@@ -12,13 +12,13 @@ import mne
 from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import VOLTS
+from mtkd.signals.channels import TO_VOLT, VOLTS
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header
 from mtkd.signals.readers.whole import refuse_cut
 
 _EDF = (".edf", ".bdf")
-_BRAINVISION = {**VOLTS, "nV": 1e-9, "uS": 1e-6, "µS": 1e-6}
+_BRAINVISION = {**TO_VOLT, "uS": 1e-6, "µS": 1e-6}
 """What MNE multiplies BrainVision's numbers with; those in another unit it leaves alone."""
 _CHANNEL = re.compile(r"^[ \t]*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
 _SECTION = re.compile(r"^[ \t]*\[Channel Infos\](.*?)(?=^[ \t]*\[|\Z)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
@@ -55,10 +55,10 @@ class Row:
 
     @property
     def si_unit(self) -> str:
-        """The unit of what MNE gives of one that has a unit."""
-        if self.unit in VOLTS or self.unit == "nV":
-            return "V"
-        return "S" if self.scale != 1 else str(self.unit)
+        """The unit of what MNE gives of one that has a unit: still its own, where MNE did not know it."""
+        if self.scale == 1:
+            return str(self.unit)
+        return "V" if self.unit in TO_VOLT else "S"
 
 
 def rows_of_header(header: Header) -> dict[str, Row]:
