@@ -87,8 +87,7 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
     found = {}
     for index, (name, kind) in enumerate(zip(raw.ch_names, kinds, strict=True)):
         if suffix == ".vhdr":
-            unit = units.get(index, "")
-            found[name] = Row(unit, _BRAINVISION.get(unit, 1.0), sfreq, kind)
+            found[name] = Row(*units.get(index, ("", 1.0)), sfreq, kind)
         elif suffix == ".set":
             found[name] = Row("uV", 1e-6, sfreq, kind)
         else:
@@ -111,19 +110,23 @@ def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
     return found
 
 
-def _brainvision_units(path: Path) -> dict[int, str]:
-    """Units by the channel's number: microvolt where the header leaves them out, none where it says there is none."""
+def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:
+    """Units by the channel's number, with what MNE multiplies with, which knows none that has a blank before it.
+
+    They are microvolt where the header leaves them out, and none where it says there is none.
+    """
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, float]] = {}
     (section,) = _SECTION.findall(text)[:1] or [""]
     for number, line in _CHANNEL.findall(section):  # other sections have lines of the same names
-        parts = line.split(",")
-        unit = parts[3].strip().replace("Â", "") if len(parts) > 3 else ""
-        found.setdefault(int(number) - 1, {"": "µV", "n/a": ""}.get(unit, unit))
+        parts = line.strip().split(",")
+        said = (parts[3].replace("Â", "") if len(parts) > 3 else "") or "µV"
+        unit = said.strip() or "µV"
+        found.setdefault(int(number) - 1, ("" if unit == "n/a" else unit, _BRAINVISION.get(said, 1.0)))
     return found
 
 

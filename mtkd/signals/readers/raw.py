@@ -199,7 +199,10 @@ def _refuse_twins(path: Path, header: Header, typed: dict[str, Kind]) -> None:
 
 
 def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mapping[str, str]) -> Channel:
-    """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others."""
+    """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others.
+
+    Of two channels it may have turned one alone.
+    """
     kind = channel.kind
     units = [has[row].unit for row in channel.rows]
     said = [corrected.get(row, _unit(has[row], kind)) for row in channel.rows]
@@ -209,7 +212,7 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
             raise MtkdError(f"{path}: {row} is in the unit {unit!r}; known of {kind} are {told} (data.units)")
         if unit != said[0]:
             raise MtkdError(f"{path}: {' and '.join(channel.rows)} are in different units")
-    if corrected.keys() & set(channel.rows):
+    if corrected.keys() & set(channel.rows) or len({has[row].scale for row in channel.rows}) > 1:
         return replace(channel, unit=said[0], gains=tuple(1 / has[row].scale for row in channel.rows))
     return replace(channel, unit=said[0] if units[0] is None else has[channel.rows[0]].si_unit)
 
