@@ -1,5 +1,6 @@
 """Opening files of MNE's many formats: what their numbers mean, and that nothing but themselves is read."""
 
+import math
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mne
+import numpy as np
 from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
@@ -26,6 +28,8 @@ _N_CHANNELS = re.compile(rb"^[ \t]*NumberOfChannels[ \t]*[=:][ \t]*(\d+)", re.MU
 _MOST_CHANNELS = 4096
 _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "photic"}
 """What triggers are called, in any number."""
+_JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
+"""What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
 _PROBE = """
 import resource, sys
@@ -97,16 +101,18 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
 
 def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
     """Samples that are none, from the first to before the last: gaps that MNE fills with zeros, as FIF marks them, and
-    the two beside a joint of BrainVision's segments or of what EEGLAB cut.
+    the two beside a joint of BrainVision's segments, of what EEGLAB cut, or of what MNE put together.
     """
     notes, found = raw.annotations, []
     for onset_s, duration_s, said in zip(notes.onset, notes.duration, notes.description, strict=True):
         start_s = onset_s - raw.first_time  # a recording that was cropped keeps its times
-        first, last = (round(edge_s * raw.info["sfreq"]) for edge_s in (start_s, start_s + duration_s))
+        first, last = (edge_s * raw.info["sfreq"] for edge_s in (start_s, start_s + duration_s))
+        blur = float(np.spacing(np.float32(abs(onset_s)))) * raw.info["sfreq"]  # FIF writes times in single precision
         if said.startswith("BAD_ACQ_SKIP"):
-            found.append((first, last))
-        elif first > 0 and (said.startswith("New Segment") or said.lower() == "boundary"):
-            found.append((first - 1, first + 1))
+            found.append((round(first), round(last)))
+        elif first > blur and _JOINT.fullmatch(said.strip()):
+            after = math.ceil(first - blur)  # EEGLAB's joints lie between two samples, others on the second of them
+            found.append((after - 1, max(after, math.floor(first + blur)) + 1))
     return found
 
 
