@@ -16,7 +16,7 @@ from mne._fiff.constants import FIFF
 from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import TO_VOLT, VOLTS
 from mtkd.signals.readers.companions import all_of
-from mtkd.signals.readers.edf_header import ANNOTATIONS, Header
+from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal
 from mtkd.signals.readers.whole import refuse_cut
 
 _EDF = (".edf", ".bdf")
@@ -30,6 +30,8 @@ _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "phot
 """What triggers are called, in any number."""
 _JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
 """What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
+_MASKED = {"status", "trigger"}
+"""What MNE's readers of EDF, BDF and GDF take for triggers, in any letters: their numbers, masked, and in no unit."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
 _PROBE = """
 import resource, sys
@@ -48,7 +50,7 @@ class Row:
     """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz.
 
     ``kind`` is what the file says it is, in MNE's words; ``eeg`` also where it says nothing. ``is_volts`` tells of one
-    without a unit that MNE takes it for a voltage.
+    without a unit that MNE takes it for a voltage, ``is_masked`` of one that MNE reads as triggers, which no signal is.
     """
 
     unit: str | None
@@ -56,6 +58,7 @@ class Row:
     sfreq: float
     kind: str = "eeg"
     is_volts: bool = False
+    is_masked: bool = False
 
     @property
     def si_unit(self) -> str:
@@ -67,8 +70,12 @@ class Row:
 
 def rows_of_header(header: Header) -> dict[str, Row]:
     """The channels of an EDF or BDF."""
-    signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
-    return {s.name: Row(s.unit, VOLTS.get(s.unit, 1.0), header.sfreq(s), _kind_of(s.name)) for s in signals}
+    return {each.name: _row(header, each) for each in header.signals if each.name not in ANNOTATIONS}
+
+
+def _row(header: Header, channel: Signal) -> Row:
+    scale, masked = VOLTS.get(channel.unit, 1.0), channel.name.lower() in _MASKED
+    return Row(channel.unit, scale, header.sfreq(channel), _kind_of(channel.name), is_masked=masked)
 
 
 def _kind_of(name: str) -> str:
@@ -95,7 +102,8 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
         elif suffix == ".set":
             found[name] = Row("uV", 1e-6, sfreq, kind)
         else:
-            found[name] = Row(None, 1.0, sfreq, kind, raw.info["chs"][index]["unit"] == FIFF.FIFF_UNIT_V)
+            is_volts, is_masked = raw.info["chs"][index]["unit"] == FIFF.FIFF_UNIT_V, name.lower() in _MASKED
+            found[name] = Row(None, 1.0, sfreq, kind, is_volts, is_masked and suffix == ".gdf")
     return found
 
 

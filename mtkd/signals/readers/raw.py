@@ -204,6 +204,7 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
     Of two channels it may have turned one alone.
     """
     kind = channel.kind
+    _refuse_masked(path, channel, has)
     units = [has[row].unit for row in channel.rows]
     said = [corrected.get(row, _unit(has[row], kind)) for row in channel.rows]
     for row, unit in zip(channel.rows, said, strict=True):
@@ -215,6 +216,15 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
     if corrected.keys() & set(channel.rows) or len({has[row].scale for row in channel.rows}) > 1:
         return replace(channel, unit=said[0], gains=tuple(1 / has[row].scale for row in channel.rows))
     return replace(channel, unit=said[0] if units[0] is None else has[channel.rows[0]].si_unit)
+
+
+def _refuse_masked(path: Path, channel: Channel, has: dict[str, Row]) -> None:
+    """Refuse what MNE gives as triggers, whatever the study calls it."""
+    if masked := [row for row in channel.rows if has[row].is_masked]:
+        raise MtkdError(
+            f"{path}: {masked[0]} can be no {channel.kind}: in a file of this format, what is called so is read as "
+            "triggers, neither whole nor in its unit; ignore it, or call it something else in the file"
+        )
 
 
 def _unit(row: Row, kind: Modality) -> str:
