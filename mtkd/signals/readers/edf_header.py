@@ -164,7 +164,8 @@ def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:
     at += 80 * n_signals  # the filters it has passed
     numbers = [[float(value) for value in columns[field]] for field in list(_FIELDS)[3:]]
     n_samples = [int(rest[at + 8 * i : at + 8 * (i + 1)]) for i in range(n_signals)]
-    names, said = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
+    # MNE, which is asked by name, strips what is blank in ASCII, and no more
+    names, said = ([value.strip().decode("latin1") for value in columns[field]] for field in ("name", "unit"))
     units = [unit.replace(_SHIFT_JIS_MICRO, "µ") for unit in said]
     signals = [Signal(*row) for row in zip(names, units, *numbers, n_samples, strict=True)]
     for signal in signals:

@@ -23,6 +23,8 @@ CLIPPED_S = 0.02
 """A converter that gives its outermost value for so long, and for three samples, is at its end."""
 CLIPPED_SLOW_S: dict[Modality, float] = {"resp": 0.2, "eda": 2.0, "temp": 10.0}
 """The same for slow signals: where a file's range is that of its data, their highest value lasts."""
+_NO_BREAK = "\xa0"
+"""A blank that some recorders fill names with."""
 RENAME = "predict.channels={ITS NAME: THE STUDY'S NAME} tells a channel that it calls by another name"
 
 
@@ -94,7 +96,7 @@ def read_streams(
     header = read_header(path) if path.suffix.lower() in {".edf", ".bdf"} else None
     raw = None if header else open_raw(path)
     rows = rows_of_header(header) if header else rows_of_raw(path, raw)
-    if not all(name.isprintable() for name in rows):
+    if not all(name.replace(_NO_BREAK, " ").isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     bads = dict.fromkeys(raw.info["bads"] if raw else [], "its file calls it bad")
     called = renames(rows, data, names)
@@ -173,7 +175,8 @@ def _channels(
 
 def _name(name: str, kind: Kind) -> str:
     """What a channel is called from here on."""
-    return electrode(plain_name(name)) if kind == "eeg" else plain_name(name)
+    plain = plain_name(name.strip())
+    return electrode(plain) if kind == "eeg" else plain
 
 
 def _refuse_caught(path: Path, patterns: Mapping[str, Kind], typed: dict[str, Kind], said: dict[str, str]) -> None:
