@@ -23,8 +23,10 @@ _ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14\x14")
 _ONSET_BYTES = 24
 _LATE_S, _DRIFT = 1.0, 0.01
 """Times may be rounded to whole seconds, or be those of another clock."""
-_STEP_S, _NEAR = 0.1, 8
-"""Where they are not rounded, so much later than all of so many records before, and all that follow, tells of a gap."""
+_STEP_S, _NEAR = 0.15, 8
+"""Where they are not rounded so coarsely, so many records that are all so much later than as many before them tell of a
+gap. It is more than a tenth of a second, to which some recorders round.
+"""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def _refuse_gaps(header: Header) -> None:
     steps = np.diff(late_s, prepend=0.0)
     wrong = (steps > _LATE_S) | (late_s > _LATE_S + _DRIFT * places_s)
     if float(header.record_s).is_integer() or not (onsets % 1 == 0).all():
-        wrong |= _stays(late_s) > _STEP_S + 2 * _NEAR * _DRIFT * header.record_s
+        # another clock is late by little with each record, and never by a step, however much that adds up to
+        wrong |= _stays(late_s) > _STEP_S + _DRIFT * np.diff(places_s, prepend=places_s[0])
     if wrong.any():
         index = int(wrong.argmax())
         raise MtkdError(
