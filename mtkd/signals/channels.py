@@ -32,6 +32,7 @@ UNIT: dict[Modality, str] = {
 # What MNE leaves untouched when it reads a file, because it only knows volts.
 TO_SIEMENS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "µS": 1e-6, "nS": 1e-9}
 VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6}  # the units MNE does know; numbers in any other are volts to it
+TO_VOLT = {**VOLTS, "nV": 1e-9}
 CELSIUS = ["degC", "deg C", "oC", "°C", "C", "Celsius", ""]  # files often name none
 TO_OHM = {"Ohm": 1.0, "ohm": 1.0, "Ω": 1.0, "kOhm": 1e3, "kohm": 1e3, "kΩ": 1e3}
 
@@ -90,7 +91,7 @@ def to_si(values: Float[np.ndarray, "..."], modality: Modality, unit: str, sourc
     if modality == "eda":
         return to_siemens(values, unit, source)
     if UNIT[modality] == "a.u.":  # volts of an amplifier, in the microvolts of most files and of DEAP's arrays
-        return values * VOLTS[unit] * 1e6 if unit in VOLTS else values
+        return values * TO_VOLT[unit] * 1e6 if unit in TO_VOLT else values
     return values * VOLTS[unit] if UNIT[modality] == "V" else values
 
 

@@ -72,11 +72,11 @@ def test_two_tables_that_are_equally_near_are_refused(bids_root):
 def test_many_events_are_read_in_time_that_grows_with_them(bids_root):
     rows = "".join(f"{2 + n / 10_000}\t0.5\tx\n" for n in range(20_000))
     (bids_root / EVENTS).write_text("onset\tduration\ttrial_type\n" + rows)
-    started = time.perf_counter()
+    started = time.process_time()
     (file,) = find(bids_root, bids()).files
     (recording,) = read(file, bids())
     assert len(recording.spans) == 20_000
-    assert time.perf_counter() - started < 15
+    assert time.process_time() - started < 15
 
 
 def test_two_rows_of_one_channel_are_refused(bids_root):

@@ -45,10 +45,8 @@ def brainvision(folder: Path) -> Path:
     return path
 
 
-def eeglab(folder: Path) -> Path:
-    event = np.array(
-        [("boundary", 8 * SFREQ + 0.5, 0.0)], dtype=[("type", object), ("latency", float), ("duration", float)]
-    )
+def eeglab(folder: Path, said: str | float = "boundary", latency: float = 8 * SFREQ + 0.5) -> Path:
+    event = np.array([(said, latency, 0.0)], dtype=[("type", object), ("latency", float), ("duration", float)])
     labels = np.array([("Fz",), ("Cz",)], dtype=[("labels", object)])
     content = {"setname": "x", "nbchan": 2, "trials": 1, "pnts": N_TIMES, "srate": float(SFREQ), "xmin": 0.0}
     content |= {"xmax": (N_TIMES - 1) / SFREQ, "data": 1e6 * DATA, "chanlocs": labels, "event": event, "icawinv": []}
@@ -74,3 +72,37 @@ def test_gaps_and_joints_are_masked(make, gap, tmp_path) -> None:
     masked = ~fill(whole, SFREQ, "eeg")[1]
     assert masked.any(1).all()
     assert set(np.flatnonzero(masked[0])) == set(range(first // SFREQ, -(-last // SFREQ)))
+
+
+def masked(path: Path) -> list[int]:
+    stream = read_streams(path, Table(reader="table", folder="x", channels={"*": "eeg"}), {}, {})["eeg"]
+    return np.flatnonzero(np.isnan(stream.read(0, stream.n_times)).any(0)).tolist()
+
+
+@pytest.mark.parametrize("said", ["boundary", "Boundary", "boundary ", -99.0])
+@pytest.mark.parametrize("behind", [-0.5, -0.25, 0.0, 0.5])
+def test_a_joint_of_eeglab_is_known_by_all_its_names_wherever_it_lies_between_two_samples(said, behind, tmp_path):
+    """Latencies count from one; a whole one is that of the sample behind the joint."""
+    for number in (8 * SFREQ, 8 * SFREQ + 1):
+        path = eeglab(tmp_path, said, number + 1 + behind)
+        second = number + (behind > 0)
+        assert masked(path) == [second - 1, second]
+
+
+def test_other_events_are_no_joints(tmp_path):
+    for said in ("boundaries", "S 99", -9.0, 99.0, "a boundary"):
+        assert masked(eeglab(tmp_path, said)) == []
+
+
+@pytest.mark.parametrize("start_s", [0.0, 100.0, 40_000.0])
+def test_what_mne_puts_together_is_two_signals(tmp_path, start_s):
+    """FIF writes times in single precision: after eleven hours, half a sample more or less."""
+    for n_first in (8 * SFREQ, 8 * SFREQ + 1, 1000):
+        parts = [
+            mne.io.RawArray(part, info(), first_samp=round(start_s * SFREQ), verbose="error")
+            for part in np.split(DATA, [n_first], axis=1)
+        ]
+        mne.concatenate_raws(parts, verbose="error").save(tmp_path / "x_raw.fif", overwrite=True, verbose="error")
+        found = masked(tmp_path / "x_raw.fif")
+        assert {n_first - 1, n_first} <= set(found)
+        assert len(found) == 2 if start_s < 1000 else len(found) <= 4

@@ -261,6 +261,16 @@ def test_a_channel_whose_name_is_no_text_is_refused(small, name):
     assert "\x1b" not in refused(read_raw, path, {"*": "eda"})
 
 
+@pytest.mark.parametrize("name", [b"GSR\xa0", b"\xa0GSR", b"\xa0 GSR \xa0", b" GSR\t"])
+def test_blanks_around_a_name_are_none_of_it_whatever_mne_makes_of_them(small, name):
+    """MNE keeps those that do not break, and is asked by the name that it gives."""
+    padded, path = bytearray(small.read_bytes()), small.with_name("padded.edf")
+    padded[272 : 272 + 16] = name.ljust(16)
+    path.write_bytes(padded)
+    expected, found = (read_raw(each, {"EEG *": "eeg", "*": "eda"})[0] for each in (small, path))
+    np.testing.assert_array_equal(found["GSR"], expected["GSR"])
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_header_reads_or_is_refused_and_nothing_else(small, data):

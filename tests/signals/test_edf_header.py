@@ -1,13 +1,16 @@
 """What the header of an EDF file must not say."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import edfio
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtkd.errors import MtkdError
-from mtkd.signals.readers.edf_header import read_header
+from mtkd.signals.readers.edf_header import Header, Signal, read_header
 
 
 def refused(path: Path) -> str:
@@ -70,3 +73,11 @@ def test_records_that_the_header_does_not_promise_are_refused(tmp_path):
     assert read_header(path).n_records == 10
     path.write_bytes(whole + bytes(6 * record))
     assert refused(path).endswith("holds 6 records more than the 10 its header promises")
+
+
+@given(st.integers(1, 1_000_000), st.integers(1, 10_000))
+def test_a_rate_is_the_one_that_is_meant_whatever_a_record_lasts(n_samples, record_cs):
+    """175 samples in 0.7 s are 250 Hz, where floats divide to 250.00000000000003."""
+    signal = Signal("x", "uV", 0, 1, 0, 1, n_samples)
+    found = Header(Path("x.edf"), 2, 0, 1, record_cs / 100, [signal]).sfreq(signal)
+    assert found == float(Fraction(100 * n_samples, record_cs))

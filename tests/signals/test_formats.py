@@ -73,6 +73,22 @@ def test_a_file_of_brainvision_is_in_the_unit_of_its_header_or_the_studys(tmp_pa
     assert found == pytest.approx(expected, rel=1e-5) if expected else np.isnan(found)
 
 
+@pytest.mark.parametrize("more", ["", ",a comment"])
+@pytest.mark.parametrize("blanks", [" {}", "{} ", "\t{}", " {} "])
+@pytest.mark.parametrize(("kind", "unit"), [("ecg", "µV"), ("ecg", "mV"), ("eda", "uS"), ("resp", "nV"), ("ecg", "")])
+def test_a_blank_beside_a_unit_changes_nothing(tmp_path, kind, unit, blanks, more):
+    """MNE knows no unit with a blank, and leaves the numbers alone."""
+    plain, blank = (first(brainvision(tmp_path, {"x": said + more}), kind) for said in (unit, blanks.format(unit)))
+    assert blank == pytest.approx(plain, rel=1e-12)
+
+
+def test_a_difference_is_in_one_unit_where_a_blank_stands_beside_one_of_them(tmp_path):
+    path = brainvision(tmp_path, {"x": "µV", "y": " µV"})
+    path.write_text(path.read_text(encoding="utf-8").replace("x,,1,", "x,,3,"), encoding="utf-8")
+    found = first(path, "ecg", bipolar={"x-y": ["x", "y"]}, channels={"x-y": "ecg"})
+    assert found == pytest.approx(3 * 5e-6 - 5e-6, rel=1e-5)
+
+
 @pytest.mark.parametrize(("kind", "said"), [("eeg", "n/a"), ("eda", "n/a"), ("eda", "µV"), ("ecg", "BPM")])
 def test_a_unit_that_is_none_of_its_modality_is_refused(tmp_path, kind, said):
     path = brainvision(tmp_path, {"x": said})

@@ -265,9 +265,9 @@ def test_large_arrays_are_read_where_they_lie(protocol):
 def test_millions_of_instructions_are_refused_at_once():
     """Tuples in tuples overflow the stack when they are a key, lists in lists take minutes and gigabytes."""
     for content in (b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s.", b"\x80\x02" + b"]" * 10**7 + b"."):
-        started = time.perf_counter()
+        started = time.process_time()
         assert "it holds more than 10000 instructions" in refused(content)
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("twice", [lambda i: b"h" + bytes([i]) + b"h" + bytes([i]), lambda i: b"h" + bytes([i]) + b"2"])

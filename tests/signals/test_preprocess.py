@@ -85,9 +85,9 @@ def test_any_rate_can_be_reached_without_phase(one, to):
 
 def test_resampling_takes_no_longer_where_lengths_have_no_factor_in_common(one):
     """MNE made a filter of forty times the trial's length of it, at a rate that was not quite the one asked for."""
-    started = time.perf_counter()
+    started = time.process_time()
     (signal,) = one(sine(2.0, seconds=1_000_003 / 500, sfreq=500.0), sfreq=500.0, phase="zero", to=SFREQ)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     expected = np.sin(2 * np.pi * 2.0 * np.arange(signal.data.shape[1]) / SFREQ)
     assert np.abs(signal.data[0] - expected)[128:-128].max() < 0.01
 

@@ -17,7 +17,7 @@ from mtkd.signals.recording import Stream
 SFREQ = 64
 
 
-UNITS = {"uV": 1, "mV": 1e3, "V": 1e6, "arb": 1}
+UNITS = {"uV": 1, "nV": 1e-3, "mV": 1e3, "V": 1e6, "arb": 1}
 
 
 def data(channels: dict[str, Kind], **changes) -> Table:
@@ -151,3 +151,34 @@ def test_what_triggers_are_called_is_no_electrode(tmp_path, name):
     edf(tmp_path / "x.edf", {"Fz": "uV", name: "uV"})
     with pytest.raises(MtkdError, match=rf"makes electrodes of {name} \(stim\)"):
         read_streams(tmp_path / "x.edf", data({"*": "eeg"}), {}, {})
+
+
+@pytest.mark.parametrize("name", ["Status", "STATUS", "Trigger", "trigger", "TRIGGER"])
+@pytest.mark.parametrize("kind", ["ecg", "resp", "eeg"])
+def test_what_mne_reads_as_triggers_is_no_signal_even_where_the_study_names_it(tmp_path, name, kind):
+    """MNE leaves their numbers without a unit, and masks them."""
+    path = tmp_path / "x.edf"
+    values = edf(path, {"Fz": "uV", name: "uV"})
+    for study in (
+        data({name: kind, "*": "emg"}),
+        data({"X": kind, "*": "emg"}, rename={name: "X"}),
+        data({"X": kind, "*": "emg"}, bipolar={"X": ["Fz", name]}),
+    ):
+        with pytest.raises(MtkdError, match=rf"^{path}: {name} can be no {kind}: .* is read as triggers"):
+            read_streams(path, study, {}, {})
+    found = read_streams(path, data({name: "ignore", "*": "emg"}), {}, {})["emg"]
+    np.testing.assert_allclose(found.read(0, 640)[0], values[0] * 1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["Trigger 1", "STI 014", "Status2"])
+def test_what_is_only_called_like_a_trigger_is_a_signal_where_the_study_names_it(tmp_path, name):
+    (values,) = edf(tmp_path / "x.edf", {name: "uV"})
+    found = read_streams(tmp_path / "x.edf", data({name: "ecg"}), {}, {})["ecg"]
+    np.testing.assert_allclose(found.read(0, 640)[0], values * 1e-6, atol=1e-9)
+
+
+def test_gdf_has_triggers_of_the_same_names(tmp_path):
+    raw = mne.io.RawArray(np.zeros((2, 64)), mne.create_info(["Status", "Fz"], SFREQ, ["stim", "eeg"]), verbose="error")
+    for suffix, masked in ((".gdf", True), (".fif", False)):
+        rows = rows_of_raw(tmp_path / f"x{suffix}", raw)
+        assert {name: row.is_masked for name, row in rows.items()} == {"Status": masked, "Fz": False}

@@ -79,10 +79,10 @@ def test_a_rating_of_infinity_is_refused_by_its_row(tmp_path):
 
 @pytest.mark.parametrize("text", ["file,subject," + ",".join(f"c{n}" for n in range(100_000)), "a.edf,s1\n" * 250_000])
 def test_a_table_larger_than_any_is_refused_at_once(tmp_path, text):
-    started = time.perf_counter()
+    started = time.process_time()
     header = "" if text.startswith("file") else "file,subject\n"
     assert refused(tmp_path, header + text).endswith("larger than any table of trials")
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(("cell", "told"), [("99", "99"), ("0.5", "0.5"), ("-1", "-1")])

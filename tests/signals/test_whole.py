@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import edfio
 import mne
 import numpy as np
 import pytest
@@ -132,16 +133,20 @@ def test_the_data_of_a_brainvision_file_are_not_its_header(tmp_path):
 def retimed(path: Path, told: Callable[[int], str]) -> Header:
     """The file with the times that its records shall tell."""
     header = read_header(path)
+    tell(header, told)
+    return header
+
+
+def tell(header: Header, told: Callable[[int], str]) -> None:
     (row,) = (index for index, signal in enumerate(header.signals) if signal.name == "EDF Annotations")
     record = sum(signal.n_samples for signal in header.signals) * 2
     before = sum(signal.n_samples for signal in header.signals[:row]) * 2
-    content = bytearray(path.read_bytes())
+    content = bytearray(header.path.read_bytes())
     for number in range(header.n_records):
         at = header.n_bytes + number * record + before
         text = told(number).encode() + b"\x14\x14\x00"
         content[at : at + len(text)] = text
-    path.write_bytes(content)
-    return header
+    header.path.write_bytes(content)
 
 
 @pytest.fixture
@@ -180,3 +185,29 @@ def test_gaps_shorter_than_a_second_that_stay_are_refused(edf):
 )
 def test_clocks_that_are_only_poor_are_no_gaps(edf, told):
     assert retimed(edf, told).n_records == read_header(edf).n_records
+
+
+@pytest.fixture(scope="module", params=[0.5, 1.0, 5.0])
+def timed(request, tmp_path_factory) -> Header:
+    """Three hundred records, of which each tells when it begins."""
+    path, record_s = tmp_path_factory.mktemp("timed") / "x.edf", request.param
+    values = np.random.default_rng(0).normal(size=round(300 * 8 * record_s))
+    note = edfio.EdfAnnotation(0, None, "start")
+    edfio.Edf([edfio.EdfSignal(values, 8)], annotations=[note], data_record_duration=record_s).write(path)
+    return read_header(path)
+
+
+@settings(max_examples=40)
+@given(st.integers(21, 300), st.integers(10, 250))
+def test_gaps_are_told_from_a_clock_that_is_late_by_as_much(timed, gap_cs, every):
+    """Of 0.21 s in each 22 records of a second, they add up to no more than a clock may be late."""
+    tell(timed, lambda number: f"+{number * timed.record_s + gap_cs / 100 * (number // every):.3f}")
+    with pytest.raises(MtkdError, match=rf"^{timed.path}: record \d+ begins .* s later than its place"):
+        read_header(timed.path)
+
+
+@settings(max_examples=40)
+@given(st.floats(-0.01, 0.0099), st.integers(1, 5))
+def test_a_clock_that_is_late_by_little_at_a_time_has_no_gaps(timed, drift, n_digits):
+    tell(timed, lambda number: f"+{number * (1 + drift) * timed.record_s:.{n_digits}f}")
+    assert read_header(timed.path).n_records == timed.n_records

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ _ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14\x14")
 _ONSET_BYTES = 24
 _LATE_S, _DRIFT = 1.0, 0.01
 """Times may be rounded to whole seconds, or be those of another clock."""
-_STEP_S, _NEAR = 0.1, 8
-"""Where they are not rounded, so much later than all of so many records before, and all that follow, tells of a gap."""
+_STEP_S, _NEAR = 0.15, 8
+"""Where they are not rounded so coarsely, so many records that are all so much later than as many before them tell of a
+gap. It is more than a tenth of a second, to which some recorders round.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Header:
     signals: list[Signal]
 
     def sfreq(self, signal: Signal) -> float:
-        """Sampling rate in hertz."""
-        return signal.n_samples / self.record_s
+        """Sampling rate in hertz. Divided as it is written: 175 samples in 0.7 s would be 250.00000000000003 Hz."""
+        return float(signal.n_samples / Fraction(repr(self.record_s)))
 
     def low_bytes(self, index: int) -> UInt8[np.ndarray, " n_times"]:
         """The lowest byte of every sample of one channel: what a BDF's Status says once it is masked with 0xFF."""
@@ -122,7 +125,8 @@ def _refuse_gaps(header: Header) -> None:
     steps = np.diff(late_s, prepend=0.0)
     wrong = (steps > _LATE_S) | (late_s > _LATE_S + _DRIFT * places_s)
     if float(header.record_s).is_integer() or not (onsets % 1 == 0).all():
-        wrong |= _stays(late_s) > _STEP_S + 2 * _NEAR * _DRIFT * header.record_s
+        # another clock is late by little with each record, and never by a step, however much that adds up to
+        wrong |= _stays(late_s) > _STEP_S + _DRIFT * np.diff(places_s, prepend=places_s[0])
     if wrong.any():
         index = int(wrong.argmax())
         raise MtkdError(
@@ -163,7 +167,8 @@ def _parse(path: Path, fixed: bytes, rest: bytes, sample_bytes: int) -> Header:
     at += 80 * n_signals  # the filters it has passed
     numbers = [[float(value) for value in columns[field]] for field in list(_FIELDS)[3:]]
     n_samples = [int(rest[at + 8 * i : at + 8 * (i + 1)]) for i in range(n_signals)]
-    names, said = ([value.decode("latin1").strip() for value in columns[field]] for field in ("name", "unit"))
+    # MNE, which is asked by name, strips what is blank in ASCII, and no more
+    names, said = ([value.strip().decode("latin1") for value in columns[field]] for field in ("name", "unit"))
     units = [unit.replace(_SHIFT_JIS_MICRO, "µ") for unit in said]
     signals = [Signal(*row) for row in zip(names, units, *numbers, n_samples, strict=True)]
     for signal in signals:

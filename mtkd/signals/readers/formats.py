@@ -1,5 +1,6 @@
 """Opening files of MNE's many formats: what their numbers mean, and that nothing but themselves is read."""
 
+import math
 import os
 import re
 import signal
@@ -9,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mne
+import numpy as np
 from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import VOLTS
+from mtkd.signals.channels import TO_VOLT, VOLTS
 from mtkd.signals.readers.companions import all_of
-from mtkd.signals.readers.edf_header import ANNOTATIONS, Header
+from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal
 from mtkd.signals.readers.whole import refuse_cut
 
 _EDF = (".edf", ".bdf")
-_BRAINVISION = {**VOLTS, "nV": 1e-9, "uS": 1e-6, "µS": 1e-6}
+_BRAINVISION = {**TO_VOLT, "uS": 1e-6, "µS": 1e-6}
 """What MNE multiplies BrainVision's numbers with; those in another unit it leaves alone."""
 _CHANNEL = re.compile(r"^[ \t]*ch(\d+)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
 _SECTION = re.compile(r"^[ \t]*\[Channel Infos\](.*?)(?=^[ \t]*\[|\Z)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
@@ -26,6 +28,10 @@ _N_CHANNELS = re.compile(rb"^[ \t]*NumberOfChannels[ \t]*[=:][ \t]*(\d+)", re.MU
 _MOST_CHANNELS = 4096
 _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "photic"}
 """What triggers are called, in any number."""
+_JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
+"""What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
+_MASKED = {"status", "trigger"}
+"""What MNE's readers of EDF, BDF and GDF take for triggers, in any letters: their numbers, masked, and in no unit."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
 _PROBE = """
 import resource, sys
@@ -44,7 +50,7 @@ class Row:
     """A channel as its file has it: unit (None: SI, as the format demands), what MNE multiplied with, hertz.
 
     ``kind`` is what the file says it is, in MNE's words; ``eeg`` also where it says nothing. ``is_volts`` tells of one
-    without a unit that MNE takes it for a voltage.
+    without a unit that MNE takes it for a voltage, ``is_masked`` of one that MNE reads as triggers, which no signal is.
     """
 
     unit: str | None
@@ -52,19 +58,24 @@ class Row:
     sfreq: float
     kind: str = "eeg"
     is_volts: bool = False
+    is_masked: bool = False
 
     @property
     def si_unit(self) -> str:
-        """The unit of what MNE gives of one that has a unit."""
-        if self.unit in VOLTS or self.unit == "nV":
-            return "V"
-        return "S" if self.scale != 1 else str(self.unit)
+        """The unit of what MNE gives of one that has a unit: still its own, where MNE did not know it."""
+        if self.scale == 1:
+            return str(self.unit)
+        return "V" if self.unit in TO_VOLT else "S"
 
 
 def rows_of_header(header: Header) -> dict[str, Row]:
     """The channels of an EDF or BDF."""
-    signals = [signal for signal in header.signals if signal.name not in ANNOTATIONS]
-    return {s.name: Row(s.unit, VOLTS.get(s.unit, 1.0), header.sfreq(s), _kind_of(s.name)) for s in signals}
+    return {each.name: _row(header, each) for each in header.signals if each.name not in ANNOTATIONS}
+
+
+def _row(header: Header, channel: Signal) -> Row:
+    scale, masked = VOLTS.get(channel.unit, 1.0), channel.name.lower() in _MASKED
+    return Row(channel.unit, scale, header.sfreq(channel), _kind_of(channel.name), is_masked=masked)
 
 
 def _kind_of(name: str) -> str:
@@ -87,43 +98,49 @@ def rows_of_raw(path: Path, raw: mne.io.BaseRaw) -> dict[str, Row]:
     found = {}
     for index, (name, kind) in enumerate(zip(raw.ch_names, kinds, strict=True)):
         if suffix == ".vhdr":
-            unit = units.get(index, "")
-            found[name] = Row(unit, _BRAINVISION.get(unit, 1.0), sfreq, kind)
+            found[name] = Row(*units.get(index, ("", 1.0)), sfreq, kind)
         elif suffix == ".set":
             found[name] = Row("uV", 1e-6, sfreq, kind)
         else:
-            found[name] = Row(None, 1.0, sfreq, kind, raw.info["chs"][index]["unit"] == FIFF.FIFF_UNIT_V)
+            is_volts, is_masked = raw.info["chs"][index]["unit"] == FIFF.FIFF_UNIT_V, name.lower() in _MASKED
+            found[name] = Row(None, 1.0, sfreq, kind, is_volts, is_masked and suffix == ".gdf")
     return found
 
 
 def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
     """Samples that are none, from the first to before the last: gaps that MNE fills with zeros, as FIF marks them, and
-    the two beside a joint of BrainVision's segments or of what EEGLAB cut.
+    the two beside a joint of BrainVision's segments, of what EEGLAB cut, or of what MNE put together.
     """
     notes, found = raw.annotations, []
     for onset_s, duration_s, said in zip(notes.onset, notes.duration, notes.description, strict=True):
         start_s = onset_s - raw.first_time  # a recording that was cropped keeps its times
-        first, last = (round(edge_s * raw.info["sfreq"]) for edge_s in (start_s, start_s + duration_s))
+        first, last = (edge_s * raw.info["sfreq"] for edge_s in (start_s, start_s + duration_s))
+        blur = float(np.spacing(np.float32(abs(onset_s)))) * raw.info["sfreq"]  # FIF writes times in single precision
         if said.startswith("BAD_ACQ_SKIP"):
-            found.append((first, last))
-        elif first > 0 and (said.startswith("New Segment") or said.lower() == "boundary"):
-            found.append((first - 1, first + 1))
+            found.append((round(first), round(last)))
+        elif first > blur and _JOINT.fullmatch(said.strip()):
+            after = math.ceil(first - blur)  # EEGLAB's joints lie between two samples, others on the second of them
+            found.append((after - 1, max(after, math.floor(first + blur)) + 1))
     return found
 
 
-def _brainvision_units(path: Path) -> dict[int, str]:
-    """Units by the channel's number: microvolt where the header leaves them out, none where it says there is none."""
+def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:
+    """Units by the channel's number, with what MNE multiplies with, which knows none that has a blank before it.
+
+    They are microvolt where the header leaves them out, and none where it says there is none.
+    """
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, float]] = {}
     (section,) = _SECTION.findall(text)[:1] or [""]
     for number, line in _CHANNEL.findall(section):  # other sections have lines of the same names
-        parts = line.split(",")
-        unit = parts[3].strip().replace("Â", "") if len(parts) > 3 else ""
-        found.setdefault(int(number) - 1, {"": "µV", "n/a": ""}.get(unit, unit))
+        parts = line.strip().split(",")
+        said = (parts[3].replace("Â", "") if len(parts) > 3 else "") or "µV"
+        unit = said.strip() or "µV"
+        found.setdefault(int(number) - 1, ("" if unit == "n/a" else unit, _BRAINVISION.get(said, 1.0)))
     return found
 
 

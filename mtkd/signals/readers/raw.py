@@ -23,6 +23,8 @@ CLIPPED_S = 0.02
 """A converter that gives its outermost value for so long, and for three samples, is at its end."""
 CLIPPED_SLOW_S: dict[Modality, float] = {"resp": 0.2, "eda": 2.0, "temp": 10.0}
 """The same for slow signals: where a file's range is that of its data, their highest value lasts."""
+_NO_BREAK = "\xa0"
+"""A blank that some recorders fill names with."""
 RENAME = "predict.channels={ITS NAME: THE STUDY'S NAME} tells a channel that it calls by another name"
 
 
@@ -94,7 +96,7 @@ def read_streams(
     header = read_header(path) if path.suffix.lower() in {".edf", ".bdf"} else None
     raw = None if header else open_raw(path)
     rows = rows_of_header(header) if header else rows_of_raw(path, raw)
-    if not all(name.isprintable() for name in rows):
+    if not all(name.replace(_NO_BREAK, " ").isprintable() for name in rows):
         raise MtkdError(f"{path}: damaged or foreign file, the name of a channel is no text")
     bads = dict.fromkeys(raw.info["bads"] if raw else [], "its file calls it bad")
     called = renames(rows, data, names)
@@ -173,7 +175,8 @@ def _channels(
 
 def _name(name: str, kind: Kind) -> str:
     """What a channel is called from here on."""
-    return electrode(plain_name(name)) if kind == "eeg" else plain_name(name)
+    plain = plain_name(name.strip())
+    return electrode(plain) if kind == "eeg" else plain
 
 
 def _refuse_caught(path: Path, patterns: Mapping[str, Kind], typed: dict[str, Kind], said: dict[str, str]) -> None:
@@ -199,8 +202,12 @@ def _refuse_twins(path: Path, header: Header, typed: dict[str, Kind]) -> None:
 
 
 def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mapping[str, str]) -> Channel:
-    """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others."""
+    """The channel with its unit: MNE turns some to SI units, which ``corrected`` says to have been others.
+
+    Of two channels it may have turned one alone.
+    """
     kind = channel.kind
+    _refuse_masked(path, channel, has)
     units = [has[row].unit for row in channel.rows]
     said = [corrected.get(row, _unit(has[row], kind)) for row in channel.rows]
     for row, unit in zip(channel.rows, said, strict=True):
@@ -209,9 +216,18 @@ def _channel(path: Path, channel: Channel, has: dict[str, Row], corrected: Mappi
             raise MtkdError(f"{path}: {row} is in the unit {unit!r}; known of {kind} are {told} (data.units)")
         if unit != said[0]:
             raise MtkdError(f"{path}: {' and '.join(channel.rows)} are in different units")
-    if corrected.keys() & set(channel.rows):
+    if corrected.keys() & set(channel.rows) or len({has[row].scale for row in channel.rows}) > 1:
         return replace(channel, unit=said[0], gains=tuple(1 / has[row].scale for row in channel.rows))
     return replace(channel, unit=said[0] if units[0] is None else has[channel.rows[0]].si_unit)
+
+
+def _refuse_masked(path: Path, channel: Channel, has: dict[str, Row]) -> None:
+    """Refuse what MNE gives as triggers, whatever the study calls it."""
+    if masked := [row for row in channel.rows if has[row].is_masked]:
+        raise MtkdError(
+            f"{path}: {masked[0]} can be no {channel.kind}: in a file of this format, what is called so is read as "
+            "triggers, neither whole nor in its unit; ignore it, or call it something else in the file"
+        )
 
 
 def _unit(row: Row, kind: Modality) -> str:

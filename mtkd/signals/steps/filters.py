@@ -1,6 +1,7 @@
 """Filters by MNE, resampling, and what is taken off or masked sample by sample."""
 
 import functools
+import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import mne
 import numpy as np
 import scipy.signal
+from jaxtyping import Float
 
 from mtkd.errors import MtkdError
 from mtkd.signals.masks import seconds
@@ -20,7 +22,14 @@ _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), (
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
-_MOST_DOWN = 100_000  # a ratio of rates by smaller numbers than these is off by a sample in ten thousand million
+_SAME = 1e-9
+"""Rates that differ by less than this share of them do so by rounding: a sample in eleven days, at a thousand hertz."""
+_DRIFT = 0.01
+"""A trial's end may be off by this part of a sample, of the faster rate, when it comes to another rate."""
+_MOST = [2**power for power in range(5, 18)]
+"""Numbers that a ratio of rates is told in: the least that do, as a filter has twenty taps for each of them. By the
+largest it is off by eight in a million at the worst, which is better than the clocks of recorders are.
+"""
 NOTCH_WIDTH = 1 / 50
 """Of the frequency it stops."""
 
@@ -81,21 +90,61 @@ def resample(piece: Piece) -> Piece:
         MtkdError: it is no whole fraction of the piece's own, which a causal filter needs.
     """
     to = piece.settings.sfreq
-    if to == piece.sfreq:
-        return piece
-    if piece.settings.phase == "zero":
+    if math.isclose(to, piece.sfreq, rel_tol=_SAME):
+        return replace(piece, sfreq=to)
+    return _interpolated(piece, to) if piece.settings.phase == "zero" else _decimated(piece, to)
+
+
+def _interpolated(piece: Piece, to: float) -> Piece:
+    """At any rate, by a filter that looks ahead; constants stay what they are, and a slope goes on beyond its ends."""
+    n_before, start = piece.data.shape[1], piece.data[:, :1]
+    n_times = round(n_before * to / piece.sfreq)
+    padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
+    try:
         # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
-        ratio = Fraction(to / piece.sfreq).limit_denominator(_MOST_DOWN)
-        n_times = round(piece.data.shape[1] * to / piece.sfreq)
-        try:
-            data = scipy.signal.resample_poly(
-                piece.data, ratio.numerator, ratio.denominator, axis=-1, padtype="reflect"
-            )[:, :n_times]
-        except (ValueError, RuntimeError) as error:
-            raise MtkdError(f"{piece.where}: {error}") from None
-        return replace(piece, data=data, sfreq=to)
+        up, down = _ratio(piece.sfreq, to, max(n_times, n_before)).as_integer_ratio()
+        taps = _taps(up, down)
+        data = start + scipy.signal.resample_poly(piece.data - start, up, down, axis=-1, window=taps, padtype=padtype)
+    except (ValueError, RuntimeError) as error:
+        raise MtkdError(f"{piece.where}: {error}") from None
+    own = np.minimum(np.arange(n_times), data.shape[1] - 1)  # where the ratio is a little off, one may be missing
+    return replace(piece, data=data[:, own], sfreq=to)
+
+
+def _ratio(sfreq: float, to: float, n_times: int) -> Fraction:
+    """``to`` by ``sfreq`` in numbers as small as keep ``n_times`` samples of the faster one in step.
+
+    Raises:
+        ValueError: one is so many times the other that no such number tells it.
+    """
+    slower, faster = sorted((Fraction(to), Fraction(sfreq)))
+    exact = slower / faster
+    if exact < Fraction(1, _MOST[-1]):
+        raise ValueError(f"{to:g} Hz cannot be made of {sfreq:g} Hz")
+    near = [exact.limit_denominator(most) for most in _MOST]
+    found = next((each for each in near if abs(each - exact) * n_times < _DRIFT * exact), near[-1])
+    return found if to < sfreq else 1 / found
+
+
+@functools.lru_cache(maxsize=8)
+def _taps(up: int, down: int) -> Float[np.ndarray, " n_taps"]:
+    """The filter that SciPy would make anew for each trial, with every ``up``-th of its taps brought to the same sum.
+
+    These are what one new sample is made of, in turn: were their sums not the same, a level would become a ripple.
+    """
+    most = max(up, down)
+    taps = scipy.signal.firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)) if most > 1 else np.ones(1)
+    turn = np.arange(len(taps)) % up
+    taps /= up * np.bincount(turn, taps)[turn]
+    taps.flags.writeable = False
+    return taps
+
+
+def _decimated(piece: Piece, to: float) -> Piece:
+    """At a whole fraction of the rate, by a filter that does not look ahead."""
     step = piece.sfreq / to
-    if step < 1 or not float(step).is_integer():
+    whole = round(step)
+    if whole < 1 or not math.isclose(step, whole, rel_tol=_SAME):
         near = sorted({piece.sfreq / n for n in (max(1, int(step)), int(step) + 1)}, reverse=True)
         told = " or ".join(f"{rate:g}" for rate in near)
         raise MtkdError(
@@ -103,7 +152,7 @@ def resample(piece: Piece) -> Piece:
             f"as {told} would be; phase: zero takes any rate"
         )
     data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
-    return replace(piece, data=np.ascontiguousarray(data[:, :: int(step)]), sfreq=to)
+    return replace(piece, data=np.ascontiguousarray(data[:, ::whole]), sfreq=to)
 
 
 def baseline(piece: Piece, length_s: float) -> Piece:
