@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from mtkd.config import Distill, Modality, Section, Study
+from mtkd.config import Distill, Modality, Section, Study, TeacherName
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import refuse_deep, slug
 
@@ -21,6 +22,8 @@ _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
 _REFERENCE = re.compile(r"\w+(\.\w+)*")
 MIN_SAMPLES = 16  # a window encoder strides by eight
+ONE_FOR_ALL = ("accelerate", "deepspeed", "optim.grad_clip")
+"""Keys of ``temporal`` that no teacher beside it may change: one start of the engine trains all of them."""
 RESERVED = {
     "majority",
     "class share",
@@ -146,14 +149,46 @@ def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float
             raise MtkdError(f"{name}: {cut_s:g} s of {modality} are under {MIN_SAMPLES} samples")
 
 
+def variants(study: Study, teacher: TeacherName) -> dict[str, Study]:
+    """The study itself by the name "", and for each teacher that ``evaluate.teachers`` puts beside one a copy with it.
+
+    Raises:
+        MtkdError: a variant's changes are none of the teacher's section.
+    """
+    found = {"": study}
+    for name, sections in study.evaluate.teachers.items():
+        if teacher in sections:
+            section = changed(getattr(study, teacher), sections[teacher], f"evaluate.teachers.{name}.{teacher}")
+            found[name] = study.model_copy(update={teacher: section})
+    return found
+
+
+def _check_variants(study: Study, taken: dict[str, str], name: str) -> None:
+    for variant, sections in study.evaluate.teachers.items():
+        if len(sections) != 1:
+            raise MtkdError(f"{name}: evaluate.teachers: {variant!r} changes {len(sections)} teachers, not one")
+        (teacher,) = sections
+        _take_name(f"{teacher} teacher, {variant}", taken, f"{name}: evaluate.teachers")
+        own = variants(study, teacher)[variant]
+        for key in ONE_FOR_ALL:
+            if attrgetter(key)(own.temporal) != attrgetter(key)(study.temporal):
+                raise MtkdError(f"{name}: evaluate.teachers.{variant}: temporal.{key} is one for all teachers")
+        _check_sections(own, f"{name}: evaluate.teachers.{variant}")
+
+
+def _take_name(row: str, taken: dict[str, str], key: str) -> None:
+    """Refuse a name of the table whose files would be another's."""
+    if slug(row) in {"", *taken}:
+        other = f", as {taken[slug(row)]!r} has it" if slug(row) else ""
+        raise MtkdError(f"{key}: {row!r} cannot name files of its own{other}")
+    taken[slug(row)] = row
+
+
 def _check_changes(study: Study, name: str) -> None:
-    """Refuse now what a student of the table or the sweep would stumble over hours later."""
+    """Refuse now what a row of the table or the sweep would stumble over hours later."""
     taken, swept = {slug(row): row for row in RESERVED}, {}
     for student, changes in study.evaluate.students.items():
-        if slug(student) in {"", *taken}:
-            other = f", as {taken[slug(student)]!r} has it" if slug(student) else ""
-            raise MtkdError(f"{name}: evaluate.students: {student!r} cannot name files of its own{other}")
-        taken[slug(student)] = student
+        _take_name(student, taken, f"{name}: evaluate.students")
         settings = changed(study.distill, changes, f"{name}: evaluate.students.{student}")
         window_s = study.windows.window_s
         _check_modalities(study, settings.modalities, window_s, f"{name}: evaluate.students.{student}")
@@ -161,6 +196,7 @@ def _check_changes(study: Study, name: str) -> None:
             raise MtkdError(f"{name}: evaluate.baseline names {student!r}, which has teachers itself")
         if settings.settings == "sweep":
             swept[student] = settings
+    _check_variants(study, taken, name)
     for key, found in study.sweep.search.items():
         if key.split(".")[0] in ANOTHER_STUDENT:
             raise MtkdError(f"{name}: sweep.search: {key} makes another student, not other settings of one")

@@ -27,7 +27,7 @@ from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher
-from mtkd.training.fold import folds_of, make_cutter
+from mtkd.training.fold import Job, jobs_of, make_cutter
 from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 
@@ -41,13 +41,12 @@ def run(study: Study) -> list[Unit]:
     """Write the cache of every teacher and fold that does not stand yet; return their units."""
     units, missing = [], []
     for teacher in TEACHERS:
-        for fold in folds_of(study):
-            unit = unit_of(study, fold, teacher)
-            if unit.stands():
-                say(STAGE, f"{teacher}, fold {fold.index}: reused {unit.folder}")
+        for job in jobs_of(study, teacher, functools.partial(unit_of, teacher=teacher)):
+            if job.unit.stands():
+                say(STAGE, f"{teacher}, {job.title}: reused {job.unit.folder}")
             else:
-                missing.append(functools.partial(_write, study, fold, teacher, unit))
-            units.append(unit)
+                missing.append(functools.partial(_write, job, teacher))
+            units.append(job.unit)
     side_by_side(missing)
     return units
 
@@ -132,12 +131,12 @@ def load_teacher(study: Study, shards: ShardSet, fold: Fold, name: TeacherName) 
     return Teacher(model, make_cutter(study, shards, fold, modalities, windows), most)
 
 
-def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
-    started = time.perf_counter()
+def _write(job: Job, name: TeacherName) -> None:
+    study, fold, started = job.study, job.fold, time.perf_counter()
     _, shards = open_shards(study)
     windows = make_cutter(study, shards, fold, [], study.windows)
     teacher, dtype = load_teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
-    with unit.build() as (folder, measured):
+    with job.unit.build() as (folder, measured):
         index = {}
         for tar, group in shards.index.shards.items():
             if whole := [sample for sample in group if windows.n_steps(sample)]:
@@ -148,7 +147,7 @@ def _write(study: Study, fold: Fold, name: TeacherName, unit: Unit) -> None:
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
         measured["subjects"] = teacher_unit(study, fold, name).manifest().measured["subjects"]
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
-    say(STAGE, f"{name}, fold {fold.index}: {n_windows} windows in {seconds:.0f} s, {size}")
+    say(STAGE, f"{name}, {job.title}: {n_windows} windows in {seconds:.0f} s, {size}")
 
 
 def answers(

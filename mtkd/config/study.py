@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mtkd.config.data import Data
-from mtkd.config.models import Cache, Distill, Spatial, Temporal
+from mtkd.config.models import Cache, Distill, Spatial, TeacherName, Temporal
 from mtkd.config.section import Section
 from mtkd.config.signals import Signals, Splits, Windows
 
@@ -67,7 +67,10 @@ class Sweep(Section):
 
 
 class Evaluate(Section):
-    """The students of the table, each a name and its changes to ``distill``.
+    """The students of the table, each a name and its changes to ``distill``; and teachers beside those that teach.
+
+    Those are trained on the same folds and told in the table, but teach nobody: each a name and its changes to
+    ``temporal`` or ``spatial``, such as ``{random weights: {temporal: {pretrained: false}}}``.
 
     Each is compared with ``baseline``; one whose settings were swept with a student from labels alone that was swept
     too, where the table has one, or the search would be counted as distillation.
@@ -79,6 +82,7 @@ class Evaluate(Section):
         "labels alone, swept": {"teachers": {}, "ce": 1.0, "settings": "sweep"},
         "distilled, swept": {"settings": "sweep"},
     }
+    teachers: dict[str, dict[TeacherName, dict[str, Any]]] = {}
     baseline: str = "labels alone"
     n_bins: int = Field(10, ge=2, le=1000, description="bins of the calibration error")
 

@@ -76,7 +76,7 @@ def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) ->
         model, history, heard = train(study, fold, settings)
         write_trained(folder, measured, trained_state(model), history, "torch", heard)
         measured.update(student=name, n_parameters=model.n_parameters)
-    report_trained(STAGE, fold, unit, name)
+    report_trained(STAGE, f"{name}, fold {fold.index}", unit)
 
 
 def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:

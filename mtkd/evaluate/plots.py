@@ -40,7 +40,7 @@ def colours(models: list[dict[str, str]]) -> dict[str, str]:
 
 def trained(models: list[dict[str, str]]) -> list[str]:
     """Names of teachers and students."""
-    return [model["name"] for model in models if model["kind"] in ("teacher", "student")]
+    return [model["name"] for model in models if model["kind"] in ("teacher", "beside", "student")]
 
 
 def possible(models: list[dict[str, str]]) -> list[str]:

@@ -127,6 +127,7 @@ def _target(results: dict[str, Any], target: str) -> dict[str, Any]:
             "rows": [_row(model, block) for model in results["models"]],
             "marks": _marks(block),
             "comparisons": [_comparison(entry, block["gap_closed"]) for entry in block["comparisons"]],
+            "beside": [_comparison(entry, {}) for entry in block["beside"]],
             "best_teacher": block["best_teacher"],
             "limit": number(block["chance"]["limit"]),
         }

@@ -12,7 +12,7 @@ from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.statistics import compare, gap_closed, holm, is_clear, share_of_possible
 
 SCHEMA = 1
-KINDS = ("trivial", "teacher", "student", "possible")
+KINDS = ("trivial", "teacher", "beside", "student", "possible")
 COMPARED = ("balanced_accuracy", "auroc")
 ALPHA = 0.05
 
@@ -30,11 +30,12 @@ def build_results(
     Args:
         study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
             student without teachers); optionally ``baselines`` (student: another one it is compared with), ``alone``
-            (names of the students without teachers), ``unheard`` (model: windows in which it had no signal, answered by
+            (names of the students without teachers), ``beside`` (a teacher that teaches nobody: the one it is compared
+            with), ``unheard`` (model: windows in which it had no signal, answered by
             class shares) and ``hop_s`` (s, for the time axis). More keys are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
-        kinds: model name: ``trivial``, ``teacher``, ``student``, or ``possible`` for the best there can be, which is
-            known where data are simulated.
+        kinds: model name: ``trivial``, ``teacher``, ``beside`` for one that teaches nobody, ``student``, or
+            ``possible`` for the best there can be, which is known where data are simulated.
         expected: of each model of the last kind, ``{name: {level: {"balanced_accuracy", "auroc"}}}``, what it reaches
             on average over studies, for the joint classes.
         folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``class_shares``
@@ -53,6 +54,7 @@ def build_results(
           possible model: {balanced_accuracy, auroc}} of the means over the same subjects};
         - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student
           against its baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
+        - ``beside``, the same of each teacher that teaches nobody against the one that does, corrected by itself;
         - ``gap_closed`` {student: {balanced_accuracy, auroc}} and ``best_teacher``, that with the highest mean AUROC.
 
     Raises:
@@ -165,6 +167,7 @@ def _block(
         "expected": expected,
         "models": table,
         "comparisons": _comparisons(table, _baselines(study, models)),
+        "beside": _comparisons(table, study.get("beside", {})),
         **_gaps(table, models, _baselines(study, models)),
     }
 

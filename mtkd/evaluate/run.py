@@ -23,11 +23,12 @@ from mtkd.evaluate.results import build_results
 from mtkd.files import read_json, slug, write_json
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
+from mtkd.study import variants
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 6
+VERSION = 7
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -73,10 +74,22 @@ def _digests(study: Study, folds: list[Fold]) -> dict[str, list[str]]:
     for label, teacher in TEACHERS.items():
         digests[label] = [teacher_unit(study, fold, teacher).manifest().digest for fold in folds]
         digests[f"{label}, cache"] = [cache_unit(study, fold, teacher).manifest().digest for fold in folds]
+    for label, (teacher, own) in beside(study).items():
+        digests[label] = [cache_unit(own, fold, teacher).manifest().digest for fold in folds]
     for name in study.evaluate.students:
         units = [student_unit(study, fold, settings_of(study, name, fold)) for fold in folds]
         digests[name] = [unit.manifest().digest for unit in units]
     return digests
+
+
+def beside(study: Study) -> dict[str, tuple[TeacherName, Study]]:
+    """The teachers that teach nobody, by the names of their rows."""
+    return {
+        f"{label}, {name}": (teacher, own)
+        for label, teacher in TEACHERS.items()
+        for name, own in variants(study, teacher).items()
+        if name
+    }
 
 
 def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
@@ -92,6 +105,9 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "baseline": study.evaluate.baseline,
         "baselines": _baselines(study),
         "alone": _alone(study),
+        "beside": {
+            name: label for label in TEACHERS for name, own in beside(study).items() if TEACHERS[label] == own[0]
+        },
         "unheard": {
             name: int((rows.confidence == 0).sum()) for name, rows in predictions.items() if kinds[name] != "possible"
         },
@@ -130,6 +146,10 @@ def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions
         label: Predictions.concatenate([teacher_answers(study, fold, teacher) for fold in folds])
         for label, teacher in TEACHERS.items()
     }
+    untaught = {
+        label: Predictions.concatenate([teacher_answers(own, fold, teacher) for fold in folds])
+        for label, (teacher, own) in beside(study).items()
+    }
     students = {}
     for name in study.evaluate.students:
         chosen = [(fold, settings_of(study, name, fold)) for fold in folds]
@@ -140,8 +160,9 @@ def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions
     labels = {fold.index: np.array(_labels(study, fold, fold.train)) for fold in folds}
     trivial = {"majority": majority(labels, rows), "class share": class_share(labels, rows)}
     best = best_predictions(study, rows) if is_known(study) else {}
-    kinds = dict.fromkeys(trivial, "trivial") | dict.fromkeys(taught, "teacher") | dict.fromkeys(students, "student")
-    return trivial | taught | students | best, kinds | dict.fromkeys(best, "possible")
+    kinds = dict.fromkeys(trivial, "trivial") | dict.fromkeys(taught, "teacher") | dict.fromkeys(untaught, "beside")
+    kinds |= dict.fromkeys(students, "student") | dict.fromkeys(best, "possible")
+    return trivial | taught | untaught | students | best, kinds
 
 
 def _labels(study: Study, fold: Fold, subjects: list[str]) -> list[int]:

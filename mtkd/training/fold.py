@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtkd.config import Modality, Optim, Study, Windows
+from mtkd.config import Modality, Optim, Study, TeacherName, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
@@ -21,6 +21,7 @@ from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold, make_folds
+from mtkd.study import variants
 from mtkd.training.checkpoint import save_weights
 from mtkd.training.fit import History
 from mtkd.training.objective import Supervised, class_weights
@@ -106,6 +107,29 @@ def folds_of(study: Study) -> list[Fold]:
     return make_folds(index.subjects, study.splits)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One teacher to train: of a fold, and of the study or of a variant with a name."""
+
+    study: Study
+    fold: Fold
+    unit: Unit
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What progress is told under."""
+        return f"{self.name + ', ' if self.name else ''}fold {self.fold.index}"
+
+
+def jobs_of(study: Study, teacher: TeacherName, unit_of: Callable[[Study, Fold], Unit]) -> list[Job]:
+    """All trainings of a teacher: those of the study's own on every fold, then of each variant."""
+    folds = folds_of(study)
+    return [
+        Job(own, fold, unit_of(own, fold), name) for name, own in variants(study, teacher).items() for fold in folds
+    ]
+
+
 def _refuse_one_class(labels: set[int], study: Study, no_trial: str, every_trial: str) -> None:
     known = labels - {UNLABELLED}
     if not known:
@@ -164,21 +188,20 @@ def seed_all(seed: int, fold: Fold) -> None:
     torch.manual_seed(seed * 1000 + fold.index)
 
 
-def report_epoch(stage: str, fold: Fold, epoch: int, means: dict[str, float]) -> None:
+def report_epoch(stage: str, title: str, epoch: int, means: dict[str, float]) -> None:
     """Say how an epoch went."""
     say(
         stage,
-        f"fold {fold.index} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}",
+        f"{title} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}",
     )
 
 
-def report_trained(stage: str, fold: Fold, unit: Unit, name: str = "") -> None:
+def report_trained(stage: str, title: str, unit: Unit) -> None:
     """Say what a finished training came to."""
     measured = unit.manifest().measured
     say(
         stage,
-        f"{name + ', ' if name else ''}fold {fold.index}: "
-        f"trained {measured['n_parameters']:,} parameters in {measured['seconds']:.0f} s, "
+        f"{title}: trained {measured['n_parameters']:,} parameters in {measured['seconds']:.0f} s, "
         f"kept epoch {measured['best_epoch']} of {measured['n_epochs']}, loss {measured['best']['val/class']:.3f}",
     )
 

@@ -18,7 +18,7 @@ from mtkd.shards.build import open_shards
 from mtkd.shards.read import ShardSet
 from mtkd.signals.readers.pickles import load_arrays
 from mtkd.signals.windows import n_windows
-from mtkd.training.fold import folds_of
+from mtkd.training.fold import Job, folds_of
 
 PARTS = ("logits", "features", "confidence", "mask")
 
@@ -127,7 +127,7 @@ def test_a_recording_whose_trials_hold_no_window_is_left_out(
         assert ended.code == 0, ended.err
     fold = folds_of(study)[0]
     unit = build.unit_of(study, fold, "spatial")
-    build._write(study, fold, "spatial", unit)
+    build._write(Job(study, fold, unit, ""), "spatial")
     assert len(open_shards(study)[1].index.shards) == 6
     assert [tar for tar in ShardSet(unit.folder).index.shards if "s06" in tar] == []
     assert len(ShardSet(unit.folder).index.shards) == 5

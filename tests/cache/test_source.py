@@ -18,7 +18,7 @@ from mtkd.shards.build import open_shards
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
-from mtkd.training.fold import FoldData, fold_data, folds_of
+from mtkd.training.fold import FoldData, Job, fold_data, folds_of
 from mtkd.workspace import Unit
 
 PARTS = ("logits", "features", "confidence")
@@ -154,7 +154,7 @@ def test_teachers_that_were_given_a_test_subject_are_refused(copied: Study) -> N
         shutil.rmtree(caught.folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(FoldData, "keys", lambda self, subjects: given(self, [*subjects, fold.test[0]]))
-        spatial._train(copied, fold, unit)
+        spatial._train(Job(copied, fold, unit, ""))
     build.run(copied)
     wanted = (
         f"{build.unit_of(copied, fold, 'spatial').folder}: was trained with {fold.test[0]}, a test subject of fold 0"

@@ -27,7 +27,7 @@ from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
 from mtkd.training.fit import trained_state
-from mtkd.training.fold import FoldData, fold_data, folds_of
+from mtkd.training.fold import FoldData, Job, fold_data, folds_of
 from mtkd.workspace import Unit
 
 UNRATED = "s03_t01"
@@ -198,7 +198,7 @@ def test_test_subjects_leave_no_trace_in_anything_trained(pipeline: Any, tmp_pat
     written = safetensors.torch.load_file(unit.folder / "weights.safetensors")
     assert all(torch.equal(written[key], value) for key, value in trained_state(model).items())
     teacher = spatial.unit_of(planted, fold)
-    spatial._train(planted, fold, teacher)
+    spatial._train(Job(planted, fold, teacher, ""))
     original = spatial.unit_of(pipeline.study, fold).folder / "weights.safetensors"
     assert (teacher.folder / "weights.safetensors").read_bytes() == original.read_bytes()
 

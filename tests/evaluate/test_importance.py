@@ -7,7 +7,7 @@ import mne
 import numpy as np
 import pytest
 
-from mtkd.cache.build import Teacher
+from mtkd.cache.build import Teacher, load_teacher
 from mtkd.config import Study
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.scalp import scalp_figure
@@ -51,7 +51,7 @@ def teachers(mixed: Study) -> list[Teacher]:
     build.run(mixed)
     train.run(mixed)
     shards = open_shards(mixed)[1]
-    return [Teacher(mixed, shards, fold, "spatial") for fold in folds_of(mixed)]
+    return [load_teacher(mixed, shards, fold, "spatial") for fold in folds_of(mixed)]
 
 
 def test_montages_of_different_size_are_one_training(mixed: Study, teachers: list[Teacher]) -> None:

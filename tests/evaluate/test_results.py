@@ -162,7 +162,11 @@ def test_models_without_the_same_subjects_are_refused(binary: Any) -> None:
         ({"baseline": "none"}, {}, "the baseline 'none' is no student"),
         ({"class_names": ["a", "b", "c"]}, {}, "tells 2 classes, the study 3"),
         ({"ratings": ["joint"]}, {}, "no rating can be named joint"),
-        ({}, {"swept": "pupil"}, "model 'swept' has kind 'pupil', expected one of trivial, teacher, student, possible"),
+        (
+            {},
+            {"swept": "pupil"},
+            "model 'swept' has kind 'pupil', expected one of trivial, teacher, beside, student, possible",
+        ),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused(

@@ -4,7 +4,7 @@ import functools
 
 from torch import nn
 
-from mtkd.config import Modality, Study
+from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
@@ -13,9 +13,10 @@ from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
     WEIGHTS,
+    Job,
     common_inputs,
     fold_data,
-    folds_of,
+    jobs_of,
     make_cutter,
     report_trained,
     seed_all,
@@ -26,22 +27,20 @@ from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
-STAGE = "spatial"
+STAGE: TeacherName = "spatial"
 MODALITIES: list[Modality] = ["eeg"]
 
 
 def run(study: Study) -> list[Unit]:
     """Train the teacher of every fold that does not stand yet; return their units."""
-    units, missing = [], []
-    for fold in folds_of(study):
-        unit = unit_of(study, fold)
-        if unit.stands():
-            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+    jobs, missing = jobs_of(study, STAGE, unit_of), []
+    for job in jobs:
+        if job.unit.stands():
+            say(STAGE, f"{job.title}: reused {job.unit.folder}")
         else:
-            missing.append(functools.partial(_train, study, fold, unit))
-        units.append(unit)
+            missing.append(functools.partial(_train, job))
     side_by_side(missing)
-    return units
+    return [job.unit for job in jobs]
 
 
 def unit_of(study: Study, fold: Fold) -> Unit:
@@ -65,8 +64,8 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Mod
     return model.eval()
 
 
-def _train(study: Study, fold: Fold, unit: Unit) -> None:
-    settings = study.spatial
+def _train(job: Job) -> None:
+    study, fold, settings = job.study, job.fold, job.study.spatial
     data = fold_data(study, fold, MODALITIES, study.windows)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
@@ -77,6 +76,6 @@ def _train(study: Study, fold: Fold, unit: Unit) -> None:
     history = fit(
         model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime
     )
-    with unit.build() as (folder, measured):
+    with job.unit.build() as (folder, measured):
         write_trained(folder, measured, trained_state(model), history, runtime.engine, train.subjects | val.subjects)
-    report_trained(STAGE, fold, unit)
+    report_trained(STAGE, job.title, job.unit)

@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from mtkd.config import Study, Temporal, Windows
+from mtkd.config import Study, TeacherName, Temporal, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.processes import end_with_parent
@@ -13,6 +13,7 @@ from mtkd.shards.index import Sample
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
+from mtkd.study import variants
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import Parting, in_one_piece
@@ -21,9 +22,10 @@ from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
     WEIGHTS,
     FoldData,
+    Job,
     common_inputs,
     fold_data,
-    folds_of,
+    jobs_of,
     make_cutter,
     quiet_libraries,
     report_epoch,
@@ -37,7 +39,7 @@ from mtkd.training.resume import Checkpoints
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
-STAGE = "temporal"
+STAGE: TeacherName = "temporal"
 _OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpointing", "checkpoint_steps"}
 """Keys that decide where and how fast a teacher is trained, not what it learns."""
 
@@ -49,14 +51,14 @@ def run(study: Study) -> list[Unit]:
     """
     if launched():
         return _as_a_rank(study)
-    folds = folds_of(study)
-    units = [unit_of(study, fold) for fold in folds]
-    missing = [fold for fold, unit in zip(folds, units, strict=True) if not unit.stands()]
-    for fold, unit in zip(folds, units, strict=True):
-        if fold not in missing:
-            say(STAGE, f"fold {fold.index}: reused {unit.folder}")
+    jobs = jobs_of(study, STAGE, unit_of)
+    missing = [job for job in jobs if not job.unit.stands()]
+    for job in jobs:
+        if job not in missing:
+            say(STAGE, f"{job.title}: reused {job.unit.folder}")
     if missing:
-        unpack_aside(study)
+        for own in variants(study, STAGE).values():
+            unpack_aside(own)
         if emulates_bfloat16(study.temporal):
             say(STAGE, "temporal.dtype = bfloat16, for which this CPU has no instructions: float32 is far faster here")
         say(
@@ -64,23 +66,23 @@ def run(study: Study) -> list[Unit]:
             f"starting the ranks of {study.temporal.accelerate} (the first start ever compiles for half a minute)",
         )
         launch(study, STAGE, study.temporal.accelerate)
-    return units
+    return [job.unit for job in jobs]
 
 
 def _as_a_rank(study: Study) -> list[Unit]:
     end_with_parent()
     runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
     if runtime.rank == 0:  # what it finds out about large files the others then read
-        unpack_aside(study)
+        for own in variants(study, STAGE).values():
+            unpack_aside(own)
     runtime.wait()
-    folds = folds_of(study)
-    units = [unit_of(study, fold) for fold in folds]
-    runtime.agree([unit.fingerprint for unit in units], "the folds, the data or the backbone")
+    jobs = jobs_of(study, STAGE, unit_of)
+    runtime.agree([job.unit.fingerprint for job in jobs], "the folds, the data or the backbone")
     # Each rank has looked by itself, and another run may have finished a fold in between.
-    missing = runtime.from_first([fold.index for fold, unit in zip(folds, units, strict=True) if not unit.stands()])
+    missing = runtime.from_first([index for index, job in enumerate(jobs) if not job.unit.stands()])
     for index in missing:
-        _train(study, folds[index], runtime)
-    return units
+        _train(jobs[index], runtime)
+    return [job.unit for job in jobs]
 
 
 def emulates_bfloat16(settings: Temporal) -> bool:
@@ -126,14 +128,13 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Mod
     return model.eval()
 
 
-def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
-    """Train one fold's teacher as one of the ranks."""
-    settings = study.temporal
+def _train(job: Job, runtime: Runtime) -> None:
+    """Train one teacher as one of the ranks."""
+    study, fold, unit, settings = job.study, job.fold, job.unit, job.study.temporal
     data = fold_data(study, fold, settings.modalities, patches(study))
     model = _prepared(study, data, runtime)
-    say(STAGE, f"fold {fold.index}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
+    say(STAGE, f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
     train, val = loaders(study, data, model, runtime)
-    unit = unit_of(study, fold)
     place = unit.folder.with_name(f"{unit.folder.name}.checkpoints")
     checkpoints = Checkpoints(place, runtime, settings.checkpoint_steps, functools.partial(say, STAGE))
     history = fit(
@@ -143,14 +144,14 @@ def _train(study: Study, fold: Fold, runtime: Runtime) -> None:
         val,
         settings.optim,
         runtime,
-        functools.partial(report_epoch, STAGE, fold),
+        functools.partial(report_epoch, STAGE, job.title),
         checkpoints,
     )
     weights = trained_state(model)
     if runtime.rank == 0:
         with unit.build() as (folder, measured):
             write_trained(folder, measured, weights, history, runtime.engine, train.subjects | val.subjects)
-        report_trained(STAGE, fold, unit)
+        report_trained(STAGE, job.title, unit)
     checkpoints.clear()
 
 
