@@ -7,11 +7,15 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.parts import WHOLE, Part, parse_part
+
+if TYPE_CHECKING:
+    from mtkd.config import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -20,6 +24,7 @@ app = typer.Typer(
     help="Distil teachers that see EEG into a student that needs none.",
 )
 StudyFile = Annotated[Path, typer.Argument(help="The study file, such as configs/study/simulated.yaml.")]
+OnePart = Annotated[str, typer.Option("--part", help="I/N: every N-th of the stage's units from the I-th on.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to it: key.sub=value, values in YAML.")]
 
 _INTERRUPTED = 128 + signal.SIGINT  # typer's code for a KeyboardInterrupt
@@ -37,6 +42,10 @@ STAGES = {
 }
 
 
+IN_PARTS = ("temporal", "spatial", "cache", "distill")
+"""Stages whose units do not depend on each other."""
+
+
 def _add(stage: str, module: str, text: str) -> None:
     @app.command(stage, help=text)
     def command(study: StudyFile, overrides: Overrides = None) -> None:
@@ -45,8 +54,29 @@ def _add(stage: str, module: str, text: str) -> None:
         importlib.import_module(module).run(read_study(study, overrides))
 
 
+def _add_in_parts(stage: str, module: str, text: str) -> None:
+    @app.command(stage, help=text)
+    def command(study: StudyFile, overrides: Overrides = None, part: OnePart = str(WHOLE)) -> None:
+        from mtkd.study import read_study
+
+        chosen = parse_part(part)
+        _run(stage, module, read_study(study, overrides), chosen)
+
+
+def _run(stage: str, module: str, study: "Study", part: Part = WHOLE) -> None:
+    """Run a stage; over a Ray cluster first, where its units are to be spread, and then here what is left."""
+    if stage not in IN_PARTS:
+        importlib.import_module(module).run(study)
+        return
+    if study.units.engine == "ray" and part == WHOLE:
+        from mtkd.cluster import spread
+
+        spread(study, stage)
+    importlib.import_module(module).run(study, part)
+
+
 for _stage, (_module, _text) in STAGES.items():
-    _add(_stage, _module, _text)
+    (_add_in_parts if _stage in IN_PARTS else _add)(_stage, _module, _text)
 
 
 _add("inspect", "mtkd.shards.inspect", "Tell what the shards hold, and draw a trial.")
@@ -59,9 +89,9 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
 
     checked = read_study(study, overrides)
     for stage, (module, _) in STAGES.items():
-        importlib.import_module(module).run(checked)
+        _run(stage, module, checked)
         if stage == "sweep":  # the students that waited for their settings
-            importlib.import_module(STAGES["distill"][0]).run(checked)
+            _run("distill", STAGES["distill"][0], checked)
 
 
 def main() -> None:

@@ -3,14 +3,21 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import joblib
 import ray
 
+from mtkd.config import Study, Units
+from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
+from mtkd.parts import Part
+from mtkd.processes import end_with_parent
 
 
 @contextmanager
@@ -40,6 +47,48 @@ def joblib_on_ray() -> Iterator[None]:
     register_ray()
     with joblib.parallel_config("ray"):
         yield
+
+
+def spread(study: Study, stage: str) -> None:
+    """Run a stage in as many parts as the cluster of ``units`` has room for, and tell what each says.
+
+    A part whose node is lost is started again on another one, and goes on from the last checkpoint.
+
+    Raises:
+        MtkdError: there is no cluster, none of its nodes has room for a part, or a part met bad input.
+    """
+    units = study.units
+    with connected(units.ray_address, stage, "units.ray_address"):
+        n_parts = sum(_room(node["Resources"], units) for node in ray.nodes() if node["Alive"])
+        if not n_parts:
+            raise MtkdError(f"{stage}: no node has {units.cpus_per_part:g} CPUs and {units.gpus_per_part:g} GPUs")
+        say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
+        settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
+        run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)
+        parts = [Part(number, n_parts) for number in range(1, n_parts + 1)]
+        pending = [run.remote(study.model_dump_json(), stage, str(part)) for part in parts]
+        while pending:
+            (done,), pending = ray.wait(pending)
+            code, out, err = ray.get(done)
+            print(out, end="", flush=True)
+            if code:
+                raise MtkdError((err.strip() or f"{stage}: exit code {code}").splitlines()[-1].removeprefix("mtkd: "))
+
+
+def _room(resources: dict[str, float], units: Units) -> int:
+    """How many parts a node takes at once."""
+    by_gpu = resources.get("GPU", 0) / units.gpus_per_part if units.gpus_per_part else float("inf")
+    return int(min(resources.get("CPU", 0) / units.cpus_per_part, by_gpu))
+
+
+def _run_part(study: str, stage: str, part: str) -> tuple[int, str, str]:
+    """On a node: the stage's own command, which may start ranks; what it says on both streams."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "study.json")
+        path.write_text(study)
+        command = [sys.executable, "-m", "mtkd", stage, str(path), "units.engine=joblib", "--part", part]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=end_with_parent)
+    return done.returncode, done.stdout, done.stderr
 
 
 def _short_tmp() -> str:

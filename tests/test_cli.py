@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from mtkd import cli
 from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.parts import Part
 
 
 @pytest.fixture
@@ -121,12 +122,13 @@ def test_each_command_runs_its_own_stage_with_the_study_it_was_given(monkeypatch
     seen = []
 
     def module(name):
-        return type(name, (), {"run": staticmethod(lambda given: seen.append((name, given.seed)))})
+        return type(name, (), {"run": staticmethod(lambda given, *part: seen.append((name, given.seed, *part)))})
 
     monkeypatch.setattr(cli.importlib, "import_module", module)
     for stage, (name, _) in cli.STAGES.items():
-        assert CliRunner().invoke(cli.app, [stage, *study, "seed=5"]).exit_code == 0
-        assert seen == [(name, 5)]
+        parted = stage in cli.IN_PARTS
+        assert CliRunner().invoke(cli.app, [stage, *study, "seed=5", *["--part", "2/3"] * parted]).exit_code == 0
+        assert seen == [(name, 5, *[Part(2, 3)] * parted)]
         seen.clear()
 
 
@@ -134,7 +136,7 @@ def test_run_goes_through_all_stages_in_order_and_stops_at_the_first_that_refuse
     seen = []
 
     def module(name, refuses=""):
-        def run(given):
+        def run(given, *part):
             seen.append(name)
             if name == refuses:
                 raise MtkdError("no")

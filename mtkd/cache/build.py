@@ -17,6 +17,7 @@ import torch
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
 from mtkd.layers.heads import TeacherSignal
+from mtkd.parts import WHOLE, Part
 from mtkd.shards.batch import Cutter
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample, write_index
@@ -37,18 +38,18 @@ TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 BATCH = 8  # trials that the spatial teacher answers at once
 
 
-def run(study: Study) -> list[Unit]:
-    """Write the cache of every teacher and fold that does not stand yet; return their units."""
-    units, missing = [], []
-    for teacher in TEACHERS:
-        for job in jobs_of(study, teacher, functools.partial(unit_of, teacher=teacher)):
-            if job.unit.stands():
-                say(STAGE, f"{teacher}, {job.title}: reused {job.unit.folder}")
-            else:
-                missing.append(functools.partial(_write, job, teacher))
-            units.append(job.unit)
+def run(study: Study, part: Part = WHOLE) -> list[Unit]:
+    """Write the cache of every teacher and fold that does not stand yet; return their units, those of a part."""
+    wanted = {teacher: jobs_of(study, teacher, functools.partial(unit_of, teacher=teacher)) for teacher in TEACHERS}
+    jobs = part.pick([(teacher, job) for teacher, own in wanted.items() for job in own])
+    missing = []
+    for teacher, job in jobs:
+        if job.unit.stands():
+            say(STAGE, f"{teacher}, {job.title}: reused {job.unit.folder}")
+        else:
+            missing.append(functools.partial(_write, job, teacher))
     side_by_side(missing)
-    return units
+    return [job.unit for _, job in jobs]
 
 
 def teacher_unit(study: Study, fold: Fold, teacher: TeacherName) -> Unit:

@@ -8,7 +8,7 @@ from mtkd.config.models import ONE_LAYER, Cache, Distill, Lora, Optim, Spatial, 
 from mtkd.config.section import Band, Kind, Modality, OpenBand, Section
 from mtkd.config.signals import Entropy, Signals, Splits, Windows
 from mtkd.config.steps import ModalitySignals, Step
-from mtkd.config.study import Evaluate, Predict, Shards, Study, Sweep
+from mtkd.config.study import Evaluate, Predict, Shards, Study, Sweep, Units
 
 __all__ = [
     "ONE_LAYER",
@@ -45,5 +45,6 @@ __all__ = [
     "Table",
     "TeacherName",
     "Temporal",
+    "Units",
     "Windows",
 ]

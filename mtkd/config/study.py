@@ -31,6 +31,19 @@ class Shards(Section):
         return n_jobs
 
 
+class Units(Section):
+    """Trainings and caches that do not depend on each other: on this machine, or in parts over a Ray cluster.
+
+    As many parts as the cluster has room for, each a ``mtkd STAGE --part I/N`` of its own with so many processors and
+    GPUs, on nodes that share the workspace. On Slurm an array of tasks does the same, see launch/parts.sbatch.
+    """
+
+    engine: Literal["joblib", "ray"] = "joblib"
+    ray_address: str | None = None
+    cpus_per_part: float = Field(1, gt=0)
+    gpus_per_part: float = Field(0, ge=0)
+
+
 class Sweep(Section):
     """Ray Tune with ASHA, for every student whose ``settings`` are ``sweep``, on each fold's validation subjects.
 
@@ -118,6 +131,7 @@ class Study(Section):
     shards: Shards = Shards()
     windows: Windows
     splits: Splits = Splits()
+    units: Units = Units()
     temporal: Temporal
     spatial: Spatial = Spatial()
     cache: Cache = Cache()

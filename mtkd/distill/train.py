@@ -15,6 +15,7 @@ from mtkd.distill.combine import teacher_weights
 from mtkd.distill.losses import hint, kl
 from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
 from mtkd.distill.student import Student
+from mtkd.parts import WHOLE, Part
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
@@ -38,13 +39,13 @@ from mtkd.workspace import Unit, make_unit
 STAGE = "distill"
 
 
-def run(study: Study) -> dict[str, list[Unit]]:
-    """Train every student of ``evaluate.students`` on every fold where it does not stand yet.
+def run(study: Study, part: Part = WHOLE) -> dict[str, list[Unit]]:
+    """Train every student of ``evaluate.students`` on every fold where it does not stand yet; or a part of them.
 
     Students with swept settings wait until the sweep stands.
     """
     units: dict[str, list[Unit]] = {}
-    missing: dict[Path, Callable[[], None]] = {}  # two students may share a unit
+    wanted: dict[Path, tuple[Unit, Callable[[], None]]] = {}  # two students may share a unit
     for name in study.evaluate.students:
         try:
             chosen = [(fold, settings_of(study, name, fold)) for fold in folds_of(study)]
@@ -54,12 +55,11 @@ def run(study: Study) -> dict[str, list[Unit]]:
         _tell_settings(study, name)
         units[name] = [unit_of(study, fold, settings) for fold, settings in chosen]
         for unit, (fold, settings) in zip(units[name], chosen, strict=True):
-            if not unit.stands():
-                missing.setdefault(unit.folder, functools.partial(_make, study, name, fold, settings, unit))
+            wanted.setdefault(unit.folder, (unit, functools.partial(_make, study, name, fold, settings, unit)))
         reused = sum(unit.stands() for unit in units[name])
         if reused:
             say(STAGE, f"{name}: reused {reused} of {len(chosen)} folds")
-    side_by_side(list(missing.values()))
+    side_by_side([make for unit, make in part.pick(list(wanted.values())) if not unit.stands()])
     return units
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mtkd.config import Study
 from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
+from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
 from mtkd.training.runtime import check_launch, clear_locks
 
@@ -21,15 +22,15 @@ def launched() -> bool:
     return "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
-def launch(study: Study, stage: str, config: str) -> None:
-    """Run ``accelerate launch -m mtkd STAGE`` on the resolved study; its first rank speaks for us.
+def launch(study: Study, stage: str, config: str, part: Part = WHOLE) -> None:
+    """Run ``accelerate launch -m mtkd STAGE`` on a part of the resolved study; its first rank speaks for us.
 
     Raises:
         MtkdError: ``config`` is none of accelerate's, a rank met bad input, or the launcher failed.
     """
     check_launch(config, f"{stage}.accelerate = {config}")
     clear_locks()
-    log = Path(study.workspace) / stage / "launch.log"
+    log = Path(study.workspace) / stage / ("launch.log" if part == WHOLE else f"launch-{part.number}-{part.of}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
@@ -40,7 +41,7 @@ def launch(study: Study, stage: str, config: str) -> None:
         resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
         launcher = subprocess.Popen(
-            [*command, str(resolved)],
+            [*command, str(resolved), "--part", str(part)],
             env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
             stderr=file,  # what the libraries say; progress comes on standard output
             preexec_fn=end_with_parent,  # and the ranks follow the launcher, so that none trains on for nobody

@@ -1,5 +1,7 @@
 """Teachers that teach nobody: trained on the same folds, told in the table and held against the one that does teach."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +13,31 @@ import pytest
 from mtkd.config import Study
 from mtkd.errors import MtkdError
 from mtkd.evaluate.run import RESULTS, beside, unit_of
-from mtkd.files import read_json, write_json
-from mtkd.study import changed, read_study, variants
+from mtkd.files import read_json
+from mtkd.study import read_study, variants
 from mtkd.training.fold import folds_of
 
-BESIDE = {"sees the future": {"temporal": {"causal": False}}, "fixed edges": {"spatial": {"learned_adjacency": False}}}
-ROWS = {"temporal teacher, sees the future": "temporal teacher", "spatial teacher, fixed edges": "spatial teacher"}
+ROWS = {"temporal teacher, random weights": "temporal teacher", "spatial teacher, fixed edges": "spatial teacher"}
 
 
 @pytest.fixture(scope="module")
-def study(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The pipeline's study with two of them."""
+def changes(repo: Path, pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the README's command says beside the study, on the small study in a workspace of its own."""
+    (command,) = re.findall(r"^ {4}(mtkd run .*evaluate\.teachers=.*)$", (repo / "README.md").read_text(), re.MULTILINE)
     copied = pipeline.copy(tmp_path_factory.mktemp("beside") / "workspace")
-    return copied.model_copy(update={"evaluate": changed(copied.evaluate, {"teachers": BESIDE}, "evaluate")})
+    return [f"workspace={copied.workspace}", *shlex.split(command)[3:]]
 
 
 @pytest.fixture(scope="module")
-def said(study: Study, tmp_path_factory: pytest.TempPathFactory) -> str:
+def study(pipeline: Any, changes: list[str]) -> Study:
+    return read_study(pipeline.file, changes)
+
+
+@pytest.fixture(scope="module")
+def said(pipeline: Any, changes: list[str]) -> str:
     """What the stages say that make them."""
-    path = tmp_path_factory.mktemp("study") / "study.yaml"
-    write_json(path, study.model_dump())
-    done = subprocess.run([sys.executable, "-m", "mtkd", "run", str(path)], capture_output=True, text=True, timeout=400)
+    command = [sys.executable, "-m", "mtkd", "run", str(pipeline.file), *changes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -41,8 +47,8 @@ def test_only_they_are_trained_and_on_every_fold(said: str) -> None:
     assert sorted(line.split("  ")[-1].split(": ")[0] for line in trained) == [
         "fixed edges, fold 0",
         "fixed edges, fold 1",
-        "sees the future, fold 0",
-        "sees the future, fold 1",
+        "random weights, fold 0",
+        "random weights, fold 1",
     ]
 
 
@@ -69,7 +75,7 @@ def test_the_report_tells_of_them(study: Study, said: str) -> None:
 
 def test_what_teaches_is_what_it_was(pipeline: Any, study: Study) -> None:
     assert variants(study, "temporal")[""].temporal == pipeline.study.temporal
-    assert variants(study, "temporal")["sees the future"].temporal.causal is False
+    assert variants(study, "temporal")["random weights"].temporal.pretrained is False
     assert set(variants(study, "spatial")) == {"", "fixed edges"}
 
 

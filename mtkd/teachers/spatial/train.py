@@ -6,6 +6,7 @@ from torch import nn
 
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
+from mtkd.parts import WHOLE, Part
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial.model import SpatialTeacher
@@ -31,9 +32,9 @@ STAGE: TeacherName = "spatial"
 MODALITIES: list[Modality] = ["eeg"]
 
 
-def run(study: Study) -> list[Unit]:
-    """Train the teacher of every fold that does not stand yet; return their units."""
-    jobs, missing = jobs_of(study, STAGE, unit_of), []
+def run(study: Study, part: Part = WHOLE) -> list[Unit]:
+    """Train the teacher of every fold that does not stand yet; return their units, those of a part."""
+    jobs, missing = part.pick(jobs_of(study, STAGE, unit_of)), []
     for job in jobs:
         if job.unit.stands():
             say(STAGE, f"{job.title}: reused {job.unit.folder}")

@@ -8,6 +8,7 @@ from torch import nn
 from mtkd.config import Study, TeacherName, Temporal, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
+from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
 from mtkd.shards.index import Sample
 from mtkd.shards.loader import Loader
@@ -44,14 +45,14 @@ _OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpoi
 """Keys that decide where and how fast a teacher is trained, not what it learns."""
 
 
-def run(study: Study) -> list[Unit]:
-    """Train the teacher of every fold that does not stand yet; return their units.
+def run(study: Study, part: Part = WHOLE) -> list[Unit]:
+    """Train the teacher of every fold that does not stand yet; return their units, those of a part.
 
     Under ``accelerate launch`` this process is one of its ranks; otherwise it launches them and waits.
     """
     if launched():
-        return _as_a_rank(study)
-    jobs = jobs_of(study, STAGE, unit_of)
+        return _as_a_rank(study, part)
+    jobs = part.pick(jobs_of(study, STAGE, unit_of))
     missing = [job for job in jobs if not job.unit.stands()]
     for job in jobs:
         if job not in missing:
@@ -65,18 +66,18 @@ def run(study: Study) -> list[Unit]:
             STAGE,
             f"starting the ranks of {study.temporal.accelerate} (the first start ever compiles for half a minute)",
         )
-        launch(study, STAGE, study.temporal.accelerate)
+        launch(study, STAGE, study.temporal.accelerate, part)
     return [job.unit for job in jobs]
 
 
-def _as_a_rank(study: Study) -> list[Unit]:
+def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     end_with_parent()
     runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
     if runtime.rank == 0:  # what it finds out about large files the others then read
         for own in variants(study, STAGE).values():
             unpack_aside(own)
     runtime.wait()
-    jobs = jobs_of(study, STAGE, unit_of)
+    jobs = part.pick(jobs_of(study, STAGE, unit_of))
     runtime.agree([job.unit.fingerprint for job in jobs], "the folds, the data or the backbone")
     # Each rank has looked by itself, and another run may have finished a fold in between.
     missing = runtime.from_first([index for index, job in enumerate(jobs) if not job.unit.stands()])
