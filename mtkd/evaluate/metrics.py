@@ -56,13 +56,27 @@ def calibration_curve(label: NDArray, probs: NDArray, n_bins: int) -> dict[str, 
 
     Returns, for each bin that is not empty: ``probability`` and ``accuracy``, the means in it, and ``n``, its rows.
     """
-    top, right = probs.max(1), probs.argmax(1) == label
-    bins = np.clip(np.ceil(top * n_bins).astype(int) - 1, 0, n_bins - 1)
+    probability, accuracy, n = _binned(probs.max(1), probs.argmax(1) == label, n_bins)
+    return {"probability": probability, "accuracy": accuracy, "n": n}
+
+
+def confidence_curve(predictions: Predictions, n_bins: int) -> dict[str, list[float]]:
+    """The same of the confidence: ``confidence``, what it says, and ``probability``, what was given to the true class.
+
+    That is what the confidence head estimates (ConfidNet; Corbiere et al., 2019).
+    """
+    given = predictions.probs[np.arange(len(predictions)), predictions.label]
+    confidence, probability, n = _binned(predictions.confidence, given, n_bins)
+    return {"confidence": confidence, "probability": probability, "n": n}
+
+
+def _binned(said: NDArray, found: NDArray, n_bins: int) -> tuple[list[float], list[float], list[float]]:
+    """Means of both in each bin of what was said that is not empty, and its number of rows."""
+    bins = np.clip(np.ceil(said * n_bins).astype(int) - 1, 0, n_bins - 1)
     n = np.bincount(bins, minlength=n_bins)
     filled = n > 0
-    probability = np.bincount(bins, top, n_bins)[filled] / n[filled]
-    accuracy = np.bincount(bins, right, n_bins)[filled] / n[filled]
-    return {"probability": probability.tolist(), "accuracy": accuracy.tolist(), "n": n[filled].tolist()}
+    means = [(np.bincount(bins, values, n_bins)[filled] / n[filled]).tolist() for values in (said, found)]
+    return means[0], means[1], n[filled].tolist()
 
 
 def ece(label: NDArray, probs: NDArray, n_bins: int = 10) -> float:

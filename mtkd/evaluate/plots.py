@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mtkd.evaluate.metrics import calibration_curve, confidence_over_time, ece
+from mtkd.evaluate.metrics import calibration_curve, confidence_curve, confidence_over_time, ece
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.reading import percent
 
@@ -150,22 +150,41 @@ def calibration_figure(results: dict[str, Any], predictions: dict[str, Predictio
     for ax, name in zip(panels, names, strict=True):
         rows = predictions[name].labelled()
         curve = calibration_curve(rows.label, rows.probs, n_bins)
-        area = 12 + 240 * np.array(curve["n"]) / len(rows)
-        ax.plot([0, 1], [0, 1], color="#777777", lw=1, ls="--")
-        many = np.array(curve["n"]) >= max(FEW * len(rows), 2)
-        said, right = np.array(curve["probability"]), np.array(curve["accuracy"])
-        ax.plot(said[many], right[many], color=palette[name], lw=1.5)
-        filled = [palette[name] if enough else "white" for enough in many]
-        rims = [INK if enough else palette[name] for enough in many]
-        ax.scatter(said, right, s=area, color=filled, edgecolors=rims, lw=0.7, clip_on=False, zorder=3)
+        _reliability(ax, curve["probability"], curve["accuracy"], curve["n"], palette[name])
         error = ece(rows.label, rows.probs, n_bins)
         ax.set_title(f"{_wrapped(name)}\nECE {error:.3f}", fontsize=9.5, color=INK)
         ax.set_xlim(1 / rows.n_classes - 0.05, 1.03)
-        ax.set_ylim(0, 1.03)
-        _tidy(ax, "both")
     figure.supxlabel("probability of the decided class (mean of the bin)", fontsize=9)
     figure.supylabel("share of right decisions", fontsize=9)
     return figure
+
+
+def confidence_figure(results: dict[str, Any], predictions: dict[str, Predictions], names: list[str]) -> "Figure":
+    """The same of the confidence of ``names``, against the probability that was given to the true class."""
+    palette, n_bins = colours(results["models"]), results["study"]["n_bins"]
+    figure, panels = _panels(names, 2.1, 2.5)
+    for ax, name in zip(panels, names, strict=True):
+        curve = confidence_curve(predictions[name].labelled(), n_bins)
+        _reliability(ax, curve["confidence"], curve["probability"], curve["n"], palette[name])
+        gap = np.average(np.abs(np.subtract(curve["confidence"], curve["probability"])), weights=curve["n"])
+        ax.set_title(f"{_wrapped(name)}\nmean distance {gap:.3f}", fontsize=9.5, color=INK)
+        ax.set_xlim(-0.03, 1.03)
+    figure.supxlabel("confidence (mean of the bin)", fontsize=9)
+    figure.supylabel("probability given to the true class", fontsize=9)
+    return figure
+
+
+def _reliability(ax: "Axes", said: list[float], found: list[float], n: list[float], colour: str) -> None:
+    """What was found against what was said, a dot a bin; hollow and off the line where few windows are in it."""
+    share = np.array(n) / sum(n)
+    many = np.array(n) >= max(FEW * sum(n), 2)
+    ax.plot([0, 1], [0, 1], color="#777777", lw=1, ls="--")
+    ax.plot(np.array(said)[many], np.array(found)[many], color=colour, lw=1.5)
+    filled = [colour if enough else "white" for enough in many]
+    rims = [INK if enough else colour for enough in many]
+    ax.scatter(said, found, s=12 + 240 * share, color=filled, edgecolors=rims, lw=0.7, clip_on=False, zorder=3)
+    ax.set_ylim(0, 1.03)
+    _tidy(ax, "both")
 
 
 def time_figure(results: dict[str, Any], predictions: dict[str, Predictions], names: list[str]) -> "Figure":

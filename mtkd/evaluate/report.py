@@ -200,7 +200,8 @@ def _confidence(results: dict[str, Any], predictions: dict[str, Predictions]) ->
         ranking = [number(entry["pooled"]["confidence_auroc"]) for entry in entries]
         spread = with_sd(entries[0], "confidence_auroc")
         rows.append({"name": name, "values": [*ranking, spread, *means, number(float(answers.right.mean()))]})
-    return {"rows": rows, "figure": _image(plots.time_figure(results, predictions, names))}
+    figures = {"figure": plots.time_figure, "calibration": plots.confidence_figure}
+    return {"rows": rows} | {key: _image(draw(results, predictions, names)) for key, draw in figures.items()}
 
 
 def _scalp(importance: dict[str, Any]) -> dict[str, Any]:

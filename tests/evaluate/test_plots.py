@@ -77,6 +77,17 @@ def test_calibration_figure(quadrants: Any, quadrant_results: dict[str, Any]) ->
     assert f"distilled\nECE {ece:.3f}" in words(figure)
 
 
+def test_confidence_figure(quadrants: Any, quadrant_results: dict[str, Any]) -> None:
+    figure = plots.confidence_figure(quadrant_results, quadrants.predictions, ["temporal teacher", "swept"])
+    assert drawn(figure).std() > 0.03
+    rows = quadrants.predictions["swept"].labelled()
+    dots = np.asarray(figure.axes[1].collections[0].get_offsets())
+    given = rows.probs[np.arange(len(rows)), rows.label]
+    bins = np.ceil(rows.confidence * quadrant_results["study"]["n_bins"])
+    expected = [[rows.confidence[bins == each].mean(), given[bins == each].mean()] for each in np.unique(bins)]
+    np.testing.assert_allclose(dots, expected)
+
+
 def test_time_figure(quadrants: Any, quadrant_results: dict[str, Any]) -> None:
     figure = plots.time_figure(quadrant_results, quadrants.predictions, ["temporal teacher", "swept"])
     assert drawn(figure).std() > 0.03

@@ -77,7 +77,7 @@ def test_the_page_stands_alone(written: Path) -> None:
 def test_every_figure_is_a_picture(written: Path) -> None:
     page = Page(written.read_text(encoding="utf-8"))
     assert (
-        len(page.loads) == 3 + 5
+        len(page.loads) == 3 + 6
     )  # results of three targets, confusion, calibration, confidence, scalp of all folds and of one
     for value in page.loads:
         assert base64.b64decode(value.partition(",")[2]).startswith(b"\x89PNG\r\n")
