@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rows import ROOT, Rows, finish, parser
+from teachers_memory import SIZES, write_backbone
 from teachers_rank import data_of, study_of, teacher_of, write_trials
 
 from mtkd.cache.build import Teacher, answers
@@ -22,6 +23,7 @@ from mtkd.shards.batch import Cutter
 from mtkd.shards.write import write_shard
 from mtkd.teachers.temporal.train import loaders
 from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit
 
 
 def rate(what: str, folder: Path, layers: int, n_ranks: int) -> float:
@@ -83,6 +85,31 @@ def cached(folder: Path, layers: int) -> tuple[float, str]:
     return best["plain"] / best["cache"], told
 
 
+def memory(unit: Unit, folder: Path, stage: int, n_ranks: int) -> dict[str, float]:
+    """States and peak of a rank of a stage of ZeRO, mean over the ranks; bytes."""
+    config = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
+    config["zero_optimization"] = {"stage": stage}
+    (folder / "deepspeed.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", str(n_ranks)]
+    command += ["--config_file", str(ROOT / "configs/accelerate/cpu_two_ranks.yaml")]
+    command += [str(ROOT / "benchmarks/teachers_memory.py"), str(folder / "deepspeed.json"), str(unit.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    if done.returncode:
+        raise SystemExit(f"memory: {done.stderr}")
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"states')))
+    assert told["engine"] == f"DeepSpeed ZeRO-{stage}, {n_ranks} ranks", told
+    return told
+
+
+def _memory_rows(rows: Rows, folder: Path) -> None:
+    for size in SIZES:
+        unit = write_backbone(folder, size)
+        whole, parted = (memory(unit, folder, stage, 4) for stage in (0, 3))
+        peaks = f"peaks {parted['peak'] / 1e6:.0f} against {whole['peak'] / 1e6:.0f} MB"
+        told = f"{parted['states'] / 1e6:.0f} against {whole['states'] / 1e6:.0f} MB; {peaks}"
+        rows.at_most(f"ZeRO-3's states of a rank of 4, {size}", parted["states"] / whole["states"], 0.275, told)
+
+
 def _limited(found: tuple[float, str], limit: float) -> tuple[float, float, str]:
     """A ratio, its goal and what it was made of."""
     return found[0], limit, found[1]
@@ -110,6 +137,7 @@ def main() -> None:
         for lengths in ("mahnob", "deap"):
             rows.at_most(f"padding, trials of {lengths}'s lengths", *_limited(padding(folder, lengths, 2), 0.05))
         rows.at_least("windows for the cache, against the forward pass", *_limited(cached(folder, given.layers), 0.9))
+        _memory_rows(rows, folder)
     finish("teachers.py", rows, given.json)
 
 

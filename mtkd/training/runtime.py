@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from mtkd.config import Optim
 from mtkd.errors import MtkdError, one_line
-from mtkd.training.zero import engine_config, kept, parted
+from mtkd.training.zero import engine_config, kept, parted, plain_optimizer
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
 # it, a machine without GPU is guessed at, with a warning.
@@ -133,8 +133,7 @@ class Runtime:
 
     def _base(self, optimizer: Any) -> torch.optim.Optimizer:
         """The optimizer inside accelerate's and DeepSpeed's; of the latter, over this rank's part of all parameters."""
-        found: torch.optim.Optimizer = optimizer.optimizer.optimizer if self._deepspeed else optimizer.optimizer
-        return found
+        return plain_optimizer(optimizer.optimizer)
 
     def _parameters(self, optimizer: Any) -> list[Tensor]:
         if self._deepspeed:

@@ -101,8 +101,19 @@ def whole(parameters: Iterable[Tensor], write: bool = False) -> AbstractContextM
     return zero.GatheredParameters(in_parts, modifier_rank=0 if write else None)
 
 
+def is_written_here(parameter: Tensor) -> bool:
+    """Whether what this rank writes to a parameter stays: that of the first where each keeps a part."""
+    return not hasattr(parameter, "ds_id") or torch.distributed.get_rank() == 0
+
+
 def kept(optimizer: Any) -> list[Tensor]:
     """The flat float32 weights that this rank's ZeRO optimizer updates, its part of all."""
     if hasattr(optimizer, "fp32_partitioned_groups_flat"):  # stage 3 lays them into its groups for a step only
         return list(optimizer.fp32_partitioned_groups_flat)
-    return [parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]]
+    return [parameter for group in plain_optimizer(optimizer).param_groups for parameter in group["params"]]
+
+
+def plain_optimizer(optimizer: Any) -> torch.optim.Optimizer:
+    """PyTorch's own within DeepSpeed's; stage 0 has none around it."""
+    found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return found

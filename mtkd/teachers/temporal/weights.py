@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.training.zero import whole
+from mtkd.training.zero import is_written_here, whole
 
 WEIGHTS = "backbone.safetensors"
 Parting = Callable[[torch.dtype], AbstractContextManager[Any]]
@@ -57,10 +57,12 @@ def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_pie
     with torch.random.fork_rng(devices=[]), no_init_weights(), parting(dtype):
         model = transformers.AutoModel.from_config(config, dtype=dtype, **options)
     try:
-        with safetensors.safe_open(folder / WEIGHTS, framework="pt") as stored:
-            for name, tensor in _tensors(model).items():
-                with torch.no_grad(), whole([tensor], write=True):
-                    tensor.copy_(stored.get_tensor(name))
+        for name, tensor in _tensors(model).items():
+            with torch.no_grad(), whole([tensor], write=True):
+                if is_written_here(tensor):
+                    # opened anew for each, or the pages of all of them would be held in the end
+                    with safetensors.safe_open(folder / WEIGHTS, framework="pt") as stored:
+                        tensor.copy_(stored.get_tensor(name))
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise MtkdError(f"{folder / WEIGHTS}: no readable weights ({one_line(error)})") from None
     return model
