@@ -82,6 +82,27 @@ for _stage, (_module, _text) in STAGES.items():
 _add("inspect", "mtkd.shards.inspect", "Tell what the shards hold, and draw a trial.")
 
 
+@app.command("plan")
+def plan(
+    study: StudyFile,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="Ranks on each of them.")] = 1,
+    gpu_memory: Annotated[float, typer.Option(help="Memory of each rank, GB.")] = 80.0,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="What a rank trains; measured on this machine without it.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="The ranks are of CPUs, with that memory and no other.")] = False,
+) -> None:
+    """Tell what training the temporal teacher will need: memory by stage of ZeRO, steps and time."""
+    from mtkd.study import read_study
+
+    checked = read_study(study, overrides)
+    importlib.import_module("mtkd.teachers.temporal.plan").run(
+        checked, nodes, gpus_per_node, gpu_memory, tokens_per_second, cpu
+    )
+
+
 @app.command("run")
 def run_all(study: StudyFile, overrides: Overrides = None) -> None:
     """Run all stages in order; those whose results stand are skipped."""

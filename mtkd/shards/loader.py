@@ -45,12 +45,17 @@ class RankShares(Sampler[list[Piece]]):
         return -(-len(self.sizes) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Piece]]:
+        for shares in self.of_all_ranks():
+            yield shares[self.rank]
+
+    def of_all_ranks(self) -> Iterator[list[list[Piece]]]:
+        """The shares of every rank, global batch by global batch."""
         order = np.arange(len(self.sizes))
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         for start in range(self.start * self.batch_size, len(order), self.batch_size):
             whole = order[start : start + self.batch_size].tolist()
-            yield share_out(whole, self.sizes, self.world, self.most)[self.rank]
+            yield share_out(whole, self.sizes, self.world, self.most)
 
 
 class _Pieces(Dataset[Piece]):

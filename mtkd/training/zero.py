@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,54 @@ def plain_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     """PyTorch's own within DeepSpeed's; stage 0 has none around it."""
     found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return found
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a configuration lets an engine have in memory at once, in numbers, not bytes.
+
+    ``bucket`` of gradients that it reduces together; for stage 3 the ``whole`` weights that it gathers ahead or keeps
+    for the way back, and the size up to which a weight is kept whole for good (``persistent``). ``offload`` is that to
+    the host.
+    """
+
+    stage: int
+    offload: bool
+    bucket: int
+    whole: int
+    persistent: int
+
+
+def limits(path: Path) -> Limits:
+    """Those of a configuration, by its keys and by DeepSpeed's defaults for the others."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    found = DeepSpeedZeroConfig(**read_json(path)["zero_optimization"])
+    # A weight that comes again within `max_reuse_distance` is kept: forward and back, those of half that distance.
+    whole = max(found.max_live_parameters if found.prefetch_bucket_size else 0, found.max_reuse_distance // 2)
+    return Limits(
+        int(found.stage),
+        found.offload_param is not None,
+        found.reduce_bucket_size * (2 if found.overlap_comm else 1),
+        whole,
+        found.param_persistence_threshold,
+    )
+
+
+def estimated(stage: int, n_trained: int, nodes: int, ranks_a_node: int, offload: bool = False) -> tuple[int, int]:
+    """DeepSpeed's own estimates for stages 2 and 3, in bytes: a rank's, and the host's for each node.
+
+    They are of a model that is trained whole by Adam in 16 bits: weights and gradients of 2 bytes beside gradients,
+    masters and two moments of 4. What is gathered is left out, as theirs is of one layer only.
+    """
+    if stage == 3:
+        from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+
+        host, rank, _ = estimate_zero3_model_states_mem_needs(
+            n_trained, 0, ranks_a_node, nodes, cpu_offload=offload, cpu_offload_params=offload
+        )
+    else:
+        from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+        host, rank = estimate_zero2_model_states_mem_needs(n_trained, ranks_a_node, nodes, cpu_offload=offload)
+    return rank, host

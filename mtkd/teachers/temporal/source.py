@@ -32,9 +32,9 @@ class Source:
         return fingerprint({path.name: digests[path] for path in wanted})
 
 
-def find(backbone: str) -> Source:
+def find(backbone: str, weights: bool = True) -> Source:
     """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a
-    hub id.
+    hub id, of which the configuration alone is fetched without ``weights``.
 
     Raises:
         MtkdError: nothing with weights is there.
@@ -52,7 +52,8 @@ def find(backbone: str) -> Source:
         return Source(path.parent, path.name)
     if path.is_dir():
         return _in_folder(path, backbone)
-    return _in_folder(_from_hub(backbone), backbone)
+    folder = _from_hub(backbone, weights)
+    return _in_folder(folder, backbone) if weights else Source(folder, None)
 
 
 def _in_folder(folder: Path, backbone: str) -> Source:
@@ -66,13 +67,12 @@ def _in_folder(folder: Path, backbone: str) -> Source:
     return Source(folder, ggufs[0].name)
 
 
-def _from_hub(backbone: str) -> Path:
+def _from_hub(backbone: str, weights: bool) -> Path:
     import huggingface_hub
 
+    wanted = ["*.json", *_TOKENIZER, *(["*.safetensors"] if weights else [])]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(backbone, allow_patterns=["*.json", "*.safetensors", *_TOKENIZER])
-        )
+        return Path(huggingface_hub.snapshot_download(backbone, allow_patterns=wanted))
     except Exception as error:  # network, unknown id, gated: each has its own class
         raise MtkdError(
             f"temporal.backbone = {backbone}: neither file nor folder, nor on the hub ({type(error).__name__})"

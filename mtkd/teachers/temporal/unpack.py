@@ -58,6 +58,46 @@ def unpack_aside(study: Study) -> None:
         in_a_child(unpack, study)
 
 
+def outline(study: Study, folder: Path, layers: int | None = None) -> Unit:
+    """What ``unpack`` makes but for the weights, in ``folder``: enough for a teacher on the meta device.
+
+    Of a backbone in safetensors the configuration alone is read, and that it reads packed rows is taken for granted. A
+    GGUF file has to be unpacked for it. ``layers`` stand in the place of the study's.
+
+    Raises:
+        MtkdError: there is no such backbone, or it has fewer layers.
+    """
+    quiet_libraries()
+    settings = study.temporal.model_copy(update={"layers": layers or study.temporal.layers})
+    unit = Unit("backbone", folder, {})
+    with unit.build() as (aside, measured):
+        model, n_prompt, packed = _outlined(study, settings)
+        model.config.save_pretrained(aside)
+        width = int(model.config.hidden_size)
+        measured.update(packed=packed, hidden_size=width, n_prompt=n_prompt, layers=model.config.num_hidden_layers)
+        safetensors.torch.save_file({"prompt": torch.zeros(n_prompt, width)}, aside / PROMPT)
+    return unit
+
+
+def _outlined(study: Study, settings: Temporal) -> tuple[Any, int, bool]:
+    """The decoder on the meta device, how many tokens its prompt has, and whether it reads packed rows."""
+    source = None if settings.backbone == ONE_LAYER else find(settings.backbone, weights=False)
+    if source is None or source.gguf is not None:
+        unpack_aside(study)
+        unit = unpack(study)
+        measured = unit.manifest().measured
+        n_prompt, packed = int(measured["n_prompt"]), bool(measured["packed"])
+        with torch.device("meta"):
+            model = _configured(unit.folder, settings)
+    else:
+        with torch.device("meta"):
+            model = _configured(source.folder, settings)
+            n_prompt, packed = len(_embedded(model, source, settings)), True
+    with torch.device("meta"):
+        _cut(model, settings)
+    return model, n_prompt, packed
+
+
 def hidden_size(study: Study) -> int:
     """Width of the unpacked decoder, which is that of the teacher's features."""
     return int(unpack(study).manifest().measured["hidden_size"])
@@ -189,6 +229,27 @@ def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
     return fitting[0]
 
 
+def _configured(folder: Path, settings: Temporal) -> Any:
+    """A decoder by its configuration alone.
+
+    Raises:
+        MtkdError: there is none that transformers knows.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return transformers.AutoModel.from_config(config)
+    except Exception as error:  # whatever a foreign folder makes transformers raise
+        raise _not_loaded(settings, error) from None
+
+
+def _not_loaded(settings: Temporal, error: Exception) -> MtkdError:
+    return MtkdError(
+        f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {one_line(error)})"
+    )
+
+
 def _pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) -> Any:
     """A decoder from a folder of transformers'; neither code that it brings along nor weights that are unpickled.
 
@@ -201,6 +262,4 @@ def _pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) ->
         safe = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": "gguf_file" not in options}
         return transformers.AutoModel.from_pretrained(folder, dtype=dtype, **safe, **options)
     except Exception as error:  # whatever a foreign folder makes transformers raise
-        raise MtkdError(
-            f"temporal.backbone = {settings.backbone}: cannot be loaded ({type(error).__name__}: {one_line(error)})"
-        ) from None
+        raise _not_loaded(settings, error) from None

@@ -44,7 +44,8 @@ def write_weights(model: Any, folder: Path) -> None:
 def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_piece, **options: Any) -> Any:
     """The decoder of a folder that ``write_weights`` wrote, its weights as ``dtype``; ``options`` go to transformers.
 
-    Made empty and filled tensor by tensor, so that with ZeRO-3 no rank ever holds more than one of them whole.
+    Made empty and filled tensor by tensor, so that with ZeRO-3 no rank ever holds more than one of them whole. On the
+    meta device, where tensors have no content, nothing is read, and no file of weights has to be there.
 
     Raises:
         MtkdError: a weight is missing, or the file is damaged.
@@ -56,6 +57,8 @@ def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_pie
     # forked, for parted or not it shall leave the random numbers alone
     with torch.random.fork_rng(devices=[]), no_init_weights(), parting(dtype):
         model = transformers.AutoModel.from_config(config, dtype=dtype, **options)
+    if all(parameter.is_meta for parameter in model.parameters()):
+        return model
     try:
         for name, tensor in _tensors(model).items():
             with torch.no_grad(), whole([tensor], write=True):

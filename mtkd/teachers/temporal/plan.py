@@ -1,0 +1,150 @@
+"""``mtkd plan``: what training the temporal teacher will need, before a cluster is booked."""
+
+import tempfile
+from pathlib import Path
+
+from rich.table import Table
+
+from mtkd.config import Study
+from mtkd.console import console, counted
+from mtkd.errors import MtkdError
+from mtkd.shards.build import open_shards
+from mtkd.teachers.temporal.model import TemporalTeacher
+from mtkd.teachers.temporal.rate import Rate, loss_of, measured_rate
+from mtkd.teachers.temporal.unpack import outline
+from mtkd.teachers.temporal.work import Work, teacher_of, work_of
+from mtkd.training.footprint import activations, imagine
+from mtkd.training.memory import GB, SHIPPED, Cluster, Memory, Weights, per_stage
+from mtkd.training.runtime import Runtime
+
+_MARGIN = 1.15  # a run here needed as much as planned within this
+_COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host, a node", "fits")
+
+
+def run(
+    study: Study, nodes: int, gpus_per_node: int, gpu_memory: float, rate: float | None = None, cpu: bool = False
+) -> dict[str, Memory]:
+    """Print memory, work and time of training the temporal teacher of every fold; return the memory by stage.
+
+    Args:
+        nodes: machines.
+        gpus_per_node: ranks on each.
+        gpu_memory: of each rank, GB.
+        rate: tokens a second that a rank trains; measured here without it.
+        cpu: the ranks are of CPUs, and have nothing but that memory.
+
+    Raises:
+        MtkdError: there are no shards or no backbone, or a number is not above 0.
+    """
+    given = {"nodes": nodes, "gpus-per-node": gpus_per_node, "gpu-memory": gpu_memory, "tokens-per-second": rate}
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise MtkdError(f"--{name} is {value:g}, not above 0")
+    open_shards(study)  # that there are any, before a backbone is unpacked
+    cluster = Cluster(nodes, gpus_per_node, round(gpu_memory * GB), cpu)
+    runtime = Runtime(study.temporal.optim)
+    runtime.world = cluster.ranks  # whose shares are looked at, and none of which runs here
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        backbone = outline(study, folder / "all/outline")
+        work = work_of(study, backbone, runtime)
+        model = teacher_of(study, work.data, backbone)
+        weights = Weights.of(model)
+        _say_work(study, cluster, work)
+        found = per_stage(weights, _activations(study, work, model), cluster)
+        console.print(_table(cluster, weights, found))
+        console.print(_advice(cluster, found), markup=False)
+        if rate is None:
+            n_layers, n_bytes = backbone.manifest().measured["layers"], max(1, weights.frozen_bytes)
+            here = measured_rate(study, work, n_layers, n_bytes, runtime.device, folder / "few/outline")
+        else:
+            here = Rate(rate, "given")
+    _say_time(work, here)
+    _say_assumptions(cluster)
+    return found
+
+
+def _activations(study: Study, work: Work, model: TemporalTeacher) -> int:
+    """Bytes of what a rank computes on: its share's signals, and what the largest micro-batch makes of them."""
+    batch = work.data.cutter.batch(work.largest)
+    counted_bytes = activations(imagine(model), lambda each: loss_of(study, work.data, batch, each))
+    return counted_bytes + work.share_bytes
+
+
+def _say_work(study: Study, cluster: Cluster, work: Work) -> None:
+    settings, optim = study.temporal, study.temporal.optim
+    kind = "CPU rank" if cluster.cpu else "GPU"
+    _say(
+        f"{study.name}, temporal teacher on {counted(cluster.nodes, 'node')} with {counted(cluster.ranks_a_node, kind)}"
+        f" of {cluster.memory / GB:g} GB each"
+    )
+    _say(
+        f"an epoch of {counted(work.n_folds, 'fold')}: {counted(work.n_trials, 'trial')}, {work.n_tokens:,} tokens "
+        f"{'without padding' if work.packed else 'and their padding'}, "
+        f"{counted(work.n_steps, 'step')} of {counted(optim.batch_size, 'trial')}"
+    )
+    _say(f"at most {counted(optim.epochs, 'epoch')}: {optim.epochs * work.n_steps:,} steps")
+    _say(
+        f"a step on a rank: at most {counted(work.n_micro, 'micro-batch', 'micro-batches')}, the largest of "
+        f"{work.most:,} tokens where temporal.max_tokens allows {settings.max_tokens:,}"
+    )
+
+
+def _table(cluster: Cluster, weights: Weights, found: dict[str, Memory]) -> Table:
+    """Memory of a rank by stage, GB."""
+    on_host = any(memory.host for memory in found.values())
+    n_frozen = sum(numbers for numbers, _ in weights.frozen)
+    table = Table(
+        title="memory of a rank at its peak, GB",
+        caption=f"{weights.n_trained:,} numbers are trained beside {n_frozen:,} frozen ones",
+    )
+    for name in _COLUMNS:
+        if on_host or name != "host, a node":
+            table.add_column(name, justify="left" if name == "ZeRO" else "right")
+    for stage, each in found.items():
+        parts = [each.frozen, each.states, each.gathered, each.activations, each.buckets, each.total]
+        row = [f"{part / GB:.2f}" for part in parts]
+        if on_host:
+            row.append(f"{each.host / GB:.2f}" if each.host else "")
+        table.add_row(stage, *row, _fits(each, cluster))
+    return table
+
+
+def _fits(memory: Memory, cluster: Cluster) -> str:
+    if memory.total > cluster.memory:
+        return "no"
+    return "yes" if _MARGIN * memory.total <= cluster.memory else "barely"
+
+
+def _advice(cluster: Cluster, found: dict[str, Memory]) -> str:
+    """A sentence on the first stage that fits with the margin; 0, training without DeepSpeed, is for one rank."""
+    size = f"{cluster.memory / GB:g} GB"
+    for stage, memory in found.items():
+        if _fits(memory, cluster) == "yes" and (stage in SHIPPED or cluster.ranks == 1):
+            how = f"configs/deepspeed/{SHIPPED[stage]}.json" if stage in SHIPPED else "null"
+            return f"ZeRO {stage} is the first that fits into {size} with 15 % to spare: temporal.deepspeed={how}"
+    return (
+        f"no stage fits into {size} with 15 % to spare; more ranks, a smaller temporal.max_tokens, "
+        "temporal.activation_checkpointing or temporal.dtype=bfloat16 need less"
+    )
+
+
+def _say_time(work: Work, rate: Rate) -> None:
+    minutes = work.slowest / rate.tokens_per_second / 60
+    span = f"{minutes / 60:,.1f} h" if minutes >= 60 else f"{minutes:.1f} min" if minutes >= 1 else "a minute"
+    _say(f"time: at most {span}, at {rate.tokens_per_second:,.3g} tokens/s a rank, {rate.told}")
+    _say(f"      {work.slowest:,} tokens on the rank that has most, step by step, validation included")
+
+
+def _say_assumptions(cluster: Cluster) -> None:
+    beside = (
+        "what Python and its libraries take, and up to 0.5 GB that was freed and is kept for what comes"
+        if cluster.cpu
+        else "CUDA's own memory, its allocator's gaps and what NCCL takes, about 1 GB together"
+    )
+    _say(f"left out of memory: {beside}")
+    _say("left out of time: what ranks send each other, reading, checkpoints; a rate is that of its device alone")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
