@@ -11,8 +11,8 @@ import torch
 from mtkd.files import write_json
 from mtkd.shards.memory import keep_freed_memory
 from mtkd.study import read_study
-from mtkd.teachers.temporal.train import _train
-from mtkd.training.fold import folds_of
+from mtkd.teachers.temporal.train import STAGE, _train, unit_of
+from mtkd.training.fold import jobs_of
 from mtkd.training.runtime import Runtime
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGE = -1, -3, 2**16
@@ -56,5 +56,5 @@ if __name__ == "__main__":
         give_back_freed_memory()
         before, peak = resident(), Peak()
         peak.start()
-        _train(study, folds_of(study)[0], runtime)
+        _train(jobs_of(study, STAGE, unit_of)[0], runtime)
     write_json(Path(folder) / f"{runtime.rank}.json", peak.most - before)
