@@ -78,8 +78,10 @@ def _group(file: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process waits for it at the end."""
-    first = {"pipeline": 0, "tests/test_real_recordings.py": 1}
-    items.sort(key=lambda item: first.get(_group(item.nodeid.partition("::")[0]), 2))
+    long = ("pipeline", "tests/training/test_stages.py", "tests/training/test_launch.py")
+    long += ("tests/test_real_recordings.py", "tests/test_parts.py", "tests/teachers/test_plan.py")
+    first = {name: place for place, name in enumerate(long)}
+    items.sort(key=lambda item: first.get(_group(item.nodeid.partition("::")[0]), len(first)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,6 @@ FEW = [
     "name=eegmat-few",
     "data.subjects=['01','02','06','07','08','09']",
     "splits.n_folds=2",
-    "temporal.layers=1",
     "temporal.optim.epochs=1",
     "spatial.optim.epochs=2",
     "distill.optim.epochs=2",
@@ -16,10 +15,13 @@ FEW = [
 ]
 
 
-def test_the_quickstart_on_real_recordings(script: Callable[..., str], shared_data: Path, tmp_path: Path) -> None:
+def test_the_quickstart_on_real_recordings(
+    script: Callable[..., str], shared_data: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
     workspace = tmp_path / "workspace"
     folder = os.path.relpath(shared_data / "eegmat")
-    said = script("launch/quickstart.sh", "eegmat", folder, f"workspace={workspace}", *FEW)
+    given = [f"workspace={workspace}", f"temporal.backbone={tiny_llama}", "temporal.layers=1", *FEW]
+    said = script("launch/quickstart.sh", "eegmat", folder, *given)
     assert "DeepSpeed ZeRO-2, 2 ranks" in said
     assert "6 test subjects, 12 trials" in said
     assert "report.html" in said
