@@ -66,7 +66,7 @@ def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent
 def test_what_was_killed_goes_on_to_the_same_weights(repo: Path, study_file: Path, tmp_path: Path) -> None:
     """``kill -9`` of a rank in the middle of an epoch; and the same training that nobody disturbed.
 
-    With ZeRO-3, where a rank has a part of all; the pipeline of all tests goes on from a kill with ZeRO-2.
+    With ZeRO-3, where a rank has a part of all; what most tests share goes on from a kill with ZeRO-2.
     """
     changes = ["temporal.optim.epochs=3", "temporal.dropout=0.3", "temporal.checkpoint_steps=1"]
     changes += [f"temporal.deepspeed={repo / 'configs/deepspeed/zero3.json'}"]
