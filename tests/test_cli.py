@@ -132,6 +132,14 @@ def test_each_command_runs_its_own_stage_with_the_study_it_was_given(monkeypatch
         seen.clear()
 
 
+def test_a_stage_waits_for_no_library_that_it_does_not_need():
+    """They take seconds to load, and each of a stage's processes loads them anew."""
+    modules = ("mtkd.teachers.spatial.train", "mtkd.teachers.temporal.train", "mtkd.cache.build", "mtkd.distill.train")
+    looks = "import sys; print(*({'torch', 'torch_geometric', 'transformers', 'scipy.signal', 'ray'} & {*sys.modules}))"
+    command = [sys.executable, "-c", f"import {', '.join(modules)}; {looks}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "torch\n"
+
+
 def test_run_goes_through_all_stages_in_order_and_stops_at_the_first_that_refuses(monkeypatch, study):
     seen = []
 

@@ -8,7 +8,6 @@ from mtkd.errors import MtkdError
 from mtkd.signals import readers
 from mtkd.signals.download import fetch
 from mtkd.signals.recording import Found
-from mtkd.signals.simulated import write_study
 from mtkd.workspace import Unit, make_unit
 
 VERSION = 1  # of the simulated recordings
@@ -20,6 +19,8 @@ def make_raw(study: Study) -> None:
     if simulated is not None:
         unit = _simulated_unit(study)
         if not unit.stands():
+            from mtkd.signals.simulated import write_study  # it takes a second to load
+
             say("shards", f"simulating {simulated.n_subjects} subjects in DEAP's file format")
             with unit.build() as (aside, _):
                 write_study(simulated, aside, lambda name: say("shards", f"wrote {name}"))

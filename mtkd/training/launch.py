@@ -17,11 +17,6 @@ _PATIENCE_S = 60
 """How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
 
 
-def launched() -> bool:
-    """Whether ``accelerate launch`` started this process."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
 def launch(study: Study, stage: str, config: str, part: Part = WHOLE) -> None:
     """Run ``accelerate launch -m mtkd STAGE`` on a part of the resolved study; its first rank speaks for us.
 

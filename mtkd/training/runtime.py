@@ -34,11 +34,8 @@ class Runtime:
         from accelerate import Accelerator
         from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
-        if deepspeed is None and launched > 1:
-            raise MtkdError(f"temporal.deepspeed is null, but accelerate started {launched} ranks")
-        if deepspeed is None and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-            raise MtkdError("temporal.deepspeed is null, but temporal.accelerate starts DeepSpeed")
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        _check_engine(deepspeed, started)
         self._deepspeed, self._optim = deepspeed, optim
         self._config = engine_config(deepspeed, optim) if deepspeed else {}
         plugin, handlers = None, []
@@ -57,8 +54,8 @@ class Runtime:
             )
         if self.accelerator.mixed_precision != "no":
             raise MtkdError("temporal.accelerate sets mixed_precision; temporal.dtype is the study's key for that")
-        if self.world != launched:
-            raise MtkdError(f"accelerate started {launched} ranks, but the runtime sees {self.world}")
+        if self.world != started:
+            raise MtkdError(f"accelerate started {started} ranks, but the runtime sees {self.world}")
 
     @property
     def engine(self) -> str:
@@ -152,7 +149,7 @@ class Runtime:
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         """The model inside the engine."""
-        return self.accelerator.unwrap_model(model)
+        return self.accelerator.unwrap_model(model) if self._deepspeed else model
 
     def agree(self, value: Any, meaning: str) -> None:
         """Make sure that all ranks hold the same value.
@@ -174,6 +171,20 @@ class Runtime:
     def release(self) -> None:
         """Drop the engine, so that the next training gets one of its own."""
         self.accelerator.free_memory()
+
+
+def _check_engine(deepspeed: str | None, n_ranks: int) -> None:
+    starts_it = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if deepspeed is None and (starts_it or n_ranks > 1):
+        told = "temporal.accelerate starts DeepSpeed" if starts_it else f"accelerate started {n_ranks} ranks"
+        raise MtkdError(f"temporal.deepspeed is null, but {told}")
+    if deepspeed is not None and launched() and not starts_it:
+        raise MtkdError(f"temporal.accelerate starts no DeepSpeed, but temporal.deepspeed is {deepspeed}, not null")
+
+
+def launched() -> bool:
+    """Whether ``accelerate launch`` started this process."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def compile_operators() -> None:

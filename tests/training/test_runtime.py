@@ -34,6 +34,13 @@ def test_a_step_clips_the_gradient_to_the_studys_norm() -> None:
     torch.testing.assert_close(moved, torch.tensor([[0.3, 0.4, 0.0]]))
 
 
+def test_deepspeed_that_is_asked_for_and_not_started_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``configs/accelerate/cpu_one.yaml`` and a study that names a stage of ZeRO."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with pytest.raises(MtkdError, match=r"^temporal\.accelerate starts no DeepSpeed, but .* is a\.json"):
+        Runtime(Optim(), "a.json")
+
+
 def test_more_ranks_without_deepspeed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(MtkdError, match=r"temporal\.deepspeed is null, but accelerate started 2 ranks"):

@@ -8,7 +8,6 @@ from typing import Any
 
 import mne
 import numpy as np
-import scipy.signal
 from jaxtyping import Float
 
 from mtkd.errors import MtkdError
@@ -97,6 +96,8 @@ def resample(piece: Piece) -> Piece:
 
 def _interpolated(piece: Piece, to: float) -> Piece:
     """At any rate, by a filter that looks ahead; constants stay what they are, and a slope goes on beyond its ends."""
+    import scipy.signal  # two seconds, of which a process that reads shards alone needs none
+
     n_before, start = piece.data.shape[1], piece.data[:, :1]
     n_times = round(n_before * to / piece.sfreq)
     padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
@@ -132,6 +133,8 @@ def _taps(up: int, down: int) -> Float[np.ndarray, " n_taps"]:
 
     These are what one new sample is made of, in turn: were their sums not the same, a level would become a ripple.
     """
+    import scipy.signal
+
     most = max(up, down)
     taps = scipy.signal.firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)) if most > 1 else np.ones(1)
     turn = np.arange(len(taps)) % up

@@ -4,7 +4,6 @@ import inspect
 from typing import Any
 
 import torch
-import torch_geometric.nn
 from torch import Tensor, nn
 
 from mtkd.config import Spatial
@@ -46,6 +45,8 @@ def weights_keyword(kind: type[nn.Module]) -> str:
 
 
 def _by_name(name: str) -> type[nn.Module]:
+    import torch_geometric.nn  # three seconds, of which whoever asks for a fold's unit alone needs none
+
     kind = getattr(torch_geometric.nn, name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise MtkdError(f"spatial.conv = {name}: torch_geometric.nn has no such convolution")

@@ -35,9 +35,9 @@ from mtkd.training.fold import (
     teacher_objective,
     write_trained,
 )
-from mtkd.training.launch import launch, launched
+from mtkd.training.launch import launch
 from mtkd.training.resume import Checkpoints
-from mtkd.training.runtime import Runtime
+from mtkd.training.runtime import Runtime, launched
 from mtkd.workspace import Unit, make_unit
 
 STAGE: TeacherName = "temporal"
