@@ -136,15 +136,3 @@ def test_one_process_trains_without_deepspeed(
     found = [json.loads(path.read_text()) for path in (tmp_path / "workspace/temporal").glob("*/manifest.json")]
     new = [manifest["measured"] for manifest in found if manifest["measured"]["n_epochs"] == 1]
     assert [measured["engine"] for measured in new] == ["torch", "torch"]
-
-
-def test_a_trial_that_no_room_is_for_is_told(pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path) -> None:
-    study = pipeline.copy(tmp_path / "workspace")
-    ended = mtkd(
-        "temporal", pipeline.file, "temporal.max_tokens=49", "temporal.dropout=0.2", f"workspace={study.workspace}"
-    )
-    assert ended.code == 2
-    assert ended.err.splitlines()[-1] == (
-        "mtkd: temporal.patch_s = 6: the trial s01_t01 has 50 tokens, and temporal.max_tokens is 49"
-    )
-    assert "Traceback" not in ended.err + ended.out
