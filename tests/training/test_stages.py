@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -48,21 +49,47 @@ def study_file(make_study: Callable[..., Any], tiny_llama: Path, tmp_path_factor
 def train(repo: Path, study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
     """Train the first fold's teacher in a new workspace by a command that takes study and changes."""
 
-    def call(stage: str, *command: str, **changed: str) -> Trained:
+    def call(stage: str, *command: str, loses_a_rank: bool = False, **changed: str) -> Trained:
         workspace = tmp_path_factory.mktemp("trained") / "ws"
         shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
         changes = [f"workspace={workspace}", f"temporal.deepspeed={repo / f'configs/deepspeed/{stage}.json'}"]
         scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        options = {"env": os.environ | {"PATH": scripts} | changed, "timeout": 300, "cwd": repo}
+        options: dict[str, Any] = {"env": os.environ | {"PATH": scripts} | changed, "cwd": repo, "text": True}
         words = [*command, str(study_file), *changes, "--part", "1/2"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+        if loses_a_rank:
+            lose_a_rank(words, options)
+        done = subprocess.run(words, capture_output=True, timeout=300, check=False, **options)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("going on from ") == loses_a_rank
         (fold,) = (workspace / "temporal").glob("fold-0-*")
         history = json.loads((fold / "history.json").read_text())
         weights = safetensors.torch.load_file(fold / "weights.safetensors")
         return history, weights, json.loads((fold / "manifest.json").read_text())["measured"]["engine"]
 
     return call
+
+
+def lose_a_rank(words: list[str], options: dict[str, Any]) -> None:
+    """Kill the last rank behind its first epoch: all machines end within a minute, and each says so."""
+    ranks: list[psutil.Process] = []
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
+        for line in process.stdout or []:
+            if "2 ranks" in line:
+                ranks = [each for each in psutil.Process(process.pid).children(recursive=True) if is_rank(each)]
+            if " epoch 1:" in line:
+                ranks[-1].kill()
+                break
+        _, err = process.communicate(timeout=60)
+    assert len(ranks) == 2
+    assert process.returncode
+    for machine in (0, 1):
+        assert f"mtkd: machine {machine} of 2: a rank was lost or has failed; the next start goes on from" in err
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """One that a launcher started; what a rank starts knows the rank's number too."""
+    parent = process.parent()
+    return parent is not None and "RANK" in process.environ() and "RANK" not in parent.environ()
 
 
 @pytest.fixture(scope="module")
@@ -141,16 +168,22 @@ def two_hosts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_hosts")
-@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+@pytest.mark.parametrize(("stage", "loses_a_rank"), [("zero2", True), ("zero3", False)])
 def test_two_machines_learn_what_two_ranks_of_one_learn(
-    repo: Path, train: Callable[..., Trained], on_one_host: Callable[[str], Trained], tmp_path: Path, stage: str
+    repo: Path,
+    train: Callable[..., Trained],
+    on_one_host: Callable[[str], Trained],
+    tmp_path: Path,
+    stage: str,
+    loses_a_rank: bool,
 ) -> None:
     for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_NNODES": "2", "SLURM_GPUS_PER_NODE": "1", "SLURM_JOB_NODELIST": "mtkd-test"}
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    ours = train(stage, "bash", str(repo / "launch/temporal.sbatch"), PATH=path, **slurm)
+    sbatch = str(repo / "launch/temporal.sbatch")
+    ours = train(stage, "bash", sbatch, loses_a_rank=loses_a_rank, PATH=path, **slurm)
     theirs = on_one_host(stage)
     assert ours[2] == theirs[2]
     same(ours, theirs)  # not to the last digit: ranks of one machine add up in shared memory, in another order
