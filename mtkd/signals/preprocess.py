@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from mtkd.config import Modality, ModalitySignals, Signals, Step
 from mtkd.errors import MtkdError
-from mtkd.signals.masks import fill, n_lead, still_s
+from mtkd.signals.masks import Filled, fill, n_lead, still_s
 from mtkd.signals.recording import Recording, Span, Stream
 from mtkd.signals.steps import filters
 from mtkd.signals.steps.piece import Piece
@@ -167,9 +167,18 @@ def _piece(
     before = min(start, round(still_s(modality) * stream.sfreq))
     known_s = lead_s + before / stream.sfreq
     stop = start + _n_native(stream.sfreq, settings.sfreq, lead_s, duration_s)
-    data, valid = fill(_read(stream, start - before, stop), stream.sfreq, modality, known_s)
-    own = valid[:, n_lead(known_s) - n_lead(lead_s) :]
-    return Piece(data[:, before:], own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source)
+    joints = [joint - start + before for joint in stream.joints]
+    filled = fill(_read(stream, start - before, stop), stream.sfreq, modality, known_s, joints)
+    own = filled.valid[:, n_lead(known_s) - n_lead(lead_s) :]
+    data, levels = filled.data[:, before:], _levels(filled, before)
+    return Piece(data, own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source, levels)
+
+
+def _levels(filled: Filled, before: int) -> Float[np.ndarray, "n_chans n_times"] | None:
+    """All steps up to each sample, of those behind the first: what lay before it is no part of the trial."""
+    if filled.steps is None or not (steps := filled.steps[:, before + 1 :]).any():
+        return None
+    return np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
 
 
 def _n_native(sfreq: float, to: float, lead_s: float, duration_s: float) -> int:

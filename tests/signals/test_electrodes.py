@@ -1,5 +1,7 @@
 """Electrodes together: which of them are bad and what stands in for them, and eyes taken off the EEG."""
 
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pytest
@@ -202,3 +204,19 @@ def test_eyes_that_are_off_take_nothing_off(recording):
     _, seen, eog = with_eyes()
     given = recording({"eeg": seen, "eog": np.zeros_like(eog)}, SPANS, names={"eeg": FEW})
     np.testing.assert_allclose(eeg_of(given, study()), eeg_of(given, study(STEPS[:1])), atol=1e-9)
+
+
+@pytest.mark.parametrize("step", ["bads", "ica"])
+def test_what_is_made_of_many_electrodes_does_not_hear_a_joint(recording, step):
+    """Before any high-pass, which a study may have behind them."""
+    _, seen, eog = with_eyes()
+    rows = loud(seen, 4) if step == "bads" else seen
+    rows[:, 1535:1537] = np.nan
+    found = []
+    for height in (0.0, 0.01):
+        made = recording({"eeg": rows + height * (np.arange(rows.shape[1]) >= 1536), "eog": eog}, names={"eeg": FEW})
+        streams = {kind: replace(stream, joints=(1535,)) for kind, stream in made.streams.items()}
+        ((_, trial),) = preprocess(replace(made, streams=streams), study([step, {"bandpass": [1, 40]}]))
+        found.append(trial["eeg"])
+    np.testing.assert_array_equal(found[0].valid, found[1].valid)
+    np.testing.assert_allclose(found[0].data, found[1].data, atol=1e-7)

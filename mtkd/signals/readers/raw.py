@@ -249,8 +249,10 @@ def _stream(
     ends = dict.fromkeys(rows, (-np.inf, np.inf))
     if header is not None:
         ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}
-    reader = _Reader(raw, channels, ends, [] if header else breaks(raw), str(path))
-    return Stream([channel.name for channel in channels], found[0], int(raw.n_times), reader)
+    lost = [] if header else breaks(raw)
+    reader = _Reader(raw, channels, ends, lost, str(path))
+    joints = tuple(first for first, _ in lost)
+    return Stream([channel.name for channel in channels], found[0], int(raw.n_times), reader, joints=joints)
 
 
 def _ends(signal: Signal) -> tuple[float, float]:

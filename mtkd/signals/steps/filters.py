@@ -46,7 +46,7 @@ def bandpass(piece: Piece, low: float | None, high: float | None) -> Piece:
     top = min(high or np.inf, ANTI_ALIAS * to if to < piece.sfreq else np.inf)
     if low is not None and not 0 <= low < top:  # MNE would take it for a band to stop
         raise MtkdError(f"{piece.where}.steps: nothing passes from {low:g} Hz to {top:g} Hz")
-    return replace(piece, data=iir(piece, low, high))
+    return iir(piece, low, high)
 
 
 def notch(piece: Piece, freqs: list[float]) -> Piece:
@@ -60,20 +60,24 @@ def notch(piece: Piece, freqs: list[float]) -> Piece:
         if freq + width >= piece.sfreq / 2:
             raise MtkdError(f"{piece.where}.steps: notch at {freq:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
         # from higher to lower, MNE stops what lies between; of second order it has settled within a second
-        piece = replace(piece, data=iir(piece, freq + width, freq - width, SECOND_ORDER))
+        piece = iir(piece, freq + width, freq - width, SECOND_ORDER)
     return piece
 
 
-def iir(piece: Piece, low: float | None, high: float | None, params: Params = _BUTTERWORTH) -> np.ndarray:
-    """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump."""
-    start, options = piece.data[:, :1], {"method": "iir", "phase": piece.phase, "verbose": "error"}
+def iir(piece: Piece, low: float | None, high: float | None, params: Params = _BUTTERWORTH) -> Piece:
+    """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump.
+
+    Nor does it hear the steps of ``levels``, or it would ring on in the seconds after a gap. What passes at 0 Hz is put
+    back afterwards.
+    """
+    level, options = piece.level, {"method": "iir", "phase": piece.phase, "verbose": "error"}
     try:
         designed = _designed(piece.sfreq, low, high, params, piece.phase)
-        filtered = mne.filter.filter_data(piece.data - start, piece.sfreq, low, high, iir_params=designed, **options)
+        filtered = mne.filter.filter_data(piece.data - level, piece.sfreq, low, high, iir_params=designed, **options)
     except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
         raise MtkdError(f"{piece.where}.steps: {error}") from None
     passes_level = not low or (high is not None and high < low)
-    return filtered + start if passes_level else filtered
+    return replace(piece, data=filtered + level) if passes_level else replace(piece, data=filtered, levels=None)
 
 
 @functools.lru_cache(maxsize=256)
@@ -97,18 +101,21 @@ def resample(piece: Piece) -> Piece:
 
 def _interpolated(piece: Piece, to: float) -> Piece:
     """At any rate, by a filter that looks ahead; constants stay what they are, and a slope goes on beyond its ends."""
-    n_before, start = piece.data.shape[1], piece.data[:, :1]
+    n_before, start, rows = piece.data.shape[1], piece.data[:, :1], piece.data - piece.level
     n_times = round(n_before * to / piece.sfreq)
     padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
     try:
         # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
         up, down = _ratio(piece.sfreq, to, max(n_times, n_before)).as_integer_ratio()
         taps = _taps(up, down)
-        data = start + scipy.signal.resample_poly(piece.data - start, up, down, axis=-1, window=taps, padtype=padtype)
+        data = start + scipy.signal.resample_poly(rows, up, down, axis=-1, window=taps, padtype=padtype)
     except (ValueError, RuntimeError) as error:
         raise MtkdError(f"{piece.where}: {error}") from None
     own = np.minimum(np.arange(n_times), data.shape[1] - 1)  # where the ratio is a little off, one may be missing
-    return replace(piece, data=data[:, own], sfreq=to)
+    if piece.levels is None:
+        return replace(piece, data=data[:, own], sfreq=to)
+    levels = piece.levels[:, np.minimum(np.arange(n_times) * piece.sfreq / to + _SAME, n_before - 1).astype(int)]
+    return replace(piece, data=data[:, own] + levels, sfreq=to, levels=levels)
 
 
 def _ratio(sfreq: float, to: float, n_times: int) -> Fraction:
@@ -151,8 +158,9 @@ def _decimated(piece: Piece, to: float) -> Piece:
             f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs, "
             f"as {told} would be; phase: zero takes any rate"
         )
-    data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
-    return replace(piece, data=np.ascontiguousarray(data[:, ::whole]), sfreq=to)
+    passed = iir(piece, None, ANTI_ALIAS * to, _STEEP)
+    levels = None if passed.levels is None else passed.levels[:, ::whole]
+    return replace(piece, data=np.ascontiguousarray(passed.data[:, ::whole]), sfreq=to, levels=levels)
 
 
 def baseline(piece: Piece, length_s: float) -> Piece:
