@@ -17,11 +17,16 @@ def reference(piece: Piece, to: str | list[str]) -> Piece:
     """The average of the electrodes that are on, or of those of ``to`` that are, taken off each of them.
 
     Second by second: where an electrode falls off, the average is of the others. After a high-pass its offset is gone
-    by then, so that the average does not jump.
+    by then, so that the average does not jump. Where one is all that is left of its reference, it would be zero, which
+    looks like a signal: it is masked.
 
     Raises:
-        MtkdError: one of ``to`` is not there.
+        MtkdError: one of ``to`` is not there, or there is but one electrode.
     """
+    if len(piece.ch_names) == 1:
+        raise MtkdError(
+            f"{piece.where}.steps: reference: of {piece.ch_names[0]} alone, the only electrode, it would leave nothing"
+        )
     names = piece.ch_names if to == "average" else list(to)
     for name in names:
         if name not in piece.ch_names:
@@ -37,6 +42,8 @@ def reference(piece: Piece, to: str | list[str]) -> Piece:
         if not own:
             valid[:, seconds] = False
             continue
+        if len(own) == 1:
+            valid[own[0], seconds] = False
         now = seconds[second]
         for rows in [referenced] if levels is None else [referenced, levels]:
             rows[np.ix_(alive, now)] -= rows[np.ix_(own, now)].mean(axis=0)
