@@ -168,7 +168,8 @@ def _channels(
     if any(not channel.name for channel in channels):
         raise MtkdError(f"{path}: a channel of {', '.join({c.kind for c in channels if not c.name})} has no name")
     for channel in channels:
-        if twins := [other.rows[0] for other in channels if other.name == channel.name and other is not channel]:
+        alike = (each for each in channels if (each.kind, each.name) == (channel.kind, channel.name))
+        if twins := [other.rows[0] for other in alike if other is not channel]:
             raise MtkdError(f"{path}: two channels share a name: {channel.rows[0]!r} and {twins[0]!r}")
     return channels
 
