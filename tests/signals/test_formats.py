@@ -52,6 +52,8 @@ def first(path: Path, kind: str, **changes) -> float:
         ("eeg", "uV", None, 5e-6),
         ("eeg", "", None, 5e-6),  # the format's own
         ("eeg", "mV", None, 5e-3),
+        ("eeg", "nV", None, 5e-9),
+        ("emg", "µV", "nV", 5e-9),
         ("ecg", "V", None, 5.0),
         ("eeg", "µV", "uV", 5e-6),
         ("eeg", "µV", "mV", 5e-3),
