@@ -16,9 +16,13 @@ from mtkd.signals.masks import seconds
 from mtkd.signals.steps.piece import Piece
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
+PASSED = {"causal": ANTI_ALIAS, "zero": 0.45}
+"""The same share by phase: there the filter that looks ahead is 0.7 dB down, and 6 dB at the new Nyquist frequency."""
 Params = tuple[tuple[str, Any], ...]
 _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), ("output", "sos"))
-"""That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on."""
+"""That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on. It is scaled so
+that what is slow passes as it is.
+"""
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
@@ -43,7 +47,7 @@ def bandpass(piece: Piece, low: float | None, high: float | None) -> Piece:
     if high is not None and high >= piece.sfreq / 2:
         raise MtkdError(f"{piece.where}.steps: bandpass to {high:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
     to = piece.settings.sfreq
-    top = min(high or np.inf, ANTI_ALIAS * to if to < piece.sfreq else np.inf)
+    top = min(high or np.inf, PASSED[piece.settings.phase] * to if to < piece.sfreq else np.inf)
     if low is not None and not 0 <= low < top:  # MNE would take it for a band to stop
         raise MtkdError(f"{piece.where}.steps: nothing passes from {low:g} Hz to {top:g} Hz")
     return iir(piece, low, high)
@@ -84,7 +88,11 @@ def iir(piece: Piece, low: float | None, high: float | None, params: Params = _B
 def _designed(sfreq: float, low: float | None, high: float | None, params: Params, phase: str) -> dict[str, Any]:
     """A filter's coefficients, in MNE's words. They are those of all trials, and take longer than filtering one."""
     options = {"method": "iir", "phase": phase, "verbose": "error"}
-    return mne.filter.create_filter(None, sfreq, low, high, iir_params=dict(params), **options)
+    designed = mne.filter.create_filter(None, sfreq, low, high, iir_params=dict(params), **options)
+    if params == _STEEP:
+        sos = designed["sos"]
+        sos[0, :3] /= np.prod(sos[:, :3].sum(axis=1) / sos[:, 3:].sum(axis=1))
+    return designed
 
 
 def resample(piece: Piece) -> Piece:
