@@ -124,6 +124,28 @@ def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
     return found
 
 
+@dataclass(frozen=True)
+class Bad:
+    """Samples, from the first to before the last, that an annotation calls bad: of those channels, or of all."""
+
+    first: int
+    last: int
+    ch_names: tuple[str, ...]
+    said: str
+
+
+def bads(raw: mne.io.BaseRaw) -> list[Bad]:
+    """What MNE would leave out by ``reject_by_annotation``: what begins with BAD. Gaps and joints are ``breaks``."""
+    notes, found = raw.annotations, []
+    rows = zip(notes.onset, notes.duration, notes.description, notes.ch_names, strict=True)
+    for onset_s, duration_s, said, ch_names in rows:
+        edges = np.array([0.0, duration_s]) + onset_s - raw.first_time
+        first, last = np.clip(np.round(edges * raw.info["sfreq"]), 0, raw.n_times).astype(int).tolist()
+        if said.upper().startswith("BAD") and not said.startswith("BAD_ACQ_SKIP") and first < last:
+            found.append(Bad(first, last, tuple(ch_names), said))
+    return found
+
+
 def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:
     """Units by the channel's number, with what MNE multiplies with, which knows none that has a blank before it.
 
