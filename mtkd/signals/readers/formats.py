@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "phot
 """What triggers are called, in any number."""
 _JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
 """What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
+_TWINS = re.compile(r"found duplicates for: \{(?:np\.str_\()?('[^']*'|\"[^\"]*\")")
+"""How MNE warns of channels that it numbers."""
 _MASKED = {"status", "trigger"}
 """What MNE's readers of EDF, BDF and GDF take for triggers, in any letters: their numbers, masked, and in no unit."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
@@ -170,7 +173,8 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
     """A file as MNE opens it, of EDF and BDF those channels only.
 
     Raises:
-        MtkdError: MNE cannot read it, or reads another file for it that does not lie beside it.
+        MtkdError: MNE cannot read it, reads another file for it that does not lie beside it, or numbers channels of one
+            name in a format other than EDF and BDF, of which the header tells.
     """
     suffix = path.suffix.lower()
     if suffix == ".vhdr":
@@ -181,9 +185,13 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
         if include is not None:
             read = mne.io.read_raw_bdf if suffix == ".bdf" else mne.io.read_raw_edf
             return read(path, include=include, preload=False, verbose="error")
-        raw = mne.io.read_raw(path, preload=False, verbose="error")
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            raw = mne.io.read_raw(path, preload=False, verbose="warning")
     except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
         raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
+    if twins := next(filter(None, (_TWINS.search(str(each.message)) for each in warned)), None):
+        raise MtkdError(f"{path}: two channels share a name, {twins[1]}")
     own = {other.resolve() for other in all_of(path)}
     for name in filter(None, raw.filenames):
         if Path(name).resolve() not in own:
