@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mtkd.config import Modality, ModalitySignals, Signals, Step
+from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.signals.masks import Filled, fill, n_lead, still_s
 from mtkd.signals.recording import Recording, Span, Stream
@@ -147,6 +148,9 @@ def _ica(recording: Recording, signals: Signals, step: Step, before: list[tuple[
         for modality, own in functions.items()
     )
     if not any(np.ptp(piece.data, axis=1).any() for piece in eeg):  # no electrode was on, which the masks tell
+        return lambda piece: piece
+    if eog and not any(np.ptp(piece.data, axis=1).any() for piece in eog):
+        say("shards", f"{recording.source}: ica takes nothing off, as {', '.join(eog[0].ch_names)} never moved")
         return lambda piece: piece
     found = electrodes.fit_ica(eeg, eog, step.value.n_components, step.value.threshold)
     return lambda piece: electrodes.apply_ica(piece, found)

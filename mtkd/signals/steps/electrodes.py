@@ -90,7 +90,7 @@ def _interpolated(piece: Piece, rows: np.ndarray, placed: np.ndarray, bad: np.nd
 def fit_ica(pieces: list[Piece], eog: list[Piece], n_components: float, threshold: float) -> mne.preprocessing.ICA:
     """Components of a recording's electrodes, those that go with its EOG marked.
 
-    ``pieces`` and ``eog`` are its trials at one rate.
+    ``pieces`` and ``eog`` are its trials at one rate. Of the EOG, what never moves is passed over; some must.
 
     Raises:
         MtkdError: there is no EOG at the rate of the EEG, or too little that differs.
@@ -98,8 +98,10 @@ def fit_ica(pieces: list[Piece], eog: list[Piece], n_components: float, threshol
     first = pieces[0]
     if not eog or eog[0].sfreq != first.sfreq:
         raise MtkdError(f"{first.where}.steps: ica needs EOG in the recording, at the rate of the EEG")
-    data = np.hstack([_together(a.stepless, b.stepless) for a, b in zip(pieces, eog, strict=True)])
-    names, eyes = first.ch_names, [f"EOG {name}" for name in eog[0].ch_names]
+    moves = np.any([np.ptp(piece.data, axis=1) > 0 for piece in eog], axis=0)  # no correlation is with what does not
+    data = np.hstack([_together(a.stepless, b.stepless[moves]) for a, b in zip(pieces, eog, strict=True)])
+    names = first.ch_names
+    eyes = [f"EOG {name}" for name, is_on in zip(eog[0].ch_names, moves, strict=True) if is_on]
     info = mne.create_info([*names, *eyes], first.sfreq, ["eeg"] * len(names) + ["eog"] * len(eyes))
     raw = mne.io.RawArray(data, info, verbose="error")
     ica = mne.preprocessing.ICA(n_components=n_components, method="infomax", rng=0, max_iter=500)
