@@ -39,7 +39,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 9
+VERSION = 10
 
 
 def run(study: Study) -> Path:

@@ -140,3 +140,16 @@ def test_a_band_is_refused_where_resampling_leaves_nothing_of_it(phase, passes, 
     assert np.std(found[len(found) // 4 : -len(found) // 4]) * np.sqrt(2) > 0.5
     with pytest.raises(MtkdError, match="nothing passes"):
         bandpass(piece, passes * to, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "to", "late_s"), [(4, 125.0, 0.014), (25, 20.0, 0.1), (125, 4.0, 0.5), (512, 1.0, 1.9)]
+)
+def test_a_causal_filter_is_as_late_as_the_readme_says(step, to, late_s):
+    rows = np.zeros((1, round(40 * step * to)))
+    rows[:, rows.shape[1] // 2 :] = 1.0
+    found = resampled(rows, step * to, to, "causal")[0]
+    after = int(np.argmax(found >= 0.5))
+    crossed = after - (found[after] - 0.5) / (found[after] - found[after - 1])
+    assert crossed / to - 20 == pytest.approx(late_s, rel=0.08)
+    assert 1.5 < crossed - 20 * to < 2
