@@ -28,7 +28,7 @@ from mtkd.shards.recordings import ELSEWHERE
 from mtkd.shards.schema import Layout
 from mtkd.signals import readers
 from mtkd.signals.channels import origin
-from mtkd.signals.preprocess import Signal, preprocess
+from mtkd.signals.preprocess import Signal, lasts_s, preprocess
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.raw import RENAME
 from mtkd.signals.recording import File, Recording, Span, Stream
@@ -39,7 +39,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 9
+VERSION = 10
 
 
 def run(study: Study) -> Path:
@@ -136,19 +136,21 @@ def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
     """
     _, shards = open_shards(study)
     students = _students(study, folds)
-    signals = _read(study, path, layouts(shards.index.samples, students[0][0].modalities))
+    duration_s, signals = _read(study, path, layouts(shards.index.samples, students[0][0].modalities))
     answers = []
     for fold, (settings, unit) in zip(folds, students, strict=True):
         known = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
         model = load_model(study, shards, fold, settings, unit.folder)
-        answers.append(_follow(model, _windows(study, path, signals, known)))
+        answers.append(_follow(model, _windows(study, path, duration_s, signals, known)))
     probs, confidence = (_mean(np.stack(part).astype(float)) for part in zip(*answers, strict=True))
     start_s = study.signals.lead_s + np.arange(len(probs)) * study.windows.hop_s
     return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
 
 
-def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modality, Signal]:
-    """The recording's signals of the student's modalities, preprocessed as its training data were."""
+def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> tuple[float, dict[Modality, Signal]]:
+    """How long the recording is after its lead, and its signals of the student's modalities, preprocessed as its
+    training data were.
+    """
     raw_names = {kind: list(dict.fromkeys(map(origin, layout.ch_names))) for kind, layout in known.items()}
     streams = _streams(study, path, raw_names)
     matched = {kind: _matched(streams[kind], names) for kind, names in raw_names.items() if kind in streams}
@@ -165,7 +167,8 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> dict[Modal
     if missing:
         say(STAGE, f"{path.name} has no {', '.join(missing)}: masked ({RENAME})")
     recording = Recording(path.stem, str(path), heard, [Span("whole", "", lead_s, duration_s)])
-    return next(preprocess(recording, study.signals))[1]
+    span, signals = next(preprocess(recording, study.signals))
+    return lasts_s(span, [signal.sfreq for signal in signals.values()]), signals
 
 
 def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> dict[Modality, Stream]:
@@ -207,10 +210,11 @@ def _matched(stream: Stream, known: list[str]) -> Stream:
     )
 
 
-def _windows(study: Study, path: Path, signals: dict[Modality, Signal], known: dict[Modality, Layout]) -> list[Batch]:
+def _windows(
+    study: Study, path: Path, duration_s: float, signals: dict[Modality, Signal], known: dict[Modality, Layout]
+) -> list[Batch]:
     """One batch a window, on the channels the student was trained on."""
     window_s, hop_s = study.windows.window_s, study.windows.hop_s
-    duration_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
     n_steps = n_windows(duration_s, window_s, hop_s)
     arrays, masks = {}, {}
     for modality, layout in known.items():

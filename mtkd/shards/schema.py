@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mtkd.config import Entropy, Modality
 from mtkd.signals.entropy import differential_entropy
-from mtkd.signals.preprocess import Signal
+from mtkd.signals.preprocess import Signal, lasts_s
 from mtkd.signals.recording import Span
+from mtkd.signals.windows import n_samples
 
 ENTROPY = "eeg.de.npy"
 Text = Annotated[str, Field(pattern=r"\A[^\x00-\x1f\x7f-\x9f]+\z")]
@@ -81,9 +82,10 @@ def encode(
 ) -> tuple[SampleInfo, dict[str, bytes]]:
     """A trial as the bytes of its members, the differential entropy of its EEG among them where it is asked for.
 
-    It is as long as its shortest modality: each rate rounds a length in its own way, on a way up more than others.
+    It lasts as ``preprocess`` cut it, or as long as its shortest signal does where that is less.
     """
-    duration_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
+    held_s = min(signal.data.shape[1] / signal.sfreq for signal in signals.values())
+    duration_s = min(held_s, lasts_s(span, [signal.sfreq for signal in signals.values()]))
     signals = {name: _until(signal, duration_s) for name, signal in signals.items()}
     info = SampleInfo(
         key=sample_key(subject, span.name),
@@ -99,14 +101,15 @@ def encode(
         members[f"{modality}.npy"] = encode_array(signal.data)
         members[f"{modality}.valid.npy"] = encode_array(signal.valid)
     if entropy is not None and "eeg" in signals:
-        members[ENTROPY] = encode_array(differential_entropy(signals["eeg"].data, signals["eeg"].sfreq, entropy))
+        eeg = signals["eeg"]
+        members[ENTROPY] = encode_array(differential_entropy(eeg.data, eeg.sfreq, duration_s, entropy))
     members["meta.json"] = json.dumps(info.model_dump()).encode()
     return info, members
 
 
 def _until(signal: Signal, stop_s: float) -> Signal:
     """Its samples before ``stop_s``, and the seconds that these begin."""
-    n_times = math.ceil(stop_s * signal.sfreq - 1e-6)
+    n_times = n_samples(stop_s, signal.sfreq)
     if n_times >= signal.data.shape[1]:
         return signal
     n_secs = math.ceil(n_times / signal.sfreq - 1e-9)

@@ -42,21 +42,21 @@ GENEVA = (  # noqa: SIM905 - 32 lines of names would be no easier to read
 """DEAP's electrodes in the order of its preprocessed files."""
 
 
-MOST_S, MOST_OHM = 1e-4, 1e9
+LEAST_S, MOST_S = 1e-9, 1e-4
 """Skin conducts 1 to 40 microsiemens (Boucsein, Electrodermal Activity, 2012); beyond 100 its electrodes touch, and
 where a thousandth of one is not reached they hang in the air."""
 
 
 def conductance(resistance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Ohm to siemens; NaN where no skin has such a resistance: below 1 / ``MOST_S``, or beyond ``MOST_OHM``."""
-    valid = (resistance >= 1 / MOST_S) & (resistance <= MOST_OHM)
+    """Ohm to siemens; NaN where no skin has such a resistance: below 1 / ``MOST_S``, or beyond 1 / ``LEAST_S``."""
+    valid = (resistance >= 1 / MOST_S) & (resistance <= 1 / LEAST_S)
     return np.divide(1.0, resistance, out=np.full_like(resistance, np.nan), where=valid)
 
 
 def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Float[np.ndarray, "..."]:
     """Skin conductance in siemens from a file's physical dimension, be it conductance or resistance.
 
-    NaN beyond ``MOST_S``.
+    NaN below ``LEAST_S`` and beyond ``MOST_S``.
 
     Raises:
         MtkdError: the unit is neither, or cannot be what the file says.
@@ -64,11 +64,11 @@ def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Floa
     if unit in TO_SIEMENS:
         found = values * TO_SIEMENS[unit]
         middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else 0.0
-        if middle > 100 * MOST_S:
+        if abs(middle) > 100 * MOST_S:
             raise MtkdError(
                 f"{source}: its skin conductance is {middle:g} S, so not in the unit {unit!r}; data.units corrects it"
             )
-        return np.where(found <= MOST_S, found, np.nan)
+        return np.where((found >= LEAST_S) & (found <= MOST_S), found, np.nan)
     if unit in TO_OHM:
         return conductance(values * TO_OHM[unit])
     raise MtkdError(f"{source}: skin conductance in the unit {unit!r}; known are {', '.join([*TO_SIEMENS, *TO_OHM])}")
@@ -77,7 +77,7 @@ def to_siemens(values: Float[np.ndarray, "..."], unit: str, source: str) -> Floa
 KNOWN: dict[Modality, Collection[str]] = {
     "eda": [*TO_SIEMENS, *TO_OHM],
     "temp": CELSIUS,
-    **{kind: VOLTS for kind, unit in UNIT.items() if unit == "V"},
+    **{kind: TO_VOLT for kind, unit in UNIT.items() if unit == "V"},
 }
 """Units of the modalities whose unit matters; belts and pulses have none."""
 
@@ -92,7 +92,7 @@ def to_si(values: Float[np.ndarray, "..."], modality: Modality, unit: str, sourc
         return to_siemens(values, unit, source)
     if UNIT[modality] == "a.u.":  # volts of an amplifier, in the microvolts of most files and of DEAP's arrays
         return values * TO_VOLT[unit] * 1e6 if unit in TO_VOLT else values
-    return values * VOLTS[unit] if UNIT[modality] == "V" else values
+    return values * TO_VOLT[unit] if UNIT[modality] == "V" else values
 
 
 def type_channels(ch_names: list[str], patterns: Mapping[str, Kind], source: str) -> dict[str, Kind]:
@@ -118,7 +118,7 @@ def first_pattern(name: str, patterns: Iterable[str]) -> str | None:
 def plain_name(name: str) -> str:
     """The electrode's or sensor's own name: EDF+ puts the signal type before it ("EEG Fp1")."""
     kind, _, rest = name.partition(" ")
-    return rest if rest and kind.upper() in {"EEG", "ECG", "EOG", "EMG"} else name
+    return rest.strip() if rest.strip() and kind.upper() in {"EEG", "ECG", "EOG", "EMG"} else name
 
 
 DERIVED = {"tonic": "{} tonic", "phasic": "{} phasic", "rate": "{} rate"}

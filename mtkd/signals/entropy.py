@@ -4,23 +4,26 @@ import numpy as np
 from jaxtyping import Float
 
 from mtkd.config import Entropy
+from mtkd.signals.windows import cut, n_windows
 
 _FLOOR = 1e-30  # volt squared, as in ``mtkd.layers.spectrum``
 
 
 def differential_entropy(
-    data: Float[np.ndarray, "n_chans n_times"], sfreq: float, settings: Entropy
+    data: Float[np.ndarray, "n_chans n_times"], sfreq: float, duration_s: float, settings: Entropy
 ) -> Float[np.ndarray, "n_chans n_bands n_windows"]:
     """Differential entropy of a Gaussian with each band's variance, in nats, window by window (Shi et al., EMBC 2013).
 
-    Each window's level is taken off and a Hann window laid on; the variance inside [low, high) hertz is that of its
-    periodogram.
+    Windows are those that ``cut`` finds in ``duration_s``, one behind the other. Each one's level is taken off and a
+    Hann window laid on; the variance inside [low, high) hertz is that of its periodogram.
     """
     import scipy.fft  # which takes a tenth of a second, and most studies write no entropy
 
     n_times = round(settings.window_s * sfreq)
-    n_windows = data.shape[1] // n_times
-    pieces = data[:, : n_windows * n_times].reshape(len(data), n_windows, n_times).astype(np.float32)
+    n_steps = n_windows(duration_s, settings.window_s, settings.window_s)
+    pieces = (
+        cut(data, sfreq, settings.window_s, settings.window_s, n_steps).swapaxes(0, 1).astype(np.float32, order="C")
+    )
     pieces -= pieces.mean(axis=-1, keepdims=True)
     taper = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_times) / n_times)).astype(np.float32)
     pieces *= taper

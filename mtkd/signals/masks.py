@@ -1,6 +1,8 @@
 """When a sensor was on: bridging what it did not say, and remembering that it did not."""
 
 import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -9,6 +11,8 @@ from mtkd.config import Modality
 
 BEYOND = 1e15
 """No sensor says that, in any unit of ours; filtered it would leave what single precision holds."""
+BRIDGED_S = 0.1
+"""A gap up to so long is bridged: a packet that was lost within a heartbeat must not move the level."""
 STILL_S = 5
 """A sensor whose value has not moved for so long, in whole seconds, is off."""
 STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
@@ -48,19 +52,53 @@ def seconds(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
     return starts
 
 
+@dataclass(frozen=True)
+class Filled:
+    """Samples (n_chans, n_times) of which each is a number, and in which seconds a sensor was on throughout.
+
+    ``steps`` (n_chans, n_times) is by how much a channel's level changes where it comes back after a long gap or at a
+    joint, 0 elsewhere; None where none does.
+    """
+
+    data: Float[np.ndarray, "n_chans n_times"]
+    valid: Bool[np.ndarray, "n_chans n_secs"]
+    steps: Float[np.ndarray, "n_chans n_times"] | None = None
+
+
 def fill(
-    data: Float[np.ndarray, "n_chans n_times"], sfreq: float, modality: Modality, lead_s: float = 0.0
-) -> tuple[Float[np.ndarray, "n_chans n_times"], Bool[np.ndarray, "n_chans n_secs"]]:
-    """Bridge NaN linearly, so that a filter survives, and say in which seconds the sensor was on throughout."""
+    data: Float[np.ndarray, "n_chans n_times"],
+    sfreq: float,
+    modality: Modality,
+    lead_s: float = 0.0,
+    joints: Sequence[int] = (),
+) -> Filled:
+    """Put numbers where there are none, so that a filter survives: NaN, or beyond what a sensor says.
+
+    Short gaps are bridged linearly. Over longer ones, and those with one of ``joints`` in them, the value before stays:
+    what comes after has a level of its own, by which ``steps`` tells.
+    """
     starts = seconds(data.shape[1], sfreq, lead_s)
     if data.min(initial=0.0) > -BEYOND and data.max(initial=0.0) < BEYOND:  # false for NaN, too
-        return data, _moved(data, starts, still_s(modality))
+        return Filled(data, _moved(data, starts, still_s(modality)))
     finite = np.abs(data) < BEYOND
-    filled = np.where(finite, data, 0.0)
+    filled, steps = np.where(finite, data, 0.0), np.zeros(data.shape)
     times = np.arange(data.shape[1])
     for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
-    return filled, np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
+        for start, stop in _gaps(finite[row]):
+            if stop - start > max(1, BRIDGED_S * sfreq) or any(start <= joint < stop for joint in joints):
+                filled[row, start:stop] = filled[row, start - 1]
+                steps[row, stop] = filled[row, stop] - filled[row, start - 1]
+    valid = np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
+    return Filled(filled, valid, steps if steps.any() else None)
+
+
+def _gaps(finite: Bool[np.ndarray, " n_times"]) -> Iterator[tuple[int, int]]:
+    """The first sample of each gap, and the first after it; none of those at either end."""
+    edges = np.flatnonzero(finite[1:] != finite[:-1]) + 1
+    lost = edges[finite[edges - 1]]
+    back = edges[~finite[edges - 1]]
+    yield from zip(lost.tolist(), back[back > lost[0]].tolist() if len(lost) else [], strict=False)
 
 
 def _moved(data: np.ndarray, starts: np.ndarray, n_secs: int) -> np.ndarray:

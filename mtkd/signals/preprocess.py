@@ -1,7 +1,7 @@
 """From a recording to the arrays of its trials: the study's steps, masks, cutting."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mtkd.config import Modality, ModalitySignals, Signals, Step
+from mtkd.console import say
 from mtkd.errors import MtkdError
-from mtkd.signals.masks import fill, n_lead, still_s
-from mtkd.signals.recording import Recording, Span
+from mtkd.signals.masks import Filled, fill, n_lead, still_s
+from mtkd.signals.recording import Recording, Span, Stream
 from mtkd.signals.steps import filters
 from mtkd.signals.steps.piece import Piece
+from mtkd.signals.windows import n_samples
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,51 @@ def preprocess(recording: Recording, signals: Signals) -> Iterator[Trial]:
     A filter needs seconds to settle. Were it run over whole recordings, a trial at the start of its file would begin
     unsettled and one from the middle of its file would not, and where files are conditions that gives the class away.
 
+    Each modality gets the samples that begin within the trial, ``lasts_s`` of it, whatever its rate.
+
     Raises:
-        MtkdError: a trial with less than ``lead_s`` before it, a rate that a causal filter cannot reach, or a band the
-            recording's rate does not hold.
+        MtkdError: a trial with less than ``lead_s`` before it or beyond its recording's end, a rate that a causal
+            filter cannot reach, or a band the recording's rate does not hold.
     """
+    present = [modality for modality in signals.modalities if modality in recording.streams]
+    _refuse_beyond(recording, present, signals)
+    steps = {modality: _functions(recording, modality, signals) for modality in present}
+    for span in recording.spans:
+        duration_s = lasts_s(span, [signals.modalities[modality].sfreq for modality in present])
+        yield (
+            span,
+            {
+                modality: _process(recording, span, duration_s, modality, signals, steps[modality])
+                for modality in present
+            },
+        )
+
+
+def lasts_s(span: Span, sfreqs: Iterable[float]) -> float:
+    """How long a trial is, in seconds: as its span says.
+
+    Up to half a sample of its fastest signal longer where it would end between two: times in tables are rounded, and a
+    last window must not be lost for that.
+    """
+    length_s, fastest = round(span.stop_s - span.start_s, 9), max(sfreqs)
+    return max(length_s, math.floor(length_s * fastest + 0.5) / fastest)
+
+
+def _refuse_beyond(recording: Recording, present: list[Modality], signals: Signals) -> None:
+    """Refuse trials that begin before their lead, or end more than half a sample behind a signal."""
     for span in recording.spans:
         if span.start_s < signals.lead_s - 1e-9:
             raise MtkdError(
                 f"{recording.source}: the trial {span.name} starts {span.start_s:g} s into the recording, but its "
                 f"filters shall have signals.lead_s = {signals.lead_s:g} s before it to settle"
             )
-    present = [modality for modality in signals.modalities if modality in recording.streams]
-    steps = {modality: _functions(recording, modality, signals) for modality in present}
-    for span in recording.spans:
-        yield span, {modality: _process(recording, span, modality, signals, steps[modality]) for modality in present}
+        for modality in present:
+            stream = recording.streams[modality]
+            if span.stop_s * stream.sfreq > stream.n_times + 0.5 + 1e-6 * max(1.0, stream.sfreq):
+                raise MtkdError(
+                    f"{recording.source}: the trial {span.name} ends at {span.stop_s:g} s, but {modality} at "
+                    f"{stream.n_times / stream.sfreq:g} s"
+                )
 
 
 Function = Callable[[Piece], Piece]
@@ -108,32 +141,64 @@ def _ica(recording: Recording, signals: Signals, step: Step, before: list[tuple[
     }
     eeg, eog = (
         [
-            _through(_piece(recording, span, modality, signals.lead_s, settings), functions[modality])
+            _through(_piece(recording, span, lasts_s(span, [settings.sfreq]), modality, signals.lead_s, settings), own)
             for span in recording.spans
             if modality in recording.streams
         ]
-        for modality in functions
+        for modality, own in functions.items()
     )
     if not any(np.ptp(piece.data, axis=1).any() for piece in eeg):  # no electrode was on, which the masks tell
+        return lambda piece: piece
+    if eog and not any(np.ptp(piece.data, axis=1).any() for piece in eog):
+        say("shards", f"{recording.source}: ica takes nothing off, as {', '.join(eog[0].ch_names)} never moved")
         return lambda piece: piece
     found = electrodes.fit_ica(eeg, eog, step.value.n_components, step.value.threshold)
     return lambda piece: electrodes.apply_ica(piece, found)
 
 
-def _piece(recording: Recording, span: Span, modality: Modality, lead_s: float, settings: ModalitySignals) -> Piece:
+def _piece(
+    recording: Recording,
+    span: Span,
+    duration_s: float,
+    modality: Modality,
+    lead_s: float,
+    settings: ModalitySignals,
+) -> Piece:
     """From the lead to the trial's end. Masks know what lay before: a sensor may have stood still already."""
     stream = recording.streams[modality]
-    # so many samples for a duration, wherever a trial starts: rounding both ends would make some one sample shorter
-    length, start = (span.stop_s - span.start_s + lead_s) * stream.sfreq, round((span.start_s - lead_s) * stream.sfreq)
-    n_times = math.ceil(length - 1e-6)  # of a slow sensor, the last one may begin within the trial and end behind it
-    if start + n_times > stream.n_times:
-        n_times = round(length)
-    start = max(0, min(start, stream.n_times - n_times))
+    start = min(round((span.start_s - lead_s) * stream.sfreq), stream.n_times - 1)
+    start = max(0, start)
     before = min(start, round(still_s(modality) * stream.sfreq))
     known_s = lead_s + before / stream.sfreq
-    data, valid = fill(stream.read(start - before, start + n_times), stream.sfreq, modality, known_s)
-    own = valid[:, n_lead(known_s) - n_lead(lead_s) :]
-    return Piece(data[:, before:], own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source)
+    stop = start + _n_native(stream.sfreq, settings.sfreq, lead_s, duration_s)
+    joints = [joint - start + before for joint in stream.joints]
+    filled = fill(_read(stream, start - before, stop), stream.sfreq, modality, known_s, joints)
+    own = filled.valid[:, n_lead(known_s) - n_lead(lead_s) :]
+    data, levels = filled.data[:, before:], _levels(filled, before)
+    return Piece(data, own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source, levels)
+
+
+def _levels(filled: Filled, before: int) -> Float[np.ndarray, "n_chans n_times"] | None:
+    """All steps up to each sample, of those behind the first: what lay before it is no part of the trial."""
+    if filled.steps is None or not (steps := filled.steps[:, before + 1 :]).any():
+        return None
+    return np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+
+
+def _n_native(sfreq: float, to: float, lead_s: float, duration_s: float) -> int:
+    """Samples from the lead to the trial's end, of which the new rate's can be made.
+
+    So many for a duration, wherever a trial starts: rounding both ends would make some one sample shorter.
+    """
+    n_new = round(lead_s * to) + n_samples(duration_s, to)
+    return max(n_samples(lead_s + duration_s, sfreq), math.floor((n_new - 0.5) * sfreq / to) + 1)
+
+
+def _read(stream: Stream, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
+    """Samples of a stream. Its last one stays for what a trial's end is rounded up by."""
+    data = stream.read(start, min(stop, stream.n_times))
+    missing = stop - start - data.shape[1]
+    return np.pad(data, ((0, 0), (0, missing)), mode="edge") if missing > 0 else data
 
 
 def _through(piece: Piece, functions: list[Function]) -> Piece:
@@ -143,18 +208,23 @@ def _through(piece: Piece, functions: list[Function]) -> Piece:
 
 
 def _process(
-    recording: Recording, span: Span, modality: Modality, signals: Signals, functions: list[Function]
+    recording: Recording,
+    span: Span,
+    duration_s: float,
+    modality: Modality,
+    signals: Signals,
+    functions: list[Function],
 ) -> Signal:
-    piece = _piece(recording, span, modality, signals.lead_s, signals.modalities[modality])
-    return _cut(_through(piece, functions), signals.lead_s, signals.lead_s + span.stop_s - span.start_s)
+    piece = _piece(recording, span, duration_s, modality, signals.lead_s, signals.modalities[modality])
+    return _cut(_through(piece, functions), signals.lead_s, duration_s)
 
 
-def _cut(piece: Piece, start_s: float, stop_s: float) -> Signal:
+def _cut(piece: Piece, start_s: float, duration_s: float) -> Signal:
     """The trial without its lead, in single precision; zeros where it is not valid."""
     start = round(start_s * piece.sfreq)
-    stop = start + round((stop_s - start_s) * piece.sfreq)
+    stop = start + n_samples(duration_s, piece.sfreq)
     data = piece.data[:, start:stop].astype(np.float32, order="C")
-    n_secs = int(np.ceil(data.shape[1] / piece.sfreq - 1e-9))
+    n_secs = math.ceil(duration_s - 1e-9)
     own = np.minimum(n_lead(start_s) + np.arange(n_secs), piece.valid.shape[1] - 1)
     if not piece.valid.all():
         data[~piece.valid[:, piece.second[start:stop]]] = 0.0

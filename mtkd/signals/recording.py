@@ -59,8 +59,9 @@ class Stream:
 
     ``read(start, stop)`` gives samples (n_chans, n_times) in SI units (volt, siemens, degree Celsius; belts and
     plethysmographs in their own arbitrary unit), NaN where a sensor gave nothing valid. ``sfreq`` in hertz.
-    ``left_out`` tells of channels of the recording, of whatever modality, that were passed over, and why; ``unheard``
-    of keys of the study that none of its channels answers to.
+    ``left_out`` tells of channels of the recording, of whatever modality, and of seconds of it that were passed over,
+    and why; ``unheard`` of keys of the study that none of its channels answers to. ``joints`` are samples, each in NaN,
+    where the recording was stopped and went on: however short that is, its two sides are not one signal.
     """
 
     ch_names: list[str]
@@ -69,6 +70,7 @@ class Stream:
     read: Callable[[int, int], Float[np.ndarray, "n_chans n_times"]]
     left_out: Mapping[str, str] = field(default_factory=dict)
     unheard: frozenset[str] = frozenset()
+    joints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Windows of a trial: where they lie, and cutting them out of an array."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -7,6 +9,11 @@ from jaxtyping import Bool, Float
 def n_windows(duration_s: float, window_s: float, hop_s: float) -> int:
     """How many whole windows fit into ``duration_s``; 0 where none does."""
     return max(0, int(np.floor((duration_s - window_s) / hop_s + 1e-9)) + 1)
+
+
+def n_samples(duration_s: float, sfreq: float) -> int:
+    """How many samples begin within ``duration_s``: with as many, ``cut`` finds every window that fits."""
+    return math.ceil(duration_s * sfreq - 1e-6)
 
 
 def cut(

@@ -69,7 +69,8 @@ def test_gaps_and_joints_are_masked(make, gap, tmp_path) -> None:
     assert np.array_equal(np.isnan(whole), np.stack([expected, expected]))
     for start, stop in ((0, first), (first, last), (first - 5, first + 1), (last - 1, last + 300), (last, last + 1)):
         assert np.array_equal(stream.read(start, stop), whole[:, start:stop], equal_nan=True)
-    masked = ~fill(whole, SFREQ, "eeg")[1]
+    assert set(stream.joints) == {first}
+    masked = ~fill(whole, SFREQ, "eeg").valid
     assert masked.any(1).all()
     assert set(np.flatnonzero(masked[0])) == set(range(first // SFREQ, -(-last // SFREQ)))
 

@@ -27,10 +27,17 @@ def test_conductance_is_the_inverse_where_skin_has_such_a_resistance_and_nan_els
     np.testing.assert_allclose(found[skin] * resistance[skin], 1, rtol=1e-12)
 
 
-@given(arrays.arrays(float, st.integers(1, 20), elements=st.floats(0, 5e-3)))
+@given(arrays.arrays(float, st.integers(1, 20), elements=st.floats(-1e-4, 5e-3) | st.floats(-1e-8, 1e-8)))
 def test_a_conductance_that_no_skin_has_is_none(siemens):
     found = to_siemens(siemens * 1e6, "uS", "x")
-    np.testing.assert_allclose(found, np.where(siemens * 1e6 * 1e-6 <= 1e-4, siemens, np.nan), rtol=1e-12)
+    skin = (siemens * 1e6 * 1e-6 >= 1e-9) & (siemens * 1e6 * 1e-6 <= 1e-4)
+    np.testing.assert_allclose(found, np.where(skin, siemens, np.nan), rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [5.0, -5.0])
+def test_a_conductance_far_from_skin_is_in_another_unit_on_either_side(value):
+    with pytest.raises(MtkdError, match=rf"^x: its skin conductance is {value:g} S, so not in the unit 'S'"):
+        to_siemens(np.full(9, value), "S", "x")
 
 
 def test_conductance_of_no_number_is_none():
@@ -87,6 +94,8 @@ def test_every_channel_is_typed_in_its_order_or_refused(names):
         ("Fp1", "Fp1"),
         ("EEG", "EEG"),
         ("EEG ", "EEG "),
+        ("EEG   ", "EEG   "),
+        ("EEG  Fp1", "Fp1"),
         ("Skin temp", "Skin temp"),
         ("EMG zygomaticus left", "zygomaticus left"),
     ],

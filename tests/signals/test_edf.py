@@ -74,6 +74,8 @@ def refused(call, path: Path, *arguments) -> str:
     [
         ("eeg", "uV", 100, lambda x: x * 1e-6),
         ("eeg", "mV", 100, lambda x: x * 1e-3),
+        ("eeg", "nV", 100, lambda x: x * 1e-9),
+        ("eog", "nV", 100, lambda x: x * 1e-9),
         ("emg", "V", 100, lambda x: x),
         ("ecg", "uV", 100, lambda x: x * 1e-6),
         ("eda", "S", 0.0001, lambda x: x),
@@ -102,7 +104,7 @@ def test_skin_conductance_in_another_unit_is_refused_by_it(tmp_path, unit):
     assert repr(unit) in refused(read_raw, tmp_path / "x.edf", {"*": "eda"})
 
 
-@pytest.mark.parametrize("unit", ["", "nV", "foo", "uS"])
+@pytest.mark.parametrize("unit", ["", "pV", "foo", "uS"])
 @pytest.mark.parametrize("kind", ["eeg", "eog", "emg", "ecg"])
 def test_a_voltage_in_another_unit_is_refused_by_it(tmp_path, kind, unit):
     write(tmp_path / "x.edf", {"X": unit})

@@ -1,5 +1,8 @@
 """Electrodes together: which of them are bad and what stands in for them, and eyes taken off the EEG."""
 
+import warnings
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pytest
@@ -197,8 +200,33 @@ def test_electrodes_that_are_all_off_have_no_components_and_stay_masked(recordin
     assert not trials[1].valid.any()  # one that stands still is known to be off after some seconds
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_eyes_that_are_off_take_nothing_off(recording):
+@pytest.mark.parametrize("off", [0.0, 3.0, np.nan])
+def test_eyes_that_are_off_take_nothing_off_which_is_told_and_one_of_two_is_passed_over(recording, off, capsys):
+    """Their correlation with a component is no number, of which a library would warn."""
     _, seen, eog = with_eyes()
-    given = recording({"eeg": seen, "eog": np.zeros_like(eog)}, SPANS, names={"eeg": FEW})
-    np.testing.assert_allclose(eeg_of(given, study()), eeg_of(given, study(STEPS[:1])), atol=1e-9)
+    dead = np.full_like(eog, off)
+    with warnings.catch_warnings(action="error"):
+        found = eeg_of(recording({"eeg": seen, "eog": dead}, SPANS, names={"eeg": FEW}), study())
+        told = capsys.readouterr().out
+        both = eeg_of(recording({"eeg": seen, "eog": np.vstack([dead, eog])}, SPANS, names={"eeg": FEW}), study())
+    assert told.endswith("s1.dat: ica takes nothing off, as eog0 never moved\n")
+    given = recording({"eeg": seen, "eog": eog}, SPANS, names={"eeg": FEW})
+    np.testing.assert_allclose(found, eeg_of(given, study(STEPS[:1])), atol=1e-9)
+    np.testing.assert_array_equal(both, eeg_of(given, study()))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("step", ["bads", "ica"])
+def test_what_is_made_of_many_electrodes_does_not_hear_a_joint(recording, step):
+    """Before any high-pass, which a study may have behind them."""
+    _, seen, eog = with_eyes()
+    rows = loud(seen, 4) if step == "bads" else seen
+    rows[:, 1535:1537] = np.nan
+    found = []
+    for height in (0.0, 0.01):
+        made = recording({"eeg": rows + height * (np.arange(rows.shape[1]) >= 1536), "eog": eog}, names={"eeg": FEW})
+        streams = {kind: replace(stream, joints=(1535,)) for kind, stream in made.streams.items()}
+        ((_, trial),) = preprocess(replace(made, streams=streams), study([step, {"bandpass": [1, 40]}]))
+        found.append(trial["eeg"])
+    np.testing.assert_array_equal(found[0].valid, found[1].valid)
+    np.testing.assert_allclose(found[0].data, found[1].data, atol=1e-7)

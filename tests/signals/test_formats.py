@@ -52,6 +52,8 @@ def first(path: Path, kind: str, **changes) -> float:
         ("eeg", "uV", None, 5e-6),
         ("eeg", "", None, 5e-6),  # the format's own
         ("eeg", "mV", None, 5e-3),
+        ("eeg", "nV", None, 5e-9),
+        ("emg", "µV", "nV", 5e-9),
         ("ecg", "V", None, 5.0),
         ("eeg", "µV", "uV", 5e-6),
         ("eeg", "µV", "mV", 5e-3),
@@ -109,15 +111,39 @@ def test_samples_in_another_folder_are_refused(tmp_path, place):
         first(path, "eeg")
 
 
-@pytest.fixture
-def eeglab(tmp_path) -> Path:
+def write_eeglab(path: Path, names: tuple[str, ...] = ("Fz", "GSR"), **changes) -> Path:
     """Ten seconds of two channels as EEGLAB writes them."""
     row = np.linspace(1, 40, 640)
     eeg = {name: [] for name in ("event", "urevent", "epoch", "icawinv", "icaweights", "icasphere")}
     eeg |= {"nbchan": 2.0, "srate": 64.0, "pnts": 640.0, "trials": 1.0, "xmin": 0.0, "xmax": 10.0, "setname": "x"}
-    eeg |= {"data": np.stack([row, row]), "chanlocs": np.array([("Fz",), ("GSR",)], [("labels", object)])}
-    scipy.io.savemat(tmp_path / "a.set", {"EEG": eeg}, appendmat=False)
-    return tmp_path / "a.set"
+    eeg |= {"data": np.stack([row, row]), "chanlocs": np.array([(name,) for name in names], [("labels", object)])}
+    scipy.io.savemat(path, {"EEG": eeg | changes}, appendmat=False)
+    return path
+
+
+@pytest.fixture
+def eeglab(tmp_path) -> Path:
+    return write_eeglab(tmp_path / "a.set")
+
+
+def test_channels_that_share_a_name_are_refused_and_not_numbered(tmp_path):
+    path = write_eeglab(tmp_path / "b.set", ("Cz", "Cz"))
+    with pytest.raises(MtkdError, match=f"^{path}: two channels share a name, 'Cz'$"):
+        formats.open_raw(path)
+    assert formats.open_raw(write_eeglab(path, ("Cz-0", "Cz-1"))).ch_names == ["Cz-0", "Cz-1"]
+
+
+def test_samples_beside_an_eeglab_file_are_as_many_as_it_says(tmp_path):
+    path = write_eeglab(tmp_path / "a.set", data="a.fdt")
+    samples = np.tile(np.linspace(1, 40, 640, dtype="<f4")[:, None], (1, 2))
+    samples.tofile(tmp_path / "a.fdt")
+    assert first(path, "eeg", channels={"Fz": "eeg", "GSR": "ignore"}) == pytest.approx(1e-6)
+    for changed, n in ((np.vstack([samples, samples[:1]]), 641), (samples[:300], 300)):
+        changed.tofile(tmp_path / "a.fdt")
+        with pytest.raises(
+            MtkdError, match=rf"^{tmp_path}/a\.fdt: holds {n} samples, not the 640 that a\.set promises$"
+        ):
+            formats.open_raw(path)
 
 
 def test_a_file_on_which_mne_crashes_is_refused(eeglab, monkeypatch):

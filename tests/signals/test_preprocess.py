@@ -270,3 +270,10 @@ def test_a_slow_sensor_is_as_long_as_the_trial(one, lead_s, duration_s):
     edges = [(lead_s, lead_s + duration_s)]
     (signal,) = one(noise(1, 80, sfreq=0.5), "temp", edges, sfreq=0.5, to=4.0, lead_s=lead_s, phase="zero")
     assert signal.data.shape[1] == round(duration_s * 4)
+
+
+def test_a_trial_beyond_a_signals_end_is_refused_by_it(recording):
+    given = recording({"emg": noise(1, 10), "temp": noise(1, 9, sfreq=4.0)}, [(1.0, 9.13)], {"emg": SFREQ, "temp": 4.0})
+    signals = Signals(modalities={"emg": {"sfreq": SFREQ}, "temp": {"sfreq": 4}})
+    with pytest.raises(MtkdError, match=r"^s1\.dat: the trial t0 ends at 9\.13 s, but temp at 9 s$"):
+        list(preprocess(given, signals))

@@ -247,3 +247,13 @@ def test_microvolts_in_shift_jis_are_those_of_any_other_spelling(tmp_path):
     for units in ({}, {"A": "uV"}, {"A": "mV"}):
         found = whole(read_streams(path, data({"A": "eeg"}, units=units), {}, {})["eeg"])[0]
         np.testing.assert_allclose(found, values * {"uV": 1e-6, "mV": 1e-3}[units.get("A", "uV")], rtol=1e-2)
+
+
+def test_channels_of_two_modalities_may_share_a_name(tmp_path):
+    """EDF+ puts the signal's type before it, and each recorder numbers its electrodes from one on."""
+    names = ["EOG 1", "EMG 1", "EOG 2"]
+    path = edf(tmp_path / "x.edf", *(signal(wave(256, seed), 128, name) for seed, name in enumerate(names)))
+    streams = read_streams(path, data({"EOG *": "eog", "EMG *": "emg"}), {}, {})
+    assert {kind: stream.ch_names for kind, stream in streams.items()} == {"eog": ["1", "2"], "emg": ["1"]}
+    np.testing.assert_allclose(whole(streams["emg"])[0], 1e-6 * wave(256, 1), atol=1e-6 * STEP)
+    assert "two channels share a name" in refused(path, data({"EOG *": "eog", "EMG *": "eog"}), {}, {})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtkd.config import ModalitySignals
 from mtkd.errors import MtkdError
-from mtkd.signals.steps.filters import resample
+from mtkd.signals.steps.filters import bandpass, resample
 from mtkd.signals.steps.piece import Piece
 
 RATES = st.sampled_from([4.0, 10.0, 16.0, 100.0, 128.0, 250.0, 256.0, 499.907, 512.0])
@@ -108,3 +108,48 @@ def test_rates_that_differ_by_rounding_are_the_same(phase, step, to, rounding):
     rows = noise(50 * step)
     found = resampled(rows, step * to * (1 + rounding), to, phase)
     np.testing.assert_allclose(found, resampled(rows, step * to, to, phase), atol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "to"), [(2, 128.0), (4, 125.0), (25, 20.0), (125, 4.0)])
+@settings(max_examples=20)
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
+def test_a_slow_change_passes_a_causal_filter_as_a_level_does(step, to, start, height):
+    """By the ripple of the filter, it would have lost a hundredth of its height, and a level nothing."""
+    rows = np.full((1, round(30 * step * to)), start)
+    rows[:, round(10 * step * to) :] += height
+    found = resampled(rows, step * to, to, "causal")
+    np.testing.assert_allclose(found[0, -round(2 * to) :], start + height, rtol=1e-6, atol=1e-3 * abs(height) + 1e-9)
+
+
+@pytest.mark.parametrize(("phase", "passes"), [("causal", 0.4), ("zero", 0.45)])
+@pytest.mark.parametrize(("sfreq", "to"), [(256.0, 128.0), (1000.0, 125.0), (512.0, 16.0)])
+def test_a_band_is_refused_where_resampling_leaves_nothing_of_it(phase, passes, sfreq, to):
+    modality = ModalitySignals.model_validate({"sfreq": to, "phase": phase})
+    times = np.arange(round(20 * sfreq)) / sfreq
+    piece = Piece(
+        np.sin(2 * np.pi * 0.99 * passes * to * times)[None],
+        np.ones((1, 20), bool),
+        sfreq,
+        ["c"],
+        "emg",
+        0.0,
+        modality,
+        "s1",
+    )
+    found = resample(bandpass(piece, (passes - 0.02) * to, None)).data[0]
+    assert np.std(found[len(found) // 4 : -len(found) // 4]) * np.sqrt(2) > 0.5
+    with pytest.raises(MtkdError, match="nothing passes"):
+        bandpass(piece, passes * to, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "to", "late_s"), [(4, 125.0, 0.014), (25, 20.0, 0.1), (125, 4.0, 0.5), (512, 1.0, 1.9)]
+)
+def test_a_causal_filter_is_as_late_as_the_readme_says(step, to, late_s):
+    rows = np.zeros((1, round(40 * step * to)))
+    rows[:, rows.shape[1] // 2 :] = 1.0
+    found = resampled(rows, step * to, to, "causal")[0]
+    after = int(np.argmax(found >= 0.5))
+    crossed = after - (found[after] - 0.5) / (found[after] - found[after - 1])
+    assert crossed / to - 20 == pytest.approx(late_s, rel=0.08)
+    assert 1.5 < crossed - 20 * to < 2

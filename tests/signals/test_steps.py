@@ -108,7 +108,8 @@ def test_a_reference_is_the_mean_of_the_named(one):
     np.testing.assert_allclose(found.data, rows - rows[1:3].mean(axis=0), atol=1e-6)
     (found,) = one(rows, "eeg", sfreq=SFREQ, steps=[{"reference": ["eeg3"]}])
     np.testing.assert_allclose(found.data, rows - rows[3], atol=1e-6)
-    assert found.valid.all()
+    assert found.valid.all(axis=1).tolist() == [True, True, True, False]
+    assert not found.valid[3].any()
 
 
 def test_a_named_reference_that_is_off_leaves_it_to_the_others_and_without_any_nothing_is_valid(one):
@@ -121,6 +122,28 @@ def test_a_named_reference_that_is_off_leaves_it_to_the_others_and_without_any_n
         own = slice(256 * second, 256 * (second + 1))
         np.testing.assert_allclose(found.data[0, own], rows[0, own] - rows[of, own].mean(axis=0), atol=1e-6)
     assert not found.data[:, 3 * 256 : 4 * 256].any()
+
+
+@pytest.mark.parametrize("to", ["average", ["eeg1", "eeg2"]])
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_an_electrode_is_never_its_own_reference_alone(one, to, alive):
+    """It would be zero, and count as a signal of zero volts."""
+    rows, is_on = noise(3, seconds=len(alive)), np.array(alive).T
+    rows[~np.repeat(is_on, 256, axis=1)] = np.nan
+    (found,) = one(rows, "eeg", sfreq=SFREQ, steps=[{"reference": to}])
+    of = [0, 1, 2] if to == "average" else [1, 2]
+    n_left = is_on[of].sum(axis=0)
+    expected = is_on & (n_left > 0)
+    expected[of] &= n_left > 1
+    np.testing.assert_array_equal(found.valid, expected)
+    assert (found.data.reshape(3, len(alive), 256).std(axis=2) > 0.1)[expected].all()
+
+
+@pytest.mark.parametrize("to", ["average", ["eeg0"]])
+def test_one_electrode_has_no_reference(one, to):
+    with pytest.raises(MtkdError, match=r"^s1\.dat: signals\.modalities\.eeg\.steps: reference: of eeg0 alone"):
+        one(noise(1), "eeg", sfreq=SFREQ, steps=[{"reference": to}])
 
 
 def test_a_reference_that_is_not_there_is_refused_with_those_that_are(one):

@@ -1,12 +1,16 @@
 """Mistakes in a table of trials that would pass for something else are refused."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
+from mtkd.shards.schema import sample_key
 from mtkd.signals.readers import find
 
 DATA = Table(reader="table", folder="x")
@@ -128,3 +132,32 @@ def test_that_each_trial_is_a_whole_file_is_told(tmp_path):
     (tmp_path / "trials.csv").write_text("file,subject,t0,t1\na.edf,anna,2,4\n")
     told = find(tmp_path, DATA).left_out
     assert told == {"trials.csv: start_s, stop_s": "are no columns of it, so that each trial is a whole file"}
+
+
+NAMES = st.sampled_from(
+    ["a.edf", "a.bdf", "sub/a.edf", "sub-a.edf", "a b.edf", "a-b.edf", "a_b.edf", "b.edf", "c.vhdr"]
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["s1", "s1-a", "s1_sub"])), min_size=1, unique_by=lambda row: row[0]))
+def test_files_whose_names_are_alike_are_different_recordings(tmp_path_factory, rows):
+    """They were told to be the same recording of their subject."""
+    folder = tmp_path_factory.mktemp("alike")
+    for name, _ in rows:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "trials.csv").write_text("file,subject\n" + "".join(f"{name},{subject}\n" for name, subject in rows))
+    found = find(folder, DATA).files
+    assert [str(file.path.relative_to(folder)) for file in found] == [name for name, _ in rows]
+    assert len({file.name for file in found}) == len(rows)
+    assert len({sample_key(file.subject, file.rows[0]["name"]) for file in found}) == len(rows)
+
+
+def test_a_name_that_no_other_is_like_stays_what_it_was(tmp_path):
+    for name in ("a.edf", "b.edf", "b.bdf"):
+        (tmp_path / name).touch()
+    (tmp_path / "trials.csv").write_text("file,subject\na.edf,s1\nb.edf,s1\nb.bdf,s1\n")
+    first, second, third = find(tmp_path, DATA).files
+    assert (first.name, first.rows[0]["name"]) == ("s1_a", "a-1")
+    assert all(re.fullmatch("s1_b-[0-9a-f]{6}", file.name) for file in (second, third))

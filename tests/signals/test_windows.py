@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtkd.signals.windows import cut, cut_valid, n_windows
+from mtkd.signals.windows import cut, cut_valid, n_samples, n_windows
 
 tenths = st.integers(1, 100)
 
@@ -70,3 +70,11 @@ def test_a_window_is_valid_where_every_second_it_touches_is(duration, window, ho
     for row, start in zip(found, starts, strict=True):
         touched = sorted({tenth // 10 for tenth in range(start, start + window)})
         np.testing.assert_array_equal(row, valid[:, touched].all(axis=1))
+
+
+@given(st.integers(1, 300), tenths, tenths, st.floats(0.5, 600) | st.sampled_from([12.5, 31.25, 62.5, 285.7]))
+def test_the_samples_that_begin_within_a_trial_hold_all_its_windows(duration, window, hop, sfreq):
+    starts = brute(duration, window, hop)
+    data = np.zeros((2, n_samples(duration / 10, sfreq)))
+    found = cut(data, sfreq, window / 10, hop / 10, len(starts))
+    assert found.shape == (len(starts), 2, round(window / 10 * sfreq))

@@ -27,6 +27,10 @@ _STEP_S, _NEAR = 0.15, 8
 """Where they are not rounded so coarsely, so many records that are all so much later than as many before them tell of a
 gap. It is more than a tenth of a second, to which some recorders round.
 """
+_WHOLE = 0.95
+"""Among the last records, too few for that, the first that is late by so much of a record tells that one is missing."""
+_EXACT_S = 1e-3
+"""Recordings with gaps tell times by which to find them; so little is rounding."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,6 @@ def read_header(path: Path) -> Header:
         kind = "BDF" if fixed[:1] == b"\xff" else "EDF"
         if path.suffix.lower() != f".{kind.lower()}":  # MNE goes by the name
             raise MtkdError(f"{path}: {kind} by its content, so its name must end with .{kind.lower()}")
-        if fixed[192:197] in (b"EDF+D", b"BDF+D"):
-            raise MtkdError(f"{path}: a discontinuous recording ({kind}+D), whose gaps would be closed")
         try:
             header = _parse(path, fixed, file.read(256 * 4096), 3 if kind == "BDF" else 2)
         except ValueError:
@@ -106,6 +108,8 @@ def read_header(path: Path) -> Header:
         raise MtkdError(f"{path}: holds {n_more} records more than the {header.n_records} its header promises")
     if fixed[192:197] in (b"EDF+C", b"BDF+C"):
         _refuse_gaps(header)
+    elif fixed[192:197] in (b"EDF+D", b"BDF+D"):
+        _refuse_any_gap(header, f"{kind}+D")
     return header
 
 
@@ -126,13 +130,27 @@ def _refuse_gaps(header: Header) -> None:
     wrong = (steps > _LATE_S) | (late_s > _LATE_S + _DRIFT * places_s)
     if float(header.record_s).is_integer() or not (onsets % 1 == 0).all():
         # another clock is late by little with each record, and never by a step, however much that adds up to
-        wrong |= _stays(late_s) > _STEP_S + _DRIFT * np.diff(places_s, prepend=places_s[0])
+        wrong |= _stays(late_s, header.record_s) > _STEP_S + _DRIFT * np.diff(places_s, prepend=places_s[0])
     if wrong.any():
         index = int(wrong.argmax())
         raise MtkdError(
             f"{header.path}: record {records[index] + 1} begins {late_s[index]:.1f} s later than its place in the "
             "file: a recording with gaps, which would be closed"
         )
+
+
+def _refuse_any_gap(header: Header, kind: str) -> None:
+    """Of a recording that may have gaps, take one in which each record tells that it begins where the last one ends.
+
+    Raises:
+        MtkdError: one does not.
+    """
+    records, onsets = _onsets(header)
+    places_s = records * header.record_s
+    wrong = np.abs(onsets - onsets[:1] - places_s) > _EXACT_S
+    if len(records) < header.n_records or wrong.any():
+        told = f"record {records[wrong][0] + 1} begins elsewhere" if wrong.any() else "not every record tells its time"
+        raise MtkdError(f"{header.path}: a discontinuous recording ({kind}), whose gaps would be closed: {told}")
 
 
 def _onsets(header: Header) -> tuple[Int[np.ndarray, " record"], Float[np.ndarray, " record"]]:
@@ -143,13 +161,18 @@ def _onsets(header: Header) -> tuple[Int[np.ndarray, " record"], Float[np.ndarra
     return np.array([number for number, _ in told], int), np.array([onset for _, onset in told], float)
 
 
-def _stays(late_s: Float[np.ndarray, " record"]) -> Float[np.ndarray, " record"]:
-    """By how much a record and those after it come later than those before: what one alone does is no gap."""
+def _stays(late_s: Float[np.ndarray, " record"], record_s: float) -> Float[np.ndarray, " record"]:
+    """By how much a record and those after it come later than those before: what one alone does is no gap.
+
+    Where too few come after it to tell, it is one if a whole record is missing.
+    """
     padded = np.pad(late_s, _NEAR, constant_values=(-np.inf, np.inf))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _NEAR)
     before, after = windows[: len(late_s)].max(1), windows[_NEAR : _NEAR + len(late_s)].min(1)
     steps = after - before
-    steps[[0, *range(max(1, len(steps) - 2), len(steps))]] = 0.0  # too few records to tell
+    steps[0] = 0.0
+    last = steps[max(1, len(steps) - 2) :]
+    last[last < _WHOLE * record_s] = 0.0
     return steps
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "phot
 """What triggers are called, in any number."""
 _JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
 """What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
+_TWINS = re.compile(r"found duplicates for: \{(?:np\.str_\()?('[^']*'|\"[^\"]*\")")
+"""How MNE warns of channels that it numbers."""
 _MASKED = {"status", "trigger"}
 """What MNE's readers of EDF, BDF and GDF take for triggers, in any letters: their numbers, masked, and in no unit."""
 _SECONDS, _BYTES_A_SECOND, _MEMORY = 30, 2e7, 4 * 2**30
@@ -124,6 +127,28 @@ def breaks(raw: mne.io.BaseRaw) -> list[tuple[int, int]]:
     return found
 
 
+@dataclass(frozen=True)
+class Bad:
+    """Samples, from the first to before the last, that an annotation calls bad: of those channels, or of all."""
+
+    first: int
+    last: int
+    ch_names: tuple[str, ...]
+    said: str
+
+
+def bads(raw: mne.io.BaseRaw) -> list[Bad]:
+    """What MNE would leave out by ``reject_by_annotation``: what begins with BAD. Gaps and joints are ``breaks``."""
+    notes, found = raw.annotations, []
+    rows = zip(notes.onset, notes.duration, notes.description, notes.ch_names, strict=True)
+    for onset_s, duration_s, said, ch_names in rows:
+        edges = np.array([0.0, duration_s]) + onset_s - raw.first_time
+        first, last = np.clip(np.round(edges * raw.info["sfreq"]), 0, raw.n_times).astype(int).tolist()
+        if said.upper().startswith("BAD") and not said.startswith("BAD_ACQ_SKIP") and first < last:
+            found.append(Bad(first, last, tuple(ch_names), said))
+    return found
+
+
 def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:
     """Units by the channel's number, with what MNE multiplies with, which knows none that has a blank before it.
 
@@ -148,7 +173,8 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
     """A file as MNE opens it, of EDF and BDF those channels only.
 
     Raises:
-        MtkdError: MNE cannot read it, or reads another file for it that does not lie beside it.
+        MtkdError: MNE cannot read it, reads another file for it that does not lie beside it, or numbers channels of one
+            name in a format other than EDF and BDF, of which the header tells.
     """
     suffix = path.suffix.lower()
     if suffix == ".vhdr":
@@ -159,9 +185,13 @@ def open_raw(path: Path, include: list[str] | None = None) -> mne.io.BaseRaw:
         if include is not None:
             read = mne.io.read_raw_bdf if suffix == ".bdf" else mne.io.read_raw_edf
             return read(path, include=include, preload=False, verbose="error")
-        raw = mne.io.read_raw(path, preload=False, verbose="error")
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            raw = mne.io.read_raw(path, preload=False, verbose="warning")
     except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
         raise MtkdError(f"{path}: not readable by MNE ({type(error).__name__}: {one_line(error)})") from None
+    if twins := next(filter(None, (_TWINS.search(str(each.message)) for each in warned)), None):
+        raise MtkdError(f"{path}: two channels share a name, {twins[1]}")
     own = {other.resolve() for other in all_of(path)}
     for name in filter(None, raw.filenames):
         if Path(name).resolve() not in own:

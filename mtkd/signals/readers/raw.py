@@ -15,7 +15,7 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.signals.channels import KNOWN, UNIT, VOLTS, first_pattern, plain_name, to_si, type_channels
 from mtkd.signals.montage import electrode
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal, read_header
-from mtkd.signals.readers.formats import Row, breaks, open_raw, rows_of_header, rows_of_raw
+from mtkd.signals.readers.formats import Bad, Row, bads, breaks, open_raw, rows_of_header, rows_of_raw
 from mtkd.signals.readers.names import Names, names_of, renames
 from mtkd.signals.recording import Stream
 
@@ -43,13 +43,14 @@ class Channel:
 class _Reader:
     """Reads channels of one modality. ``ends`` are the values beyond which a row is at its converter's end.
 
-    ``breaks`` are samples, from the first to before the last, that are none: of gaps, and beside joints.
+    ``lost`` are samples, from the first to before the last, that are none: of gaps, beside joints, and what the file
+    calls bad, perhaps of some rows alone.
     """
 
     raw: mne.io.BaseRaw
     channels: list[Channel]
     ends: dict[str, tuple[float, float]]
-    breaks: list[tuple[int, int]]
+    lost: list[tuple[int, int, tuple[str, ...]]]
     source: str
 
     def __call__(self, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
@@ -60,8 +61,9 @@ class _Reader:
         try:
             picks = [self.raw.ch_names.index(row) for row in rows]  # a name such as "ecg" is a type to MNE
             values = self.raw.get_data(picks, start - before, stop)
-            for first, last in self.breaks:
-                values[:, max(0, first - start + before) : max(0, last - start + before)] = np.nan
+            for first, last, of in self.lost:
+                own = [row in (of or rows) for row in rows]
+                values[own, max(0, first - start + before) : max(0, last - start + before)] = np.nan
         except Exception as error:  # MNE's readers raise nearly anything on foreign bytes
             raise MtkdError(f"{self.source}: damaged ({type(error).__name__}: {one_line(error)})") from None
         whole = {row: _unclipped(values[i], self.ends[row], n_still)[before:] for i, row in enumerate(rows)}
@@ -108,7 +110,10 @@ def read_streams(
         raise MtkdError(f"{path}: no channel is left that the study asks for; it has {has}{hint}")
     kinds = list(dict.fromkeys(channel.kind for channel in channels))
     streams = {kind: _stream(path, header, raw, [c for c in channels if c.kind == kind], rows) for kind in kinds}
-    return {kind: replace(stream, left_out=asked.left_out, unheard=asked.unheard) for kind, stream in streams.items()}
+    return {
+        kind: replace(stream, left_out={**asked.left_out, **stream.left_out}, unheard=asked.unheard)
+        for kind, stream in streams.items()
+    }
 
 
 def _told(left_out: Mapping[str, str]) -> list[str]:
@@ -168,7 +173,8 @@ def _channels(
     if any(not channel.name for channel in channels):
         raise MtkdError(f"{path}: a channel of {', '.join({c.kind for c in channels if not c.name})} has no name")
     for channel in channels:
-        if twins := [other.rows[0] for other in channels if other.name == channel.name and other is not channel]:
+        alike = (each for each in channels if (each.kind, each.name) == (channel.kind, channel.name))
+        if twins := [other.rows[0] for other in alike if other is not channel]:
             raise MtkdError(f"{path}: two channels share a name: {channel.rows[0]!r} and {twins[0]!r}")
     return channels
 
@@ -249,8 +255,21 @@ def _stream(
     ends = dict.fromkeys(rows, (-np.inf, np.inf))
     if header is not None:
         ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}
-    reader = _Reader(raw, channels, ends, [] if header else breaks(raw), str(path))
-    return Stream([channel.name for channel in channels], found[0], int(raw.n_times), reader)
+    joints = [] if header else breaks(raw)
+    bad = [each for each in bads(raw) if not each.ch_names or set(rows) & set(each.ch_names)]
+    lost = [*((first, last, ()) for first, last in joints), *((each.first, each.last, each.ch_names) for each in bad)]
+    reader, names = _Reader(raw, channels, ends, lost, str(path)), [channel.name for channel in channels]
+    where = tuple(start for start, _ in joints)
+    return Stream(names, found[0], int(raw.n_times), reader, _told_bad(bad, found[0]), joints=where)
+
+
+def _told_bad(bad: list[Bad], sfreq: float) -> dict[str, str]:
+    """How much a file calls bad, and by which words."""
+    if not bad:
+        return {}
+    covered = np.unique(np.concatenate([np.arange(each.first, each.last) for each in bad]))
+    said = ", ".join(sorted({each.said for each in bad}))
+    return {f"{len(covered) / sfreq:.4g} s": f"its annotations call them bad ({said})"}
 
 
 def _ends(signal: Signal) -> tuple[float, float]:

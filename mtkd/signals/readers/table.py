@@ -8,12 +8,14 @@
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mtkd.config import Column, Table
 from mtkd.errors import MtkdError
+from mtkd.files import fingerprint
 from mtkd.signals.readers.columns import ABSENT, number, parsed, ratings, read_rows
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.raw import read_streams
@@ -42,17 +44,25 @@ def find(folder: Path, data: Table) -> Found:
     names = list(next(iter(rows.values())))
     _refuse_alike(table, names)
     rated = data.rated or _numeric(table, rows, data.stimulus)
-    trials: dict[str, list[dict[str, Any]]] = {}
+    named = {line: _named(folder, table, row, line) for line, row in rows.items()}
     subjects: dict[str, str] = {}
-    for line, row in rows.items():
-        name, subject = _named(folder, table, row, line)
+    for line, (name, subject) in named.items():
         if subjects.setdefault(name, subject) != subject:
             raise MtkdError(f"{table}: line {line}: {name} is of {subject}, but also of {subjects[name]}")
-        trials.setdefault(name, []).append(_trial(table, row, line, len(trials.get(name, [])), rated, data.stimulus))
+    stems = _stems(subjects)
+    trials: dict[str, list[dict[str, Any]]] = {name: [] for name in subjects}
+    for line, row in rows.items():
+        own = trials[named[line][0]]
+        default = f"{stems[named[line][0]]}-{len(own) + 1}"
+        own.append(_trial(table, row, line, default, rated, data.stimulus))
     for name, told in trials.items():
         _refuse_twice(table, name, told)
     whole = {} if {"start_s", "stop_s"} & set(names) else {f"{data.table}: start_s, stop_s": _WHOLE}
-    return Found([_file(folder, name, subjects[name], told) for name, told in trials.items()], whole)
+    files = [
+        File(f"{subjects[name]}_{stems[name]}", subjects[name], all_of(folder / name), told)
+        for name, told in trials.items()
+    ]
+    return Found(files, whole)
 
 
 def read(file: File, data: Table) -> Iterator[Recording]:
@@ -73,6 +83,19 @@ def read(file: File, data: Table) -> Iterator[Recording]:
             )
         spans.append(Span(row["name"], row["stimulus"], start_s, stop_s, row["ratings"]))
     yield Recording(file.subject, str(file.path), streams, spans)
+
+
+def _stems(subjects: dict[str, str]) -> dict[str, str]:
+    """What files and trials are called by each of the table's files: its name without ending and folders.
+
+    Where that would be the same for two, as of ``a.edf`` and ``a.bdf``, a fingerprint of the whole name goes behind it.
+    """
+    stems = {name: Path(name).with_suffix("").as_posix().replace("/", "-") for name in subjects}
+    keys = {name: re.sub(r"[\W_]", "-", f"{subjects[name]}-{stem}") for name, stem in stems.items()}
+    counts = Counter(keys.values())
+    return {
+        name: stem if counts[keys[name]] == 1 else f"{stem}-{fingerprint(name)[:6]}" for name, stem in stems.items()
+    }
 
 
 def _refuse_alike(table: Path, names: list[str]) -> None:
@@ -140,13 +163,12 @@ def _numeric(table: Path, rows: dict[int, dict[str, str]], stimulus: str | None)
 
 
 def _trial(
-    table: Path, row: dict[str, str], line: int, index: int, rated: dict[str, Column], stimulus: str | None
+    table: Path, row: dict[str, str], line: int, default: str, rated: dict[str, Column], stimulus: str | None
 ) -> dict[str, Any]:
     where = f"line {line}"
     if stimulus is not None and stimulus not in row:
         raise MtkdError(f"{table}: has no column {stimulus!r}, which data.stimulus names")
-    stem = Path(row["file"]).with_suffix("").as_posix().replace("/", "-")
-    name = row.get("trial") or f"{stem}-{index + 1}"
+    name = row.get("trial") or default
     start_s, stop_s = (number(table, row, key, where) for key in ("start_s", "stop_s"))
     if stop_s is not None and stop_s <= (start_s or 0.0):
         raise MtkdError(f"{table}: {where}: stop_s = {stop_s:g} is not after start_s = {start_s or 0.0:g}")
@@ -157,8 +179,3 @@ def _trial(
         "stop_s": stop_s,
         "ratings": ratings(table, row, rated, where),
     }
-
-
-def _file(folder: Path, name: str, subject: str, rows: list[dict[str, Any]]) -> File:
-    stem = Path(name).with_suffix("").as_posix().replace("/", "-")
-    return File(f"{subject}_{stem}", subject, all_of(folder / name), rows)

@@ -19,13 +19,16 @@ _BYTES = {"short": 2, "int": 4, "single": 4}
 
 
 def refuse_cut(path: Path, raw: mne.io.BaseRaw) -> None:
-    """Refuse a BrainVision or FIF file that ends before its header says, or within a sample or a block.
+    """Refuse a BrainVision or FIF file that ends before its header says, or within a sample or a block; and an EEGLAB
+    file whose samples are in another one that is not as long as it says.
 
     Raises:
         MtkdError: it does.
     """
     if path.suffix.lower() == ".vhdr":
         _refuse_cut_brainvision(path, raw)
+    elif path.suffix.lower() == ".set":
+        _refuse_other_length(path, raw)
     elif path.name.lower().endswith((".fif", ".fif.gz")):
         for part in filter(None, raw.filenames):
             if not _is_closed(Path(part)):
@@ -50,6 +53,15 @@ def _refuse_cut_brainvision(path: Path, raw: mne.io.BaseRaw) -> None:
         )
     if rest and not promised:
         raise MtkdError(f"{path}: truncated, its data are {n_bytes} bytes, and a sample {sample}")
+
+
+def _refuse_other_length(path: Path, raw: mne.io.BaseRaw) -> None:
+    """Single precision, one sample of all channels behind the other."""
+    for part in map(Path, filter(None, raw.filenames)):
+        if part.suffix.lower() == ".fdt":
+            n_times = part.stat().st_size // (4 * len(raw.ch_names))
+            if n_times != raw.n_times:
+                raise MtkdError(f"{part}: holds {n_times} samples, not the {raw.n_times} that {path.name} promises")
 
 
 def _section(path: Path) -> str:

@@ -15,9 +15,13 @@ from mtkd.signals.masks import seconds
 from mtkd.signals.steps.piece import Piece
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
+PASSED = {"causal": ANTI_ALIAS, "zero": 0.45}
+"""The same share by phase: there the filter that looks ahead is 0.7 dB down, and 6 dB at the new Nyquist frequency."""
 Params = tuple[tuple[str, Any], ...]
 _STEEP: Params = (("order", 8), ("ftype", "ellip"), ("rp", 0.1), ("rs", 60.0), ("output", "sos"))
-"""That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on."""
+"""That low-pass: 0.1 dB of ripple up to its edge, 60 dB down from the new Nyquist frequency on. It is scaled so
+that what is slow passes as it is.
+"""
 _BUTTERWORTH: Params = (("order", 4), ("ftype", "butter"), ("output", "sos"))
 SECOND_ORDER: Params = (("order", 2), ("ftype", "butter"), ("output", "sos"))
 """It has settled soon."""
@@ -42,10 +46,10 @@ def bandpass(piece: Piece, low: float | None, high: float | None) -> Piece:
     if high is not None and high >= piece.sfreq / 2:
         raise MtkdError(f"{piece.where}.steps: bandpass to {high:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
     to = piece.settings.sfreq
-    top = min(high or np.inf, ANTI_ALIAS * to if to < piece.sfreq else np.inf)
+    top = min(high or np.inf, PASSED[piece.settings.phase] * to if to < piece.sfreq else np.inf)
     if low is not None and not 0 <= low < top:  # MNE would take it for a band to stop
         raise MtkdError(f"{piece.where}.steps: nothing passes from {low:g} Hz to {top:g} Hz")
-    return replace(piece, data=iir(piece, low, high))
+    return iir(piece, low, high)
 
 
 def notch(piece: Piece, freqs: list[float]) -> Piece:
@@ -59,27 +63,35 @@ def notch(piece: Piece, freqs: list[float]) -> Piece:
         if freq + width >= piece.sfreq / 2:
             raise MtkdError(f"{piece.where}.steps: notch at {freq:g} Hz, but the signal reaches {piece.sfreq / 2:g} Hz")
         # from higher to lower, MNE stops what lies between; of second order it has settled within a second
-        piece = replace(piece, data=iir(piece, freq + width, freq - width, SECOND_ORDER))
+        piece = iir(piece, freq + width, freq - width, SECOND_ORDER)
     return piece
 
 
-def iir(piece: Piece, low: float | None, high: float | None, params: Params = _BUTTERWORTH) -> np.ndarray:
-    """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump."""
-    start, options = piece.data[:, :1], {"method": "iir", "phase": piece.phase, "verbose": "error"}
+def iir(piece: Piece, low: float | None, high: float | None, params: Params = _BUTTERWORTH) -> Piece:
+    """A filter starts from rest: a level (skin conductance, an electrode's offset) would begin with a jump.
+
+    Nor does it hear the steps of ``levels``, or it would ring on in the seconds after a gap. What passes at 0 Hz is put
+    back afterwards.
+    """
+    level, options = piece.level, {"method": "iir", "phase": piece.phase, "verbose": "error"}
     try:
         designed = _designed(piece.sfreq, low, high, params, piece.phase)
-        filtered = mne.filter.filter_data(piece.data - start, piece.sfreq, low, high, iir_params=designed, **options)
+        filtered = mne.filter.filter_data(piece.data - level, piece.sfreq, low, high, iir_params=designed, **options)
     except (ValueError, RuntimeError) as error:  # a filter that cannot be designed
         raise MtkdError(f"{piece.where}.steps: {error}") from None
     passes_level = not low or (high is not None and high < low)
-    return filtered + start if passes_level else filtered
+    return replace(piece, data=filtered + level) if passes_level else replace(piece, data=filtered, levels=None)
 
 
 @functools.lru_cache(maxsize=256)
 def _designed(sfreq: float, low: float | None, high: float | None, params: Params, phase: str) -> dict[str, Any]:
     """A filter's coefficients, in MNE's words. They are those of all trials, and take longer than filtering one."""
     options = {"method": "iir", "phase": phase, "verbose": "error"}
-    return mne.filter.create_filter(None, sfreq, low, high, iir_params=dict(params), **options)
+    designed = mne.filter.create_filter(None, sfreq, low, high, iir_params=dict(params), **options)
+    if params == _STEEP:
+        sos = designed["sos"]
+        sos[0, :3] /= np.prod(sos[:, :3].sum(axis=1) / sos[:, 3:].sum(axis=1))
+    return designed
 
 
 def resample(piece: Piece) -> Piece:
@@ -98,18 +110,21 @@ def _interpolated(piece: Piece, to: float) -> Piece:
     """At any rate, by a filter that looks ahead; constants stay what they are, and a slope goes on beyond its ends."""
     import scipy.signal  # two seconds, of which a process that reads shards alone needs none
 
-    n_before, start = piece.data.shape[1], piece.data[:, :1]
+    n_before, start, rows = piece.data.shape[1], piece.data[:, :1], piece.data - piece.level
     n_times = round(n_before * to / piece.sfreq)
     padtype = "antireflect" if n_before > 1 else "constant"  # one sample alone has no reflection, and SciPy crashes
     try:
         # MNE's own goes by the lengths, which may have no factor in common: a filter as long as the trial, and minutes
         up, down = _ratio(piece.sfreq, to, max(n_times, n_before)).as_integer_ratio()
         taps = _taps(up, down)
-        data = start + scipy.signal.resample_poly(piece.data - start, up, down, axis=-1, window=taps, padtype=padtype)
+        data = start + scipy.signal.resample_poly(rows, up, down, axis=-1, window=taps, padtype=padtype)
     except (ValueError, RuntimeError) as error:
         raise MtkdError(f"{piece.where}: {error}") from None
     own = np.minimum(np.arange(n_times), data.shape[1] - 1)  # where the ratio is a little off, one may be missing
-    return replace(piece, data=data[:, own], sfreq=to)
+    if piece.levels is None:
+        return replace(piece, data=data[:, own], sfreq=to)
+    levels = piece.levels[:, np.minimum(np.arange(n_times) * piece.sfreq / to + _SAME, n_before - 1).astype(int)]
+    return replace(piece, data=data[:, own] + levels, sfreq=to, levels=levels)
 
 
 def _ratio(sfreq: float, to: float, n_times: int) -> Fraction:
@@ -154,8 +169,9 @@ def _decimated(piece: Piece, to: float) -> Piece:
             f"{piece.where}.sfreq = {to:g} Hz is no whole fraction of {piece.sfreq:g} Hz, which a causal filter needs, "
             f"as {told} would be; phase: zero takes any rate"
         )
-    data = iir(piece, None, ANTI_ALIAS * to, _STEEP)
-    return replace(piece, data=np.ascontiguousarray(data[:, ::whole]), sfreq=to)
+    passed = iir(piece, None, ANTI_ALIAS * to, _STEEP)
+    levels = None if passed.levels is None else passed.levels[:, ::whole]
+    return replace(piece, data=np.ascontiguousarray(passed.data[:, ::whole]), sfreq=to, levels=levels)
 
 
 def baseline(piece: Piece, length_s: float) -> Piece:

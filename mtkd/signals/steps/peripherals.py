@@ -30,16 +30,19 @@ def split(piece: Piece, edge: float) -> Piece:
         try:
             parts = [
                 neurokit2.eda_phasic(row, sampling_rate=piece.sfreq, method="highpass", cutoff=edge)
-                for row in piece.data
+                for row in piece.stepless
             ]
         except ValueError as error:
             raise MtkdError(f"{piece.where}.steps: split: {one_line(error)}") from None
         tonic, phasic = (np.stack([part[name].to_numpy() for part in parts]) for name in ("EDA_Tonic", "EDA_Phasic"))
+        tonic = tonic if piece.levels is None else tonic + piece.levels
     else:
-        tonic = iir(piece, None, edge, SECOND_ORDER)
+        tonic = iir(piece, None, edge, SECOND_ORDER).data
         phasic = piece.data - tonic
     names = [DERIVED[part].format(name) for part in ("tonic", "phasic") for name in piece.ch_names]
-    return replace(piece, data=np.vstack([tonic, phasic]), valid=np.vstack([piece.valid] * 2), ch_names=names)
+    levels = None if piece.levels is None else np.vstack([piece.levels, np.zeros_like(piece.levels)])
+    valid = np.vstack([piece.valid] * 2)
+    return replace(piece, data=np.vstack([tonic, phasic]), valid=valid, ch_names=names, levels=levels)
 
 
 def rate(piece: Piece) -> Piece:
@@ -47,7 +50,7 @@ def rate(piece: Piece) -> Piece:
 
     Not valid where the sensor was off, or the rate is none that a body has.
     """
-    found = np.stack([_rate(row, piece) for row in piece.data])
+    found = np.stack([_rate(row, piece) for row in piece.stepless])
     low, high = RANGES[piece.modality]
     n_secs = piece.valid.shape[1]
     likely = np.ones((len(found), n_secs), bool)
@@ -57,7 +60,10 @@ def rate(piece: Piece) -> Piece:
         likely[row, outside] = False
     names = [*piece.ch_names, *(DERIVED["rate"].format(name) for name in piece.ch_names)]
     valid = np.vstack([piece.valid, piece.valid & likely])
-    return replace(piece, data=np.vstack([piece.data, np.nan_to_num(found)]), valid=valid, ch_names=names)
+    levels = None if piece.levels is None else np.vstack([piece.levels, np.zeros_like(found)])
+    return replace(
+        piece, data=np.vstack([piece.data, np.nan_to_num(found)]), valid=valid, ch_names=names, levels=levels
+    )
 
 
 def _rate(values: np.ndarray, piece: Piece) -> np.ndarray:

@@ -13,7 +13,9 @@ from mtkd.signals.masks import second_of
 class Piece:
     """``data`` (n_chans, n_times) in SI units, ``valid`` (n_chans, n_secs), the trial from ``lead_s`` on.
 
-    ``source`` names the recording in errors, ``settings`` are those of the modality.
+    ``source`` names the recording in errors, ``settings`` are those of the modality. ``levels`` (n_chans, n_times) is
+    what is in ``data`` of steps at joints and long gaps, which no filter may hear: piecewise constant, 0 at first; None
+    where there are none.
     """
 
     data: Float[np.ndarray, "n_chans n_times"]
@@ -24,6 +26,17 @@ class Piece:
     lead_s: float
     settings: ModalitySignals
     source: str
+    levels: Float[np.ndarray, "n_chans n_times"] | None = None
+
+    @property
+    def level(self) -> Float[np.ndarray, "n_chans n_times"]:
+        """What a filter starts from at rest: each channel's first value, and ``levels``; (n_chans, 1) without any."""
+        return self.data[:, :1] if self.levels is None else self.data[:, :1] + self.levels
+
+    @property
+    def stepless(self) -> Float[np.ndarray, "n_chans n_times"]:
+        """``data`` without ``levels``."""
+        return self.data if self.levels is None else self.data - self.levels
 
     @property
     def second(self) -> Int[np.ndarray, " n_times"]:

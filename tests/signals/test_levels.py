@@ -1,0 +1,146 @@
+"""Where a signal goes on at another level, no filter rings on, and what has a level keeps it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtkd.config import Signals
+from mtkd.signals.masks import BRIDGED_S, fill
+from mtkd.signals.preprocess import Signal, preprocess
+from mtkd.signals.recording import Recording
+
+SFREQ, N_SECS = 128.0, 24
+N_TIMES = N_SECS * 128
+
+EEG = [
+    [{"bandpass": [1, 40]}],
+    [{"notch": [50]}, {"bandpass": [0.5, 40]}, "resample", {"reference": "average"}],
+    [{"reference": "average"}, {"bandpass": [1, 40]}],
+    ["resample", {"bandpass": [1, 20]}],
+]
+LEVELLED = [[], [{"notch": [50]}], [{"bandpass": [None, 5]}], ["resample", {"bandpass": [None, 5]}]]
+
+
+def noise(n_chans: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n_chans, N_TIMES))
+
+
+def processed(
+    recording, rows: np.ndarray, kind: str, steps, to: float, phase: str, joints=(), lead_s: float = 0.0
+) -> Signal:
+    made: Recording = recording({kind: rows}, [(lead_s, rows.shape[1] / SFREQ)])
+    made = replace(made, streams={kind: replace(made.streams[kind], joints=tuple(joints))})
+    modality = {"sfreq": to, "phase": phase, "steps": steps}
+    ((_, trial),) = preprocess(made, Signals(modalities={kind: modality}, lead_s=lead_s, transductive=True))
+    return trial[kind]
+
+
+@st.composite
+def some_break(draw) -> tuple[int, int, tuple[int, ...]]:
+    """The first sample of a stretch without a signal, that behind it, and the joint in it, if it is so short."""
+    start, n_lost = draw(st.integers(5 * 128, 12 * 128)), draw(st.sampled_from([1, 2, 5]) | st.integers(14, 600))
+    return start, start + n_lost, (start,) if n_lost <= BRIDGED_S * SFREQ else ()
+
+
+def on(signal: Signal) -> np.ndarray:
+    return np.repeat(signal.valid, round(signal.sfreq), axis=1)
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@settings(max_examples=40)
+@given(some_break(), st.sampled_from(EEG), st.sampled_from([128.0, 64.0]), st.floats(-1e4, 1e4), st.booleans())
+def test_what_a_band_lets_through_does_not_know_how_far_the_level_went(
+    recording, phase, where, steps, to, height, is_common
+):
+    start, stop, joints = where
+    rows = noise(3)
+    rows[:, start:stop] = np.nan
+    moved = rows.copy()
+    moved[slice(None) if is_common else 1, stop:] += height
+    plain, found = (processed(recording, each, "eeg", steps, to, phase, joints, 2.0) for each in (rows, moved))
+    np.testing.assert_array_equal(found.valid, plain.valid)
+    assert found.valid.mean() > 0.6
+    np.testing.assert_allclose(found.data, plain.data, atol=1e-6 + 1e-6 * abs(height) / 1e2)
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@settings(max_examples=40)
+@given(some_break(), st.sampled_from(LEVELLED), st.sampled_from([128.0, 16.0]), st.floats(-1e3, 1e3))
+def test_what_passes_levels_keeps_them_on_both_sides(recording, phase, where, steps, to, height):
+    if to < 128 and steps[:1] == [{"notch": [50]}]:
+        to = 128.0
+    start, stop, joints = where
+    rows = 5 + 0 * noise()
+    rows[:, ::64] += 1e-4  # it must move, or it is off
+    rows[:, start:stop] = np.nan
+    rows[:, stop:] += height
+    found = processed(recording, rows, "eda", steps, to, phase, joints)
+    times = np.arange(found.data.shape[1]) / to
+    np.testing.assert_allclose(
+        found.data[on(found)], (5 + height * (times >= stop / SFREQ))[None][on(found)], atol=2e-3
+    )
+
+
+@settings(max_examples=40)
+@given(some_break(), st.sampled_from([*EEG, *LEVELLED]), st.sampled_from([128.0, 64.0]), st.integers(4, 14))
+def test_no_level_knows_what_comes_next(recording, where, steps, to, second):
+    start, stop, joints = where
+    rows = noise(3)
+    rows[1:, stop:] += 100
+    rows[:, start:stop] = np.nan
+    changed = rows.copy()
+    changed[:, second * 128 :] += 50 * noise(3, seed=1)[:, second * 128 :]
+    before, after = (processed(recording, each, "eeg", steps, to, "causal", joints) for each in (rows, changed))
+    cut = processed(recording, rows[:, : second * 128], "eeg", steps, to, "causal", joints)
+    for other in (after, cut):
+        np.testing.assert_array_equal(before.valid[:, :second], other.valid[:, :second])
+        n_past = second * round(to)
+        np.testing.assert_array_equal(before.data[:, :n_past], other.data[:, :n_past])
+
+
+def test_a_lost_packet_is_bridged_and_a_long_gap_keeps_the_value_before_it():
+    rows = np.linspace(0, 1, 1280)[None].repeat(3, axis=0)
+    rows[0, 500:512] = rows[1, 500:513] = rows[2, 500] = np.nan
+    rows[2, 501:] += 7
+    found = fill(rows, SFREQ, "ecg")
+    np.testing.assert_allclose(found.data[0], np.linspace(0, 1, 1280))
+    np.testing.assert_array_equal(found.data[1, 500:513], rows[1, 499])
+    assert found.data[2, 500] == pytest.approx((rows[2, 499] + rows[2, 501]) / 2)
+    assert np.argwhere(found.steps).tolist() == [[1, 513]]
+    assert found.steps[1, 513] == rows[1, 513] - rows[1, 499]
+    found = fill(rows, SFREQ, "ecg", joints=[500])
+    assert np.argwhere(found.steps).tolist() == [[0, 512], [1, 513], [2, 501]]
+
+
+def test_what_has_no_beginning_or_no_end_is_no_step():
+    rows = noise(2)
+    rows[0, :300] = rows[1, 2000:] = np.nan
+    found = fill(rows, SFREQ, "ecg")
+    assert found.steps is None
+    assert (found.data[0, :300] == rows[0, 300]).all()
+    assert (found.data[1, 2000:] == rows[1, 1999]).all()
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+def test_conductance_is_split_as_if_its_level_had_stayed(recording, phase):
+    rows = 5 + np.cumsum(1e-3 * noise(), axis=1)
+    rows[:, 1000:1100] = np.nan
+    moved = rows + 3 * (np.arange(N_TIMES) >= 1100)
+    plain, found = (processed(recording, each, "eda", ["split", "resample"], 16.0, phase) for each in (rows, moved))
+    behind = np.repeat(np.arange(N_SECS) >= 9, 16)
+    np.testing.assert_allclose(found.data[1], plain.data[1], atol=1e-5)
+    np.testing.assert_allclose((found.data - plain.data)[0, behind], 3, atol=1e-5)
+
+
+def test_beats_are_found_on_both_sides_of_a_joint(recording):
+    times = np.arange(N_TIMES) / SFREQ
+    rows = np.exp(-(((times % 0.8 - 0.3) / 0.02) ** 2))[None] + 1e-3 * noise()
+    moved = rows + 500 * (times >= 12)
+    moved[:, 1535:1537] = rows[:, 1535:1537] = np.nan
+    plain, found = (processed(recording, each, "ecg", ["rate"], 128.0, "zero", [1535]) for each in (rows, moved))
+    np.testing.assert_array_equal(found.valid, plain.valid)
+    np.testing.assert_allclose(found.data[1], plain.data[1])
+    assert found.data[1, on(found)[1]] == pytest.approx(1 / 0.8, abs=0.05)
