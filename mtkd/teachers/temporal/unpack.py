@@ -1,6 +1,5 @@
 """A backbone made ready once: cut to its first layers, without its vocabulary, its prompt embedded."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +127,8 @@ def _made(study: Study) -> tuple[Any, Float[Tensor, "token width"]]:
         if settings.backbone == ONE_LAYER:
             return _one_layer(), torch.empty(0, _WIDTH)
         source = find(settings.backbone)
-        model = _pretrained(source.folder, settings, _stored(source), **_gguf(source))
-        if not settings.pretrained:
-            model = _random_alike(model)
+        load = _pretrained if settings.pretrained else _configured
+        model = load(source.folder, settings, dtype=_stored(source), **_gguf(source))
         prompt = _embedded(model, source, settings)
         _cut(model, settings)
         return model, prompt
@@ -162,16 +160,6 @@ def _one_layer() -> Any:
         eos_token_id=None,
     )
     return transformers.AutoModel.from_config(config)
-
-
-def _random_alike(model: Any) -> Any:
-    """A model of the same kind and size with the weights that its kind begins with."""
-    import transformers
-
-    config = copy.deepcopy(model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    return transformers.AutoModel.from_config(config, dtype=model.dtype)
 
 
 def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "token width"]:
@@ -229,17 +217,20 @@ def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
     return fitting[0]
 
 
-def _configured(folder: Path, settings: Temporal) -> Any:
-    """A decoder by its configuration alone.
+def _configured(folder: Path, settings: Temporal, dtype: Any = "auto", **options: Any) -> Any:
+    """A decoder by its configuration alone, with the weights that its kind begins with.
 
     Raises:
         MtkdError: there is none that transformers knows.
     """
     import transformers
 
+    safe = {"trust_remote_code": False, "local_files_only": True}
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        return transformers.AutoModel.from_config(config)
+        config = transformers.AutoConfig.from_pretrained(folder, **safe, **options)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        return transformers.AutoModel.from_config(config, **({} if dtype == "auto" else {"dtype": dtype}))
     except Exception as error:  # whatever a foreign folder makes transformers raise
         raise _not_loaded(settings, error) from None
 
