@@ -182,9 +182,28 @@ def _streams(study: Study, path: Path, raw_names: dict[Modality, list[str]]) -> 
         if arrays:
             say(STAGE, f"{path.name} holds trials that were cut apart: taking the first")
         return first.streams
-    own: dict[str, Kind] = {glob.escape(name): kind for kind, names in raw_names.items() for name in names}
     # it may bring what nobody asks for
-    return readers.streams(path, data, {**own, "*": "ignore"}, study.predict.channels)
+    own: dict[str, Kind] = {**_asked(raw_names, study.predict.channels), "*": "ignore"}
+    return readers.streams(path, data, own, study.predict.channels)
+
+
+def _asked(raw_names: dict[Modality, list[str]], given: dict[str, str]) -> dict[str, Modality]:
+    """The channels that the student knows, of which some may share a name: then with the type before it, as in EDF+.
+
+    Raises:
+        MtkdError: ``given``, which are ``predict.channels``, call one by a name that means two.
+    """
+    kinds: dict[str, list[Modality]] = {}
+    for kind, names in raw_names.items():
+        for name in names:
+            kinds.setdefault(name, []).append(kind)
+    asked: dict[str, Modality] = {}
+    for name, own in kinds.items():
+        full = [name] if len(own) == 1 else [f"{kind.upper()} {name}" for kind in own]
+        if len(own) > 1 and name in given.values():
+            raise MtkdError(f"predict.channels: {name!r} is a channel of {' and '.join(own)}; say {' or '.join(full)}")
+        asked |= dict(zip(map(glob.escape, full), own, strict=True))
+    return asked
 
 
 def _own_file(study: Study, path: Path) -> File | None:

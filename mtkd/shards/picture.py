@@ -87,7 +87,7 @@ def _draw(axis: Any, panel: _Panel) -> None:
     top, bottom = np.nanmax([*rows[0], 0.5 * step]), np.nanmin([*rows[-1], -0.5 * step])
     axis.set_ylim(bottom - (len(rows) - 1 + 0.05) * step, top + 0.05 * step)
     unit, scale = scaled(panel.unit, step)
-    axis.set_ylabel(f"{panel.title}\n{step * scale:.3g} {unit} a row", fontsize=8)
+    axis.set_ylabel(f"{panel.title}\n{_told(step * scale)} {unit} a row", fontsize=8)
     axis.margins(x=0)
 
 
@@ -96,4 +96,9 @@ def _named(panel: _Panel, name: str, level: float) -> str:
     if panel.unit not in _LEVELS or level == 0:
         return name
     unit, scale = scaled(panel.unit, abs(level))
-    return f"{name} ({level * scale:.3g} {unit})"
+    return f"{name} ({_told(level * scale)} {unit})"
+
+
+def _told(value: float) -> str:
+    """Three digits, and no power of ten where these are all before the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

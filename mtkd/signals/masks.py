@@ -13,6 +13,8 @@ BEYOND = 1e15
 """No sensor says that, in any unit of ours; filtered it would leave what single precision holds."""
 BRIDGED_S = 0.1
 """A gap up to so long is bridged: a packet that was lost within a heartbeat must not move the level."""
+KNOWN_S = 10.0
+"""What a signal's level is known from, before a gap: some breaths, which are the slowest of what swings."""
 STILL_S = 5
 """A sensor whose value has not moved for so long, in whole seconds, is off."""
 STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
@@ -74,8 +76,9 @@ def fill(
 ) -> Filled:
     """Put numbers where there are none, so that a filter survives: NaN, or beyond what a sensor says.
 
-    Short gaps are bridged linearly. Over longer ones, and those with one of ``joints`` in them, the value before stays:
-    what comes after has a level of its own, by which ``steps`` tells.
+    Gaps are bridged linearly. Behind longer ones, and those with one of ``joints`` in them, a signal may come back at a
+    level of its own: where it is none that it had shortly before, the value before stays, and ``steps`` tells by how
+    much it moved.
     """
     starts = seconds(data.shape[1], sfreq, lead_s)
     if data.min(initial=0.0) > -BEYOND and data.max(initial=0.0) < BEYOND:  # false for NaN, too
@@ -86,11 +89,18 @@ def fill(
     for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
         for start, stop in _gaps(finite[row]):
-            if stop - start > max(1, BRIDGED_S * sfreq) or any(start <= joint < stop for joint in joints):
+            is_long = stop - start > max(1, BRIDGED_S * sfreq) or any(start <= joint < stop for joint in joints)
+            if is_long and _has_moved(filled[row], start, stop, round(KNOWN_S * sfreq)):
                 filled[row, start:stop] = filled[row, start - 1]
                 steps[row, stop] = filled[row, stop] - filled[row, start - 1]
     valid = np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
     return Filled(filled, valid, steps if steps.any() else None)
+
+
+def _has_moved(row: Float[np.ndarray, " n_times"], start: int, stop: int, n_known: int) -> bool:
+    """Whether what comes back lies beyond all that was there before: within it, it is a swing, and no other level."""
+    known = row[max(0, start - n_known) : start]
+    return not known.min() <= row[stop] <= known.max()
 
 
 def _gaps(finite: Bool[np.ndarray, " n_times"]) -> Iterator[tuple[int, int]]:

@@ -170,9 +170,10 @@ def _piece(
     start = max(0, start)
     before = min(start, round(still_s(modality) * stream.sfreq))
     known_s = lead_s + before / stream.sfreq
-    stop = start + _n_native(stream.sfreq, settings.sfreq, lead_s, duration_s)
+    stop = start + n_samples(lead_s + round(span.stop_s - span.start_s, 9), stream.sfreq)
+    n_times = before + _n_native(stream.sfreq, settings.sfreq, lead_s, duration_s)
     joints = [joint - start + before for joint in stream.joints]
-    filled = fill(_read(stream, start - before, stop), stream.sfreq, modality, known_s, joints)
+    filled = fill(_read(stream, start - before, stop, n_times), stream.sfreq, modality, known_s, joints)
     own = filled.valid[:, n_lead(known_s) - n_lead(lead_s) :]
     data, levels = filled.data[:, before:], _levels(filled, before)
     return Piece(data, own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source, levels)
@@ -194,10 +195,10 @@ def _n_native(sfreq: float, to: float, lead_s: float, duration_s: float) -> int:
     return max(n_samples(lead_s + duration_s, sfreq), math.floor((n_new - 0.5) * sfreq / to) + 1)
 
 
-def _read(stream: Stream, start: int, stop: int) -> Float[np.ndarray, "n_chans n_times"]:
-    """Samples of a stream. Its last one stays for what a trial's end is rounded up by."""
+def _read(stream: Stream, start: int, stop: int, n_times: int) -> Float[np.ndarray, "n_chans n_times"]:
+    """So many samples, those behind ``stop`` as the last before it: a trial hears nothing of what comes after."""
     data = stream.read(start, min(stop, stream.n_times))
-    missing = stop - start - data.shape[1]
+    missing = n_times - data.shape[1]
     return np.pad(data, ((0, 0), (0, missing)), mode="edge") if missing > 0 else data
 
 
@@ -224,7 +225,7 @@ def _cut(piece: Piece, start_s: float, duration_s: float) -> Signal:
     start = round(start_s * piece.sfreq)
     stop = start + n_samples(duration_s, piece.sfreq)
     data = piece.data[:, start:stop].astype(np.float32, order="C")
-    n_secs = math.ceil(duration_s - 1e-9)
+    n_secs = min(math.ceil(duration_s - 1e-9), math.ceil(data.shape[1] / piece.sfreq - 1e-9))
     own = np.minimum(n_lead(start_s) + np.arange(n_secs), piece.valid.shape[1] - 1)
     if not piece.valid.all():
         data[~piece.valid[:, piece.second[start:stop]]] = 0.0

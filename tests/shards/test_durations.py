@@ -1,5 +1,7 @@
 """How long a trial is: no window that fits into it is lost to a rate of which it is no whole number of samples."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,3 +77,22 @@ def test_half_a_sample_that_a_table_rounded_away_costs_no_window():
         given = recording({"eeg": 2560, "eda": 2560}, (3.0, stop_s), {"eeg": 128.0, "eda": 128.0})
         ((span, signals),) = preprocess(given, Signals(modalities={"eeg": {"sfreq": 128}, "eda": {"sfreq": 16}}))
         assert n_windows(encode("s1", span, signals)[0].duration_s, 2.0, 2.0) == n_steps
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@pytest.mark.parametrize("to", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("seconds", [5.1, 5.3, 5.5, 5.6])
+def test_a_trial_knows_nothing_of_what_comes_after_it(phase, to, seconds):
+    """Neither a gap right behind it nor another level there, where it ends between two samples of a slow sensor."""
+    stop = 65 * 128 + math.ceil(seconds * 128 - 1e-6)
+    found = []
+    for after in (0.0, 1.0, np.nan):
+        rows = np.random.default_rng(0).normal(size=(1, 80 * 128))
+        rows[:, stop:] += after
+        stream = Stream(["EDA"], 128.0, rows.shape[1], lambda start, stop, rows=rows: rows[:, start:stop])
+        given = Recording("s1", "s1.dat", {"eda": stream}, [Span("t0", "x", 65.0, 65.0 + seconds)])
+        ((_, signals),) = preprocess(given, Signals(modalities={"eda": {"sfreq": to, "phase": phase}}, lead_s=60.0))
+        found.append(signals["eda"])
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].data, other.data)
+        assert other.valid.all()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,8 +60,8 @@ def test_what_is_bad_of_some_channels_is_masked_of_them(tmp_path):
     expected[1, 5 * SFREQ : 7 * SFREQ] = expected[:, 10 * SFREQ : 11 * SFREQ] = True
     np.testing.assert_array_equal(found, expected)
     ours = streams(tmp_path / "x_raw.fif")
-    assert ours["eeg"].left_out == {"3 s": "its annotations call them bad (BAD_move, BAD_pop)"}
-    assert ours["ecg"].left_out == {"1 s": "its annotations call them bad (BAD_move)"}
+    assert ours["eeg"].left_out == {"3 s of eeg": "its annotations call them bad (BAD_move, BAD_pop)"}
+    assert ours["ecg"].left_out == {"1 s of ecg": "its annotations call them bad (BAD_move)"}
     for start, stop in ((0, 700), (650, 651), (640, 900), (895, 896), (896, 2560)):
         np.testing.assert_array_equal(np.isnan(ours["eeg"].read(start, stop)), expected[:2, start:stop])
 
@@ -68,7 +69,26 @@ def test_what_is_bad_of_some_channels_is_masked_of_them(tmp_path):
 def test_an_edf_calls_it_bad_alike(tmp_path):
     write(tmp_path / "x.edf", [(5, 2, "BAD_muscle"), (9, 1, "stim")])
     assert np.flatnonzero(lost(tmp_path / "x.edf").all(axis=0)).tolist() == [*range(5 * SFREQ, 7 * SFREQ)]
-    assert all("2 s" in stream.left_out for stream in streams(tmp_path / "x.edf").values())
+    assert all(f"2 s of {kind}" in stream.left_out for kind, stream in streams(tmp_path / "x.edf").items())
+
+
+@pytest.mark.parametrize("channels", [{"ECG": "ecg", "*": "eeg"}, {"ECG": "ecg", "Cz": "ignore", "*": "eeg"}])
+def test_an_edf_calls_it_bad_of_some_channels_alike(tmp_path, channels):
+    """Of which MNE opens those of one modality at a time, and leaves the names of others in an annotation's words."""
+    write(tmp_path / "x.edf", [(5, 2, "BAD_pop"), (10, 1, "BAD_move")], [["Cz"], ["Cz", "ECG"]])
+    found = read_streams(tmp_path / "x.edf", Table(reader="table", folder="x", channels=channels), {}, {})
+    n_lost = {
+        name: int(np.isnan(row).sum())
+        for stream in found.values()
+        for name, row in zip(stream.ch_names, stream.read(0, stream.n_times), strict=True)
+    }
+    assert n_lost == {"Fz": 0, "ECG": SFREQ} | ({} if "Cz" in channels else {"Cz": 3 * SFREQ})
+
+
+@pytest.mark.parametrize("said", ["badge shown", "BADGER video", "Badminton"])
+def test_a_stimulus_is_not_bad_by_its_first_letters(tmp_path, said):
+    write(tmp_path / "x_raw.fif", [(5, 2, said)])
+    assert not lost(tmp_path / "x_raw.fif").any()
 
 
 def test_a_file_without_such_words_tells_nothing(tmp_path):

@@ -29,6 +29,7 @@ _N_CHANNELS = re.compile(rb"^[ \t]*NumberOfChannels[ \t]*[=:][ \t]*(\d+)", re.MU
 _MOST_CHANNELS = 4096
 _TRIGGERS = {"statu", "trigger", "trig", "stim", "sti", "marker", "event", "photic"}
 """What triggers are called, in any number."""
+_BAD = re.compile(r"bad(?![a-z])", re.IGNORECASE)
 _JOINT = re.compile(r"new segment.*|((bad|edge)[ _])?boundary|-99(\.0)?", re.IGNORECASE | re.DOTALL)
 """What joints are called: by BrainVision, by MNE itself, by EEGLAB, and by EEGLAB where its events are numbers."""
 _TWINS = re.compile(r"found duplicates for: \{(?:np\.str_\()?('[^']*'|\"[^\"]*\")")
@@ -138,14 +139,19 @@ class Bad:
 
 
 def bads(raw: mne.io.BaseRaw) -> list[Bad]:
-    """What MNE would leave out by ``reject_by_annotation``: what begins with BAD. Gaps and joints are ``breaks``."""
+    """What begins with the word BAD, as MNE leaves it out by ``reject_by_annotation``. Gaps and joints are ``breaks``.
+
+    MNE leaves out what begins with its letters, too, and with that every stimulus by the name of a badger.
+    """
     notes, found = raw.annotations, []
     rows = zip(notes.onset, notes.duration, notes.description, notes.ch_names, strict=True)
-    for onset_s, duration_s, said, ch_names in rows:
+    for onset_s, duration_s, text, ch_names in rows:
+        # an EDF names channels behind @@, which MNE leaves there for those that it was told not to open
+        said, _, named = text.partition("@@")
         edges = np.array([0.0, duration_s]) + onset_s - raw.first_time
         first, last = np.clip(np.round(edges * raw.info["sfreq"]), 0, raw.n_times).astype(int).tolist()
-        if said.upper().startswith("BAD") and not said.startswith("BAD_ACQ_SKIP") and first < last:
-            found.append(Bad(first, last, tuple(ch_names), said))
+        if _BAD.match(said) and not said.startswith("BAD_ACQ_SKIP") and first < last:
+            found.append(Bad(first, last, (*ch_names, *(named.split(",") if named else ())), said))
     return found
 
 

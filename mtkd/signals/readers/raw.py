@@ -260,16 +260,16 @@ def _stream(
     lost = [*((first, last, ()) for first, last in joints), *((each.first, each.last, each.ch_names) for each in bad)]
     reader, names = _Reader(raw, channels, ends, lost, str(path)), [channel.name for channel in channels]
     where = tuple(start for start, _ in joints)
-    return Stream(names, found[0], int(raw.n_times), reader, _told_bad(bad, found[0]), joints=where)
+    return Stream(names, found[0], int(raw.n_times), reader, _told_bad(bad, channels[0].kind, found[0]), joints=where)
 
 
-def _told_bad(bad: list[Bad], sfreq: float) -> dict[str, str]:
-    """How much a file calls bad, and by which words."""
+def _told_bad(bad: list[Bad], kind: Modality, sfreq: float) -> dict[str, str]:
+    """How much of a modality a file calls bad, and by which words."""
     if not bad:
         return {}
     covered = np.unique(np.concatenate([np.arange(each.first, each.last) for each in bad]))
     said = ", ".join(sorted({each.said for each in bad}))
-    return {f"{len(covered) / sfreq:.4g} s": f"its annotations call them bad ({said})"}
+    return {f"{len(covered) / sfreq:.4g} s of {kind}": f"its annotations call them bad ({said})"}
 
 
 def _ends(signal: Signal) -> tuple[float, float]:
