@@ -21,7 +21,7 @@ VALUES = np.random.default_rng(0).normal(size=N_RECORDS * 64)
 def write(path: Path, onsets_s: list[float], record_s: float = 1.0, kind: str = "EDF+C") -> Path:
     """A file whose records tell these times."""
     signal = edfio.EdfSignal(VALUES, 64 / record_s, label="Fz", physical_dimension="uV", physical_range=(-9, 9))
-    notes = [edfio.EdfAnnotation(0, None, "start")]
+    notes = [edfio.EdfAnnotation(0, None, "room for times of any length")]
     edfio.Edf([signal], annotations=notes, data_record_duration=record_s).write(path)
     header, content = read_header(path), bytearray(path.read_bytes())
     (row,) = (index for index, each in enumerate(header.signals) if each.name == "EDF Annotations")
@@ -30,6 +30,7 @@ def write(path: Path, onsets_s: list[float], record_s: float = 1.0, kind: str = 
     for number, onset_s in enumerate(onsets_s):
         at = header.n_bytes + number * record + before
         text = f"+{onset_s:.6f}".encode() + b"\x14\x14\x00"
+        assert len(text) <= 2 * header.signals[row].n_samples
         content[at : at + len(text)] = text
     content[192:197] = kind.encode()
     path.write_bytes(content)
