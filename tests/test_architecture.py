@@ -32,7 +32,7 @@ FLOW = [
 LEVEL = {name: level for level, names in enumerate(FLOW) for name in names}
 MONOPOLY = {
     "ray": ("sweep/", "cluster.py"),
-    "accelerate": ("training/runtime.py",),
+    "accelerate": ("training/runtime.py", "training/placement.py"),
     "deepspeed": ("training/runtime.py", "training/zero.py"),
 }
 MAX_LINES = 300

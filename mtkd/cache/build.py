@@ -28,6 +28,7 @@ from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher
+from mtkd.teachers.temporal.trained import load_model as load_temporal
 from mtkd.training.fold import Job, jobs_of, make_cutter
 from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
@@ -35,6 +36,7 @@ from mtkd.workspace import Unit, make_unit
 STAGE = "cache"
 VERSION = 2
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
+_OF_THE_MACHINE = {"max_memory"}  # keys that decide where a teacher answers, not what it says
 BATCH = 8  # trials that the spatial teacher answers at once
 
 
@@ -67,7 +69,7 @@ def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
         "stage": STAGE,
         "version": VERSION,
         "teacher": teacher,
-        "settings": study.cache.model_dump(),
+        "settings": study.cache.model_dump(exclude=_OF_THE_MACHINE),
         "windows": study.windows.model_dump(),
         "fold": fold.index,
         "split": fold.fingerprint,
@@ -82,15 +84,14 @@ class Teacher:
     """A trained teacher with the cut of the trials that it reads.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, where it is to answer.
         cutter: cuts trials into its steps.
         most: tokens that the temporal teacher, or trials that the spatial one answers at once.
     """
 
     def __init__(self, model: Any, cutter: Cutter, most: int) -> None:
         self.model, self.cutter, self._most = model, cutter, most
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device)
+        self.device = next(model.heads.parameters()).device
 
     def batches(self, samples: list[Sample]) -> Iterator[list[Sample]]:
         """The same trials, in order, as many together as it answers at once."""
@@ -124,10 +125,10 @@ class Teacher:
 
 def load_teacher(study: Study, shards: ShardSet, fold: Fold, name: TeacherName) -> Teacher:
     """The teacher of a fold, which must stand."""
-    stage = {"temporal": temporal, "spatial": spatial}[name]
+    load = load_temporal if name == "temporal" else spatial.load_model
     modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
     windows = temporal.patches(study) if name == "temporal" else study.windows
-    model = stage.load_model(study, shards, fold, teacher_unit(study, fold, name))
+    model = load(study, shards, fold, teacher_unit(study, fold, name))
     most = study.temporal.max_tokens if name == "temporal" else BATCH
     return Teacher(model, make_cutter(study, shards, fold, modalities, windows), most)
 

@@ -107,9 +107,16 @@ class Spatial(Section):
 
 
 class Cache(Section):
-    """What the teachers said, written down once. ``dtype`` is that of logits and features."""
+    """What the teachers said, written down once. ``dtype`` is that of logits and features.
+
+    ``max_memory`` is what a teacher may take while it answers, by a GPU's number or ``cpu``; without, of each four
+    fifths of what is free. Layers beyond all of it stay on disk, from where they are read again and again.
+    """
 
     dtype: Literal["float16", "float32"] = "float16"
+    max_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], Annotated[float, Field(gt=0)]] | None = Field(
+        None, min_length=1, description="GB"
+    )
 
 
 class Distill(Section):

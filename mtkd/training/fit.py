@@ -172,10 +172,15 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
     All ranks take part, and each gets them whole, also where the engine keeps them in parts.
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    wanted = trained.keys() | {name for name, _ in model.named_buffers()}
-    with whole(trained.values()):
-        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name in wanted}
+    with whole([parameter for parameter in model.parameters() if parameter.requires_grad]):
+        return {name: value.detach().cpu().clone() for name, value in trained_tensors(model).items()}
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The same themselves, where they lie."""
+    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    wanted |= {name for name, _ in model.named_buffers()}
+    return {name: value for name, value in model.state_dict().items() if name in wanted}
 
 
 def put_state(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Ranks, devices and engines: the only place that knows accelerate and DeepSpeed."""
+"""Ranks, devices and engines: the place that knows accelerate and DeepSpeed, of what trains."""
 
 import contextlib
 import copy

@@ -2,6 +2,7 @@
 
 import functools
 
+import torch
 from torch import nn
 
 from mtkd.config import Modality, Study, TeacherName
@@ -58,11 +59,11 @@ def build_model(study: Study, shards: ShardSet, fold: Fold) -> SpatialTeacher:
 
 
 def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
-    """A trained teacher, in evaluation mode."""
+    """A trained teacher, in evaluation mode, on the GPU if there is one."""
     unit.manifest()
     model = build_model(study, shards, fold)
     load_weights(model, unit.folder / WEIGHTS)
-    return model.eval()
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _train(job: Job) -> None:

@@ -1,7 +1,7 @@
 """Attention for trials that lie one after another in one row: each sees its own tokens and no other trial's."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,10 @@ class Segments:
     lengths: tuple[int, ...]
     causal: bool
     device: torch.device
+
+    def to(self, device: torch.device | int | str, **options: Any) -> "Segments":
+        """Those of a row on another device, where its next layers may lie."""
+        return replace(self, device=torch.device(device))
 
     @cached_property
     def bounds(self) -> Int[Tensor, " bound"]:

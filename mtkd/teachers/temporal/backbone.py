@@ -13,7 +13,7 @@ from mtkd.teachers.temporal.attention import PACKED, Segments, register
 from mtkd.teachers.temporal.examine import plain, takes_positions
 from mtkd.teachers.temporal.packing import Packing, padded, unpadded
 from mtkd.teachers.temporal.unpack import PROMPT
-from mtkd.teachers.temporal.weights import Parting, in_one_piece, read_weights
+from mtkd.teachers.temporal.weights import Parting, every_tensor, in_one_piece, read_weights, tensors_of
 from mtkd.workspace import Unit
 
 _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -21,6 +21,8 @@ _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 class Backbone(nn.Module):
     """An unpacked decoder, in ``dtype``, with its adapters in float32 and its prompt before every trial.
+
+    ``stored`` tells by what names the unpacked file has the tensors of ``model``.
 
     Raises:
         MtkdError: LoRA finds none of the modules it shall adapt, or the decoder cannot do what the study wants of it.
@@ -41,7 +43,9 @@ class Backbone(nn.Module):
         self.takes_positions = takes_positions(model)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        names = {id(tensor): name for name, tensor in tensors_of(model).items()}
         self.model = model if settings.backbone == ONE_LAYER else _adapted(model, settings)
+        self.stored = {name: names[id(each)] for name, each in every_tensor(self.model) if id(each) in names}
         prompt = safetensors.torch.load_file(unit.folder / PROMPT)["prompt"]
         self.register_buffer("prompt", prompt.to(model.dtype), persistent=False)
 

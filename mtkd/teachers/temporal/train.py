@@ -3,7 +3,6 @@
 import functools
 
 import torch
-from torch import nn
 
 from mtkd.config import Study, TeacherName, Temporal, Windows
 from mtkd.console import say
@@ -18,10 +17,8 @@ from mtkd.study import variants
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import Parting, in_one_piece
-from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
-    WEIGHTS,
     FoldData,
     Job,
     common_inputs,
@@ -119,14 +116,6 @@ def build_model(study: Study, shards: ShardSet, fold: Fold, parting: Parting = i
     settings = study.temporal
     cutter = make_cutter(study, shards, fold, settings.modalities, patches(study))
     return TemporalTeacher(settings, study.windows, cutter.layouts, study.n_classes, unpack(study), parting)
-
-
-def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:
-    """A trained teacher, in evaluation mode."""
-    unit.manifest()
-    model = build_model(study, shards, fold)
-    load_weights(model, unit.folder / WEIGHTS)
-    return model.eval()
 
 
 def _train(job: Job, runtime: Runtime) -> None:

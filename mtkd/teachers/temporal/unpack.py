@@ -188,7 +188,7 @@ def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "
 
 def _cut(model: Any, settings: Temporal) -> None:
     """Keep the first layers and drop the vocabulary, in place."""
-    name, layers = _layers(model, settings)
+    name, layers = layers_of(model, settings.backbone)
     n_layers = settings.layers or len(layers)
     if n_layers > len(layers):
         raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}")
@@ -204,16 +204,18 @@ def _cut(model: Any, settings: Temporal) -> None:
     model.hf_quantizer, model.is_quantized = None, False
 
 
-def _layers(model: Any, settings: Temporal) -> tuple[str, nn.ModuleList]:
-    """The list of the decoder's layers, which models name differently, and where in it that stands."""
+def layers_of(model: Any, backbone: str) -> tuple[str, nn.ModuleList]:
+    """The list of a decoder's layers, which models name differently, and where in it that stands.
+
+    Raises:
+        MtkdError: it cannot be told which they are; ``backbone`` is what the study calls it.
+    """
     n_layers = model.config.num_hidden_layers
     found = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList)]
     fitting = [(name, each) for name, each in found if len(each) == n_layers]
     if len(fitting) != 1:
         kind = type(model).__name__
-        raise MtkdError(
-            f"temporal.backbone = {settings.backbone}: a {kind}, whose {n_layers} layers cannot be told apart"
-        )
+        raise MtkdError(f"temporal.backbone = {backbone}: a {kind}, whose {n_layers} layers cannot be told apart")
     return fitting[0]
 
 

@@ -1,7 +1,7 @@
 """The weights of an unpacked backbone: one file, a tensor under each name that the model itself gives it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtkd.errors import MtkdError, one_line
 from mtkd.training.zero import is_written_here, whole
@@ -34,7 +34,7 @@ def write_weights(model: Any, folder: Path) -> None:
         MtkdError: the file cannot be written.
     """
     model.config.save_pretrained(folder)
-    tensors = {name: value.detach().contiguous() for name, value in _tensors(model).items()}
+    tensors = {name: value.detach().contiguous() for name, value in tensors_of(model).items()}
     try:
         safetensors.torch.save_file(tensors, folder / WEIGHTS)
     except safetensors.SafetensorError as error:
@@ -60,7 +60,7 @@ def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_pie
     if all(parameter.is_meta for parameter in model.parameters()):
         return model
     try:
-        for name, tensor in _tensors(model).items():
+        for name, tensor in tensors_of(model).items():
             with torch.no_grad(), whole([tensor], write=True):
                 if is_written_here(tensor):
                     # opened anew for each, or the pages of all of them would be held in the end
@@ -71,8 +71,14 @@ def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_pie
     return model
 
 
-def _tensors(model: Any) -> dict[str, Tensor]:
+def tensors_of(model: Any) -> dict[str, Tensor]:
     """Parameters, those that are shared once, and buffers that are no function of the configuration."""
     persistent = model.state_dict().keys()
     buffers = {name: value for name, value in model.named_buffers() if name in persistent}
     return dict(model.named_parameters()) | buffers
+
+
+def every_tensor(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, one that is shared by each of its names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
