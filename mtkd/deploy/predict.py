@@ -153,7 +153,7 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> tuple[floa
     """
     raw_names = {kind: list(dict.fromkeys(map(origin, layout.ch_names))) for kind, layout in known.items()}
     streams = _streams(study, path, raw_names)
-    matched = {kind: _matched(streams[kind], names) for kind, names in raw_names.items() if kind in streams}
+    matched = {kind: _matched(streams[kind], names, kind) for kind, names in raw_names.items() if kind in streams}
     heard = {kind: stream for kind, stream in matched.items() if stream.ch_names}
     if not heard:
         wanted = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in raw_names.items())
@@ -163,7 +163,8 @@ def _read(study: Study, path: Path, known: dict[Modality, Layout]) -> tuple[floa
     if n_windows(duration_s - lead_s, study.windows.window_s, study.windows.hop_s) == 0:
         needed = f"one window of {study.windows.window_s:g} s" + f" after {lead_s:g} s for the filters" * (lead_s > 0)
         raise MtkdError(f"{path}: {duration_s:g} s long, shorter than {needed}")
-    missing = sorted(known.keys() - heard.keys())
+    missing: list[str] = sorted(known.keys() - heard.keys())
+    missing += [f"{name} ({kind})" for kind in heard for name in raw_names[kind] if name not in heard[kind].ch_names]
     if missing:
         say(STAGE, f"{path.name} has no {', '.join(missing)}: masked ({RENAME})")
     recording = Recording(path.stem, str(path), heard, [Span("whole", "", lead_s, duration_s)])
@@ -213,20 +214,19 @@ def _own_file(study: Study, path: Path) -> File | None:
     return next((file for file in recordings(study).files if file.path.resolve() == path.resolve()), None)
 
 
-def _matched(stream: Stream, known: list[str]) -> Stream:
+def _matched(stream: Stream, known: list[str], kind: Modality) -> Stream:
     """The recording's channels of a modality that the student hears, under the names it knows them by.
 
-    Those are the same, but where the student knows one channel of a modality and the recording has one: a chest strap's
-    ECG is the student's, whatever it is called.
+    Those are the same, with or without the modality before them, but where the student knows one channel of a modality
+    and the recording has one: a chest strap's ECG is the student's, whatever it is called.
     """
     if len(stream.ch_names) == len(known) == 1:
         return replace(stream, ch_names=known)
-    rows = [row for row, name in enumerate(stream.ch_names) if name in known]
-    return replace(
-        stream,
-        ch_names=[stream.ch_names[row] for row in rows],
-        read=lambda start, stop: stream.read(start, stop)[rows],
-    )
+    names = {f"{kind.upper()} {name}": name for name in known} | {name: name for name in known}
+    rows = {names[name]: row for row, name in reversed([*enumerate(stream.ch_names)]) if name in names}
+    order = sorted(rows.values())
+    ch_names = sorted(rows, key=rows.__getitem__)
+    return replace(stream, ch_names=ch_names, read=lambda start, stop: stream.read(start, stop)[order])
 
 
 def _windows(

@@ -23,7 +23,7 @@ from mtkd.signals.recording import File, Recording, Span
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "recordings"
-VERSION = 10  # of the arrays this code makes of a recording
+VERSION = 11  # of the arrays this code makes of a recording
 TAR, TRIALS = "trials.tar", "trials.json"
 _TOUCHING_S = 0.01  # times in tables are rounded
 ELSEWHERE = {

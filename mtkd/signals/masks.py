@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mtkd.config import Modality
+from mtkd.signals.windows import nearest
 
 BEYOND = 1e15
 """No sensor says that, in any unit of ours; filtered it would leave what single precision holds."""
@@ -15,6 +16,7 @@ BRIDGED_S = 0.1
 """A gap up to so long is bridged: a packet that was lost within a heartbeat must not move the level."""
 KNOWN_S = 10.0
 """What a signal's level is known from, before a gap: some breaths, which are the slowest of what swings."""
+_SEEN = (0.005, 0.995)  # of the values before a gap
 STILL_S = 5
 """A sensor whose value has not moved for so long, in whole seconds, is off."""
 STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
@@ -37,7 +39,7 @@ def n_lead(lead_s: float) -> int:
 @functools.lru_cache(maxsize=256)
 def second_of(n_times: int, sfreq: float, lead_s: float = 0.0) -> np.ndarray:
     """The second of each sample; read-only, as trials of one length share it."""
-    after = (np.arange(n_times) - round(lead_s * sfreq)) / sfreq
+    after = (np.arange(n_times) - nearest(lead_s * sfreq)) / sfreq
     own = np.maximum(n_lead(lead_s) + np.floor(after + 1e-9).astype(int), 0)
     own.flags.writeable = False
     return own
@@ -77,8 +79,8 @@ def fill(
     """Put numbers where there are none, so that a filter survives: NaN, or beyond what a sensor says.
 
     Gaps are bridged linearly. Behind longer ones, and those with one of ``joints`` in them, a signal may come back at a
-    level of its own: where it is none that it had shortly before, the value before stays, and ``steps`` tells by how
-    much it moved.
+    level of its own: where it is far from what it was shortly before, the value before stays, and ``steps`` tells by
+    how much it moved.
     """
     starts = seconds(data.shape[1], sfreq, lead_s)
     if data.min(initial=0.0) > -BEYOND and data.max(initial=0.0) < BEYOND:  # false for NaN, too
@@ -90,17 +92,24 @@ def fill(
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
         for start, stop in _gaps(finite[row]):
             is_long = stop - start > max(1, BRIDGED_S * sfreq) or any(start <= joint < stop for joint in joints)
-            if is_long and _has_moved(filled[row], start, stop, round(KNOWN_S * sfreq)):
+            if is_long and _has_moved(filled[row], steps[row], start, stop, max(1, nearest(KNOWN_S * sfreq))):
                 filled[row, start:stop] = filled[row, start - 1]
                 steps[row, stop] = filled[row, stop] - filled[row, start - 1]
     valid = np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
     return Filled(filled, valid, steps if steps.any() else None)
 
 
-def _has_moved(row: Float[np.ndarray, " n_times"], start: int, stop: int, n_known: int) -> bool:
-    """Whether what comes back lies beyond all that was there before: within it, it is a swing, and no other level."""
-    known = row[max(0, start - n_known) : start]
-    return not known.min() <= row[stop] <= known.max()
+def _has_moved(
+    row: Float[np.ndarray, " n_times"], steps: Float[np.ndarray, " n_times"], start: int, stop: int, n_known: int
+) -> bool:
+    """Whether what comes back lies beyond what was there before by half of its swing: nearer, it is a swing itself.
+
+    What was there is seen as if it had been at the last level all along. A glitch of a few samples is none of it.
+    """
+    before = slice(max(0, start - n_known), start)
+    still_to_come = np.cumsum(steps[before][::-1])[::-1] - steps[before]
+    low, high = np.quantile(row[before] + still_to_come, _SEEN)
+    return not abs(row[stop] - (low + high) / 2) <= high - low
 
 
 def _gaps(finite: Bool[np.ndarray, " n_times"]) -> Iterator[tuple[int, int]]:

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from mtkd.config import Modality, ModalitySignals, Signals, Step
 from mtkd.console import say
 from mtkd.errors import MtkdError
-from mtkd.signals.masks import Filled, fill, n_lead, still_s
+from mtkd.signals.masks import KNOWN_S, Filled, fill, n_lead, still_s
 from mtkd.signals.recording import Recording, Span, Stream
 from mtkd.signals.steps import filters
 from mtkd.signals.steps.piece import Piece
-from mtkd.signals.windows import n_samples
+from mtkd.signals.windows import n_samples, nearest
 
 
 @dataclass(frozen=True)
@@ -164,19 +164,23 @@ def _piece(
     lead_s: float,
     settings: ModalitySignals,
 ) -> Piece:
-    """From the lead to the trial's end. Masks know what lay before: a sensor may have stood still already."""
+    """From the lead to the trial's end. Masks and levels know what lay before: a sensor may have stood still already.
+
+    A trial begins at the nearest sample; what begins at its end or later, it does not hear.
+    """
     stream = recording.streams[modality]
-    start = min(round((span.start_s - lead_s) * stream.sfreq), stream.n_times - 1)
-    start = max(0, start)
-    before = min(start, round(still_s(modality) * stream.sfreq))
+    own, n_before = nearest(span.start_s * stream.sfreq), nearest(lead_s * stream.sfreq)
+    start = max(0, min(own - n_before, stream.n_times - 1))
+    before = min(start, nearest(max(still_s(modality), KNOWN_S) * stream.sfreq))
     known_s = lead_s + before / stream.sfreq
-    stop = start + n_samples(lead_s + round(span.stop_s - span.start_s, 9), stream.sfreq)
+    stop = start + n_before + n_samples(round(span.stop_s - span.start_s, 9), stream.sfreq)
+    stop = min(stop, n_samples(span.stop_s, stream.sfreq))
     n_times = before + _n_native(stream.sfreq, settings.sfreq, lead_s, duration_s)
     joints = [joint - start + before for joint in stream.joints]
     filled = fill(_read(stream, start - before, stop, n_times), stream.sfreq, modality, known_s, joints)
-    own = filled.valid[:, n_lead(known_s) - n_lead(lead_s) :]
+    valid = filled.valid[:, n_lead(known_s) - n_lead(lead_s) :]
     data, levels = filled.data[:, before:], _levels(filled, before)
-    return Piece(data, own, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source, levels)
+    return Piece(data, valid, stream.sfreq, stream.ch_names, modality, lead_s, settings, recording.source, levels)
 
 
 def _levels(filled: Filled, before: int) -> Float[np.ndarray, "n_chans n_times"] | None:
@@ -191,7 +195,7 @@ def _n_native(sfreq: float, to: float, lead_s: float, duration_s: float) -> int:
 
     So many for a duration, wherever a trial starts: rounding both ends would make some one sample shorter.
     """
-    n_new = round(lead_s * to) + n_samples(duration_s, to)
+    n_new = nearest(lead_s * to) + n_samples(duration_s, to)
     return max(n_samples(lead_s + duration_s, sfreq), math.floor((n_new - 0.5) * sfreq / to) + 1)
 
 
@@ -222,7 +226,7 @@ def _process(
 
 def _cut(piece: Piece, start_s: float, duration_s: float) -> Signal:
     """The trial without its lead, in single precision; zeros where it is not valid."""
-    start = round(start_s * piece.sfreq)
+    start = nearest(start_s * piece.sfreq)
     stop = start + n_samples(duration_s, piece.sfreq)
     data = piece.data[:, start:stop].astype(np.float32, order="C")
     n_secs = min(math.ceil(duration_s - 1e-9), math.ceil(data.shape[1] / piece.sfreq - 1e-9))

@@ -16,6 +16,14 @@ def n_samples(duration_s: float, sfreq: float) -> int:
     return math.ceil(duration_s * sfreq - 1e-6)
 
 
+def nearest(n: float) -> int:
+    """The whole number nearest to one, of two the upper one, where it is half but for rounding in its last digits too.
+
+    Python's own takes the even one, so that a start and a length could round in different directions.
+    """
+    return math.floor(n + 0.5 + 1e-6)
+
+
 def cut(
     data: Float[np.ndarray, "chan n_times"], sfreq: float, window_s: float, hop_s: float, n_steps: int
 ) -> Float[np.ndarray, "step chan time"]:

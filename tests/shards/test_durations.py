@@ -96,3 +96,27 @@ def test_a_trial_knows_nothing_of_what_comes_after_it(phase, to, seconds):
     for other in found[1:]:
         np.testing.assert_array_equal(found[0].data, other.data)
         assert other.valid.all()
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([1.0, 31.25, 51.2, 62.5, 128.0, 292.6]),
+    st.sampled_from([0.0, 0.6, 1.0, 2.5, 3.0, 5.0]),
+    st.integers(0, 400),
+    st.floats(2, 8),
+    st.sampled_from([0.0, 0.3, 0.5, 0.7]),
+)
+def test_a_trial_is_made_of_its_own_samples(sfreq, lead_s, first, length_s, off):
+    """From the one nearest to its start to the last that begins before its end, each of them that of the recording."""
+    start_s = lead_s + (first + 1 + off) / sfreq
+    own, past = math.floor(start_s * sfreq + 0.5 + 1e-6), math.ceil((start_s + length_s) * sfreq - 1e-6)
+    rows = np.arange(past + 40.0)[None]
+    rows[:, past:] = np.nan
+    stream = Stream(["EDA"], sfreq, rows.shape[1], lambda start, stop: rows[:, start:stop])
+    given = Recording("s1", "s1.dat", {"eda": stream}, [Span("t0", "x", start_s, start_s + length_s)])
+    ((_, signals),) = preprocess(given, Signals(modalities={"eda": {"sfreq": sfreq, "steps": []}}, lead_s=lead_s))
+    found = signals["eda"].data[0]
+    expected = np.minimum(own + np.arange(len(found)), past - 1)  # at most one is beyond it: the last once more
+    assert len(found) >= past - own - 1
+    np.testing.assert_array_equal(found, expected)
+    assert signals["eda"].valid.all()

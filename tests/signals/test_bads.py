@@ -17,7 +17,7 @@ NAMES = ["Fz", "Cz", "ECG"]
 DATA = np.random.default_rng(0).normal(0, 1e-5, (3, N_TIMES))
 
 
-def write(path: Path, notes, ch_names=None, first_samp: int = 0) -> mne.io.BaseRaw:
+def write(path: Path, notes, ch_names=None, first_samp: int = 0, **options) -> mne.io.BaseRaw:
     info = mne.create_info(NAMES, float(SFREQ), ["eeg", "eeg", "ecg"])
     raw = mne.io.RawArray(DATA, info, first_samp=first_samp, verbose="error")
     onsets, durations, said = zip(*notes, strict=True)
@@ -25,7 +25,7 @@ def write(path: Path, notes, ch_names=None, first_samp: int = 0) -> mne.io.BaseR
     if path.suffix == ".fif":
         raw.save(path, overwrite=True, fmt="double", verbose="error")
     else:
-        raw.export(path, overwrite=True, verbose="error")
+        raw.export(path, overwrite=True, verbose="error", **options)
     return raw
 
 
@@ -95,3 +95,18 @@ def test_a_file_without_such_words_tells_nothing(tmp_path):
     write(tmp_path / "x_raw.fif", [(5, 2, "stim"), (6, 0, "BAD_point")])
     assert not lost(tmp_path / "x_raw.fif").any()
     assert all(not stream.left_out for stream in streams(tmp_path / "x_raw.fif").values())
+
+
+@pytest.mark.parametrize("said", ["BAD_x@@", "BAD_x@@op7", "BAD_x@@EEG op7"])
+def test_what_is_bad_of_no_channel_there_is_is_bad_of_all(tmp_path, said):
+    write(tmp_path / "x.edf", [(5, 2, said)])
+    assert lost(tmp_path / "x.edf").sum(axis=1).tolist() == [2 * SFREQ] * 3
+
+
+def test_an_edf_may_name_its_channels_without_their_type(tmp_path):
+    """As MNE writes it: labels of EDF+, with the type before the name, and the name alone in annotations."""
+    write(tmp_path / "x.edf", [(5, 2, "BAD_pop"), (10, 1, "BAD_move")], [["Cz"], ["Cz", "ECG"]], add_ch_type=True)
+    given = Table(reader="table", folder="x", channels={"ECG*": "ecg", "*": "eeg"})
+    found = read_streams(tmp_path / "x.edf", given, {}, {})
+    n_lost = [np.isnan(each.read(0, each.n_times)).sum(axis=1).tolist() for each in found.values()]
+    assert sorted(n_lost) == [[0, 3 * SFREQ], [SFREQ]]

@@ -108,6 +108,7 @@ def test_a_lost_packet_is_bridged_and_a_long_gap_keeps_the_value_before_it():
     rows = np.linspace(0, 1, 1280)[None].repeat(3, axis=0)
     rows[0, 500:512] = rows[1, 500:513] = rows[2, 500] = np.nan
     rows[2, 501:] += 7
+    rows[1, 513:] += 5
     found = fill(rows, SFREQ, "ecg")
     np.testing.assert_allclose(found.data[0], np.linspace(0, 1, 1280))
     np.testing.assert_array_equal(found.data[1, 500:513], rows[1, 499])
@@ -115,7 +116,7 @@ def test_a_lost_packet_is_bridged_and_a_long_gap_keeps_the_value_before_it():
     assert np.argwhere(found.steps).tolist() == [[1, 513]]
     assert found.steps[1, 513] == rows[1, 513] - rows[1, 499]
     found = fill(rows, SFREQ, "ecg", joints=[500])
-    assert np.argwhere(found.steps).tolist() == [[0, 512], [1, 513], [2, 501]]
+    assert np.argwhere(found.steps).tolist() == [[1, 513], [2, 501]]
 
 
 def test_what_has_no_beginning_or_no_end_is_no_step():
@@ -161,3 +162,46 @@ def test_a_swing_is_no_other_level(start, gap_s, turn, is_joint):
     moved = np.where(np.arange(N_TIMES) >= stop, rows + 5, rows)
     (step,) = fill(moved, SFREQ, "resp").steps[:, stop]
     assert 3 <= step <= 7
+
+
+@pytest.mark.parametrize("phase", ["causal", "zero"])
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from([0.0, 1e3, -1e3, 40.0]), min_size=2, max_size=4), st.booleans())
+def test_each_of_several_steps_is_one(recording, phase, heights, are_joints):
+    """Back to where it was as well, however shortly after; so a glitch between two gaps is none of the signal."""
+    rows, edges, joints = noise(), [8 * 128 + 200 * k for k in range(len(heights))], []
+    for edge, height in zip(edges, heights, strict=True):
+        rows[:, edge:] += height - (rows[:, edge:].mean() if edge != edges[0] else 0)
+        if are_joints:
+            joints.append(edge)
+    plain = noise()
+    for edge in edges:
+        rows[:, edge - 40 : edge] = plain[:, edge - 40 : edge] = np.nan
+    found, quiet = (processed(recording, each, "eeg", EEG[0], 128.0, phase, joints, 2.0) for each in (rows, plain))
+    np.testing.assert_array_equal(found.valid, quiet.valid)
+    assert np.abs(found.data).max() < 10
+
+
+def test_a_short_artefact_is_not_what_a_signal_was():
+    rows = noise()
+    rows[:, 600:603] += 3000
+    rows[:, 1400:1500] = np.nan
+    rows[:, 1500:] += 1000
+    assert fill(rows, SFREQ, "ecg").steps[0, 1500] == pytest.approx(1000, abs=6)
+
+
+@settings(max_examples=60)
+@given(st.integers(10 * 128, 20 * 128), st.floats(0.15, 2.0), st.floats(0, 6.3), st.floats(0, 0.3), st.floats(0.1, 0.4))
+def test_a_breath_deeper_than_those_before_is_no_other_level(start, gap_s, turn, more, rate):
+    times = np.arange(N_TIMES) / SFREQ
+    rows = ((1 + more * np.sin(0.25 * times + 2 * turn)) * np.sin(2 * np.pi * rate * times + turn))[None]
+    rows[:, start : start + round(gap_s * SFREQ)] = np.nan
+    assert fill(rows, SFREQ, "resp").steps is None
+
+
+@pytest.mark.parametrize("sfreq", [1 / 60, 0.04, 0.1, 1.0])
+def test_a_sensor_slower_than_its_gaps_has_levels_too(sfreq):
+    rows = np.arange(30.0)[None] % 3
+    rows[:, 10:13] = np.nan
+    rows[:, 13:] += 100
+    assert np.argwhere(fill(rows, sfreq, "temp").steps).tolist() == [[0, 13]]

@@ -42,7 +42,7 @@ def test_a_mask_knows_nothing_beyond_its_own_second_wherever_the_lead_begins(one
     sfreq, lead_s = data.draw(st.sampled_from([128.0, 125.5, 62.7])), data.draw(st.floats(0, 4))
     rows, second = noise(2, seconds=12), data.draw(st.integers(1, 5))
     span = (4.0, 4.0 + data.draw(st.floats(6, 7)))
-    at = round((span[0] - lead_s) * sfreq) + round(lead_s * sfreq) + int(np.ceil(second * sfreq))
+    at = round(span[0] * sfreq) + int(np.ceil(second * sfreq))
     changed = rows.copy()
     changed[0, at + data.draw(st.integers(0, 200)) :] = np.nan
     changed[1, at:] += 50

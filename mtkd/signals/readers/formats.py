@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import TO_VOLT, VOLTS
+from mtkd.signals.channels import TO_VOLT, VOLTS, plain_name
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal
 from mtkd.signals.readers.whole import refuse_cut
@@ -138,21 +139,29 @@ class Bad:
     said: str
 
 
-def bads(raw: mne.io.BaseRaw) -> list[Bad]:
+def bads(raw: mne.io.BaseRaw, ch_names: Sequence[str]) -> list[Bad]:
     """What begins with the word BAD, as MNE leaves it out by ``reject_by_annotation``. Gaps and joints are ``breaks``.
 
     MNE leaves out what begins with its letters, too, and with that every stimulus by the name of a badger.
+    ``ch_names`` are all of the file, also those that MNE was told not to open. What is bad of none of them is of all.
     """
     notes, found = raw.annotations, []
     rows = zip(notes.onset, notes.duration, notes.description, notes.ch_names, strict=True)
-    for onset_s, duration_s, text, ch_names in rows:
+    for onset_s, duration_s, text, of in rows:
         # an EDF names channels behind @@, which MNE leaves there for those that it was told not to open
         said, _, named = text.partition("@@")
         edges = np.array([0.0, duration_s]) + onset_s - raw.first_time
         first, last = np.clip(np.round(edges * raw.info["sfreq"]), 0, raw.n_times).astype(int).tolist()
         if _BAD.match(said) and not said.startswith("BAD_ACQ_SKIP") and first < last:
-            found.append(Bad(first, last, (*ch_names, *(named.split(",") if named else ())), said))
+            found.append(Bad(first, last, _named({*of, named}, ch_names), said))
     return found
+
+
+def _named(names: Set[str], ch_names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``ch_names`` that go by one of ``names``, in which EDF's may do without the type before it."""
+    exactly = names & set(ch_names)
+    others = {plain_name(name) for name in names - exactly}
+    return tuple(name for name in ch_names if name in exactly or plain_name(name) in others)
 
 
 def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:

@@ -256,7 +256,8 @@ def _stream(
     if header is not None:
         ends |= {signal.name: _ends(signal) for signal in header.signals if signal.name in rows}
     joints = [] if header else breaks(raw)
-    bad = [each for each in bads(raw) if not each.ch_names or set(rows) & set(each.ch_names)]
+    of_file = [signal.name for signal in header.signals] if header else raw.ch_names
+    bad = [each for each in bads(raw, of_file) if not each.ch_names or set(rows) & set(each.ch_names)]
     lost = [*((first, last, ()) for first, last in joints), *((each.first, each.last, each.ch_names) for each in bad)]
     reader, names = _Reader(raw, channels, ends, lost, str(path)), [channel.name for channel in channels]
     where = tuple(start for start, _ in joints)

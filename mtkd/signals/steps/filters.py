@@ -13,6 +13,7 @@ from jaxtyping import Float
 from mtkd.errors import MtkdError
 from mtkd.signals.masks import seconds
 from mtkd.signals.steps.piece import Piece
+from mtkd.signals.windows import nearest
 
 ANTI_ALIAS = 0.4  # share of the new sampling rate that a causal low-pass leaves
 PASSED = {"causal": ANTI_ALIAS, "zero": 0.45}
@@ -182,7 +183,7 @@ def baseline(piece: Piece, length_s: float) -> Piece:
     Raises:
         MtkdError: at the rate of the piece there is no sample so shortly before it.
     """
-    start, stop = (round(edge * piece.sfreq) for edge in (piece.lead_s - length_s, piece.lead_s))
+    start, stop = (nearest(edge * piece.sfreq) for edge in (piece.lead_s - length_s, piece.lead_s))
     if start >= stop:
         raise MtkdError(f"{piece.where}.steps: a baseline of {length_s:g} s holds no sample at {piece.sfreq:g} Hz")
     on = piece.valid[:, piece.second[start:stop]]
