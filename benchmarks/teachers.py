@@ -31,7 +31,7 @@ def rate(what: str, folder: Path, layers: int, n_ranks: int) -> float:
     command = [sys.executable]
     if n_ranks > 1:
         config = ROOT / "configs/accelerate/cpu_two_ranks.yaml"
-        command += ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     command += [str(ROOT / "benchmarks/teachers_rank.py"), what, str(folder), str(layers)]
     environment = os.environ | {"OMP_NUM_THREADS": str(2 // n_ranks)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
@@ -90,7 +90,7 @@ def memory(unit: Unit, folder: Path, stage: int, n_ranks: int) -> dict[str, floa
     config = json.loads((ROOT / "configs/deepspeed/zero3.json").read_text())
     config["zero_optimization"] = {"stage": stage}
     (folder / "deepspeed.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", str(n_ranks)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(n_ranks)]
     command += ["--config_file", str(ROOT / "configs/accelerate/cpu_two_ranks.yaml")]
     command += [str(ROOT / "benchmarks/teachers_memory.py"), str(folder / "deepspeed.json"), str(unit.folder)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)

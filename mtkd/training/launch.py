@@ -29,7 +29,7 @@ def launch(study: Study, stage: str, config: str, part: Part = WHOLE) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", config]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
     with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
         # torch's launcher would leave an empty folder of its own for good
         command += ["--log_dir", folder, "-m", "mtkd", stage]

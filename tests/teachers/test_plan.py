@@ -74,7 +74,7 @@ def test_a_training_takes_the_memory_that_was_planned(
     for study, file in zip(studies, files, strict=True):
         settings = study.temporal.model_copy(update={"deepspeed": str(repo / f"configs/deepspeed/zero{stage}.json")})
         write_json(file, study.model_copy(update={"temporal": settings}).model_dump())
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
     command += [str(repo / "tests/teachers/measured_rank.py"), *map(str, files), str(tmp_path)]
     scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

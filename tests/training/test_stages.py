@@ -132,7 +132,7 @@ def test_what_is_made_for_gpus_learns_the_same_without_them(
     stage: str,
 ) -> None:
     """Three ranks in place of the eight that two cores would take long to start."""
-    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", str(repo / f"configs/accelerate/{config}.yaml"), "--num_processes", str(n_ranks)]
     ours = train(stage, *launch, "-m", "mtkd", "temporal")
     assert ours[2] == f"DeepSpeed ZeRO-{stage[4]}, {n_ranks} ranks"

@@ -37,7 +37,7 @@ def told(
 ) -> list[dict[str, Any]]:
     """What each of two launched ranks says of the steps in ``on_two_ranks.py``."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--log_dir", str(folder), "--config_file", str(repo / "configs/accelerate/cpu_two_ranks.yaml")]
     command += [str(Path(__file__).with_name("on_two_ranks.py")), str(folder)]
     command += [str(repo / f"configs/deepspeed/zero{request.param}.json"), str(tiny_unit.folder)]
