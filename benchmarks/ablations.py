@@ -28,7 +28,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "no confidence": {"confidence_weight": 0},
 }
 # what else a run makes is not looked at here, so it is made quickly
-OTHERS = ["evaluate.students={labels alone: {teachers: {}, ce: 1.0}}"]
+OTHERS = ["evaluate.students={labels alone: {teachers: {}, ce: 1.0}}", "predict.student=labels alone"]
 OTHERS += ["spatial.optim.epochs=1", "distill.optim.epochs=1"]
 Subjects = dict[str, float]
 
