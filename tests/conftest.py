@@ -108,7 +108,17 @@ def small_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_study(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Study]:
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where studies have their backbones unpacked: each once for all processes, as a GGUF file takes 20 s."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "backbones").mkdir(exist_ok=True)
+    return folder / "backbones"
+
+
+@pytest.fixture(scope="session")
+def make_study(small_raw: Path, backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Study]:
     """A factory of studies on ``small_raw``: ``make_study("distill.width=16", workspace=folder)``.
 
     The workspace is a new one unless it is given. Every override is one of the command line's.
@@ -116,6 +126,9 @@ def make_study(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
     def make(*overrides: str, workspace: Path | None = None) -> Study:
         place = workspace or tmp_path_factory.mktemp("workspace")
+        if not place.exists() or not any(place.iterdir()):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "backbone").symlink_to(backbones)
         given = [*SMALL, f"data.folder={small_raw}", f"workspace={place}", *overrides]
         return read_study(REPO / "configs" / "study" / "simulated.yaml", given)
 

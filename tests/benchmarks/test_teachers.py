@@ -1,6 +1,7 @@
 """The benchmark of the teachers: both sides train the same teacher, and what it counts is what went through."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -8,20 +9,23 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def rank(repo: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(repo / "benchmarks")
-    module = importlib.import_module("teachers_rank")
-    monkeypatch.setattr(module, "N_TRIALS", 5)
-    monkeypatch.setattr(module, "LENGTHS_S", {"mahnob": (7.0, 13.0), "deap": (8.0, 8.0)})
-    return module
+@pytest.fixture(scope="module")
+def rank(repo: Path) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(repo / "benchmarks")
+        module = importlib.import_module("teachers_rank")
+        patch.setattr(module, "N_TRIALS", 5)
+        patch.setattr(module, "LENGTHS_S", {"mahnob": (7.0, 13.0), "deap": (8.0, 8.0)})
+        yield module
 
 
-@pytest.fixture
-def folder(rank: ModuleType, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(rank: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trials of both data sets, and a workspace in which the backbone is unpacked once."""
+    made = tmp_path_factory.mktemp("teachers")
     for lengths in ("mahnob", "deap"):
-        rank.write_trials(tmp_path / lengths, lengths)
-    return tmp_path
+        rank.write_trials(made / lengths, lengths)
+    return made
 
 
 def test_the_peer_has_the_same_loss(rank: ModuleType, folder: Path) -> None:
@@ -46,9 +50,8 @@ def test_both_sides_train(rank: ModuleType, folder: Path) -> None:
     assert rank.n_tokens(study, data, rank.teacher_of(study, data)) == 4 * sum(lengths)
 
 
-def test_what_was_padded_and_what_was_cached_is_counted(
-    rank: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("rank")
+def test_what_was_padded_and_what_was_cached_is_counted(folder: Path) -> None:
     benchmark = importlib.import_module("teachers")
     share, told = benchmark.padding(folder, "mahnob", 2)
     assert 0 <= share < 0.2
