@@ -1,6 +1,5 @@
 """What tests of several folders share: the command line, random batches, and one pipeline a session."""
 
-import os
 import pickle
 import shutil
 import subprocess

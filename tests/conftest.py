@@ -125,9 +125,9 @@ def make_study(small_raw: Path, backbones: Path, tmp_path_factory: pytest.TempPa
     """
 
     def make(*overrides: str, workspace: Path | None = None) -> Study:
-        place = workspace or tmp_path_factory.mktemp("workspace")
-        if not place.exists() or not any(place.iterdir()):
-            place.mkdir(parents=True, exist_ok=True)
+        place = workspace
+        if place is None:
+            place = tmp_path_factory.mktemp("workspace")
             (place / "backbone").symlink_to(backbones)
         given = [*SMALL, f"data.folder={small_raw}", f"workspace={place}", *overrides]
         return read_study(REPO / "configs" / "study" / "simulated.yaml", given)

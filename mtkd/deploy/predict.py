@@ -39,7 +39,7 @@ from mtkd.training.fold import folds_of, make_cutter
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "predict"
-VERSION = 10
+VERSION = 11
 
 
 def run(study: Study) -> Path:
@@ -222,8 +222,9 @@ def _matched(stream: Stream, known: list[str], kind: Modality) -> Stream:
     """
     if len(stream.ch_names) == len(known) == 1:
         return replace(stream, ch_names=known)
-    names = {f"{kind.upper()} {name}": name for name in known} | {name: name for name in known}
-    rows = {names[name]: row for row, name in reversed([*enumerate(stream.ch_names)]) if name in names}
+    own = {name: row for row, name in enumerate(stream.ch_names)}
+    rows = {name: own.get(name, own.get(f"{kind.upper()} {name}", -1)) for name in known}
+    rows = {name: row for name, row in rows.items() if row >= 0}
     order = sorted(rows.values())
     ch_names = sorted(rows, key=rows.__getitem__)
     return replace(stream, ch_names=ch_names, read=lambda start, stop: stream.read(start, stop)[order])

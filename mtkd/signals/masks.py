@@ -16,7 +16,8 @@ BRIDGED_S = 0.1
 """A gap up to so long is bridged: a packet that was lost within a heartbeat must not move the level."""
 KNOWN_S = 10.0
 """What a signal's level is known from, before a gap: some breaths, which are the slowest of what swings."""
-_SEEN = (0.005, 0.995)  # of the values before a gap
+_GLITCH = 0.005  # share of the values before a gap that tell nothing, at either end
+_LOOKED_AT = 1280  # of these values, which is enough to tell a swing
 STILL_S = 5
 """A sensor whose value has not moved for so long, in whole seconds, is off."""
 STILL_SLOW_S: dict[Modality, int] = {"eda": 30, "temp": 60}
@@ -90,26 +91,45 @@ def fill(
     times = np.arange(data.shape[1])
     for row in np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1)):
         filled[row] = np.interp(times, times[finite[row]], data[row, finite[row]])
-        for start, stop in _gaps(finite[row]):
-            is_long = stop - start > max(1, BRIDGED_S * sfreq) or any(start <= joint < stop for joint in joints)
-            if is_long and _has_moved(filled[row], steps[row], start, stop, max(1, nearest(KNOWN_S * sfreq))):
-                filled[row, start:stop] = filled[row, start - 1]
-                steps[row, stop] = filled[row, stop] - filled[row, start - 1]
+        _find_steps(filled[row], steps[row], finite[row], sfreq, joints)
     valid = np.logical_and.reduceat(finite, starts, axis=1) & _moved(filled, starts, still_s(modality))
     return Filled(filled, valid, steps if steps.any() else None)
 
 
-def _has_moved(
-    row: Float[np.ndarray, " n_times"], steps: Float[np.ndarray, " n_times"], start: int, stop: int, n_known: int
-) -> bool:
-    """Whether what comes back lies beyond what was there before by half of its swing: nearer, it is a swing itself.
+def _find_steps(
+    row: Float[np.ndarray, " n_times"],
+    steps: Float[np.ndarray, " n_times"],
+    finite: Bool[np.ndarray, " n_times"],
+    sfreq: float,
+    joints: Sequence[int],
+) -> None:
+    """Tell ``steps`` of one channel, and hold its value through the gaps before them, in place.
 
-    What was there is seen as if it had been at the last level all along. A glitch of a few samples is none of it.
+    What was there before is seen as if it had been at the last level all along.
     """
-    before = slice(max(0, start - n_known), start)
-    still_to_come = np.cumsum(steps[before][::-1])[::-1] - steps[before]
-    low, high = np.quantile(row[before] + still_to_come, _SEEN)
-    return not abs(row[stop] - (low + high) / 2) <= high - low
+    there, n_known = np.flatnonzero(finite), max(1, nearest(KNOWN_S * sfreq))
+    stepless = row.copy()
+    for start, stop in _gaps(finite):
+        if stop - start <= max(1, BRIDGED_S * sfreq) and not any(start <= joint < stop for joint in joints):
+            continue
+        n_before = int(np.searchsorted(there, start))
+        known = stepless[there[max(0, n_before - n_known) : n_before]]
+        if _is_beyond(stepless[stop], known[:: max(1, len(known) // _LOOKED_AT)]):
+            row[start:stop] = row[start - 1]
+            steps[stop] = row[stop] - row[start - 1]
+            stepless[stop:] -= steps[stop]
+
+
+def _is_beyond(value: float, known: Float[np.ndarray, " n_known"]) -> bool:
+    """Whether a value lies beyond what was known by half of the usual swing: nearer, it is a swing of its own.
+
+    A glitch of a few samples is none of what was known. The usual swing is the median of four stretches, of which one
+    may have a blink in it.
+    """
+    edge, quarter = int(_GLITCH * len(known)), max(1, len(known) // 4)
+    ordered = np.partition(known, [edge, len(known) - 1 - edge])
+    swing = np.median(np.ptp(known[len(known) % quarter :].reshape(-1, quarter), axis=1))
+    return not ordered[edge] - swing / 2 <= value <= ordered[-1 - edge] + swing / 2
 
 
 def _gaps(finite: Bool[np.ndarray, " n_times"]) -> Iterator[tuple[int, int]]:

@@ -27,4 +27,4 @@ def test_channels_the_student_does_not_know_are_no_signal() -> None:
 
 def test_a_name_may_have_the_modality_before_it() -> None:
     assert matched(["EMG 2", "leg", "1"], ["1", "2"]) == {"1": 2.0, "2": 0.0}
-    assert matched(["EMG 1", "1"], ["1", "2"]) == {"1": 0.0}
+    assert matched(["EMG 1", "1"], ["1", "2"]) == {"1": 1.0}

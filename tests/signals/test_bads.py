@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtkd.config import Table
+from mtkd.signals.readers.formats import _named
 from mtkd.signals.readers.raw import read_streams
 from mtkd.signals.recording import Stream
 
@@ -110,3 +111,36 @@ def test_an_edf_may_name_its_channels_without_their_type(tmp_path):
     found = read_streams(tmp_path / "x.edf", given, {}, {})
     n_lost = [np.isnan(each.read(0, each.n_times)).sum(axis=1).tolist() for each in found.values()]
     assert sorted(n_lost) == [[0, 3 * SFREQ], [SFREQ]]
+
+
+CHANNELS = ["EEG Fz", "Cz", "RESP belt", "EMG 1", "1", ""]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Fz", ["EEG Fz"]),
+        ("FZ", ["EEG Fz"]),
+        ("EEG Cz", ["Cz"]),
+        ("belt", ["RESP belt"]),
+        ("resp belt", ["RESP belt"]),
+        ("EMG 1", ["EMG 1"]),
+        ("1", ["1"]),
+        ("Cz,Fz", ["Cz", "EEG Fz"]),
+        ("", []),
+        (",", []),
+        ("op7", []),
+    ],
+)
+def test_channels_an_annotation_names(said, expected):
+    assert _named(said, CHANNELS) == set(expected)
+
+
+def test_a_channel_without_a_name_is_not_the_one_that_an_annotation_leaves_out(tmp_path):
+    write(tmp_path / "x.edf", [(5, 2, "BAD_move")])
+    content = bytearray((tmp_path / "x.edf").read_bytes())
+    assert content.count(b"ECG             ") == 1
+    (tmp_path / "x.edf").write_bytes(content.replace(b"ECG             ", b" " * 16))
+    given = Table(reader="table", folder="x", channels={"": "ignore", "*": "eeg"})
+    (found,) = read_streams(tmp_path / "x.edf", given, {}, {}).values()
+    assert np.isnan(found.read(0, found.n_times)).sum(axis=1).tolist() == [2 * SFREQ] * 2

@@ -205,3 +205,30 @@ def test_a_sensor_slower_than_its_gaps_has_levels_too(sfreq):
     rows[:, 10:13] = np.nan
     rows[:, 13:] += 100
     assert np.argwhere(fill(rows, sfreq, "temp").steps).tolist() == [[0, 13]]
+
+
+BLINKS = [(100, 0.3, height) for height in (-400, -40, -45, 120, 900)]
+BLINKS += [(1000, 0.1, height) for height in (-400, -40, -45, 1100)]  # a level that was seen would be no step
+
+
+@pytest.mark.parametrize(("blink", "length_s", "height"), BLINKS)
+def test_a_blink_before_it_hides_no_step(blink, length_s, height):
+    rows = noise()
+    rows[:, 700 : 700 + int(128 * length_s)] += blink
+    rows[:, 1500:1564] = np.nan
+    rows[:, 1564:] += height
+    assert fill(rows, SFREQ, "eeg").steps[0, 1564] == pytest.approx(height, abs=7)
+
+
+@settings(max_examples=60)
+@given(st.floats(0.6, 3), st.floats(0, 0.8), st.sampled_from([0, 8, 9, 15]))
+def test_a_heartbeat_behind_a_long_absence_is_no_step(on_s, phase, off_s):
+    """What a channel was held at while it was away is nothing that its signal was."""
+    times = np.arange(30 * 256) / 256
+    rows = np.exp(-(((times + phase) % 0.8 - 0.4) ** 2) / (2 * 0.012**2))[None]
+    back = 20 * 256
+    rows[:, back - off_s * 256 : back] = np.nan
+    lost = back + round(on_s * 256)
+    rows[:, lost : lost + 38] = np.nan
+    found = fill(rows, 256.0, "ecg")
+    assert found.steps is None or np.abs(found.steps[:, lost + 38]).max() < 0.3

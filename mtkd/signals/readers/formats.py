@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from mne._fiff.constants import FIFF
 
 from mtkd.errors import MtkdError, one_line
-from mtkd.signals.channels import TO_VOLT, VOLTS, plain_name
+from mtkd.signals.channels import TO_VOLT, VOLTS
 from mtkd.signals.readers.companions import all_of
 from mtkd.signals.readers.edf_header import ANNOTATIONS, Header, Signal
 from mtkd.signals.readers.whole import refuse_cut
@@ -153,15 +153,27 @@ def bads(raw: mne.io.BaseRaw, ch_names: Sequence[str]) -> list[Bad]:
         edges = np.array([0.0, duration_s]) + onset_s - raw.first_time
         first, last = np.clip(np.round(edges * raw.info["sfreq"]), 0, raw.n_times).astype(int).tolist()
         if _BAD.match(said) and not said.startswith("BAD_ACQ_SKIP") and first < last:
-            found.append(Bad(first, last, _named({*of, named}, ch_names), said))
+            those = {*of, *_named(named, ch_names)}
+            found.append(Bad(first, last, tuple(each for each in ch_names if each in those), said if those else text))
     return found
 
 
-def _named(names: Set[str], ch_names: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``ch_names`` that go by one of ``names``, in which EDF's may do without the type before it."""
-    exactly = names & set(ch_names)
-    others = {plain_name(name) for name in names - exactly}
-    return tuple(name for name in ch_names if name in exactly or plain_name(name) in others)
+def _named(said: str, ch_names: Sequence[str]) -> set[str]:
+    """The channels of an EDF that an annotation names: one, or several with commas between them.
+
+    Their labels may have a type before the name ("RESP belt") that the annotation does without, and the other way
+    round, and another case.
+    """
+
+    def alike(name: str) -> set[str]:
+        return {each for each in ch_names if _spellings(name) & _spellings(each)}
+
+    return {said} & set(ch_names) - {""} or alike(said) or set().union(*map(alike, said.split(",")))
+
+
+def _spellings(name: str) -> set[str]:
+    """Of a channel's name, with and without the type before it."""
+    return {name.casefold(), name.partition(" ")[2].casefold()} - {""}
 
 
 def _brainvision_units(path: Path) -> dict[int, tuple[str, float]]:
