@@ -56,3 +56,18 @@ def test_a_folder_of_other_evaluations_is_refused(benchmark: ModuleType, tmp_pat
     for seed, n in ((0, 2), (2, 0)):
         with pytest.raises(SystemExit, match=rf": {n} evaluations of seed {seed}, not one; start "):
             benchmark._of_seed(tmp_path, seed)
+
+
+def test_the_command_trains_the_stand_ins_and_tells(
+    benchmark: ModuleType, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them, on a small study that is finished but for it."""
+    pipeline.copy(tmp_path / "ws")
+    monkeypatch.setattr(benchmark, "STAND_INS", {"no confidence": {"confidence_weight": 0}})
+    monkeypatch.setattr(importlib.import_module("rows"), "RESULTS", tmp_path / "RESULTS.md")
+    words = [pipeline.file, "--seeds", 1, "--keep", tmp_path / "ws", "--json", tmp_path / "rows.json"]
+    monkeypatch.setattr("sys.argv", ["ablations.py", *map(str, words)])
+    benchmark.main()
+    names = [row["name"] for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert names == [f"small, by {level}, against no confidence" for level in ("window", "trial")]
+    assert "## ablations.py, small" in (tmp_path / "RESULTS.md").read_text()
