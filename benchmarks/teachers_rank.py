@@ -178,14 +178,14 @@ def trainer(study: Study, data: FoldData, folder: Path) -> Callable[[int], None]
 
 
 def main() -> None:
-    """Tell tokens a second of the epochs after the first, best of three, on the first rank."""
+    """Tell tokens a second of the epochs after the first, the better of two, on the first rank."""
     what, folder, layers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     study = study_of(folder, layers)
     data = data_of(study, folder / "mahnob")
     deepspeed = str(ROOT / "configs/deepspeed/zero2.json") if what == "zero2" else None
     run = trainer(study, data, folder) if what == "trainer" else ours(study, data, deepspeed)
     best = float("inf")
-    for _ in range(3):
+    for _ in range(2):
         seconds = []
         for epochs in EPOCHS:
             started = time.perf_counter()
