@@ -38,13 +38,17 @@ def results(study: str, given: list[str], seed: int, workspace: Path) -> dict[st
     beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
     words = [*given, *OTHERS, f"evaluate.teachers={json.dumps(beside)}", f"seed={seed}", f"workspace={workspace}"]
     subprocess.run([sys.executable, "-m", "mtkd", "run", study, *words], check=True)
-    return _of_seed(workspace, seed)
+    return _of_seed(workspace, seed, beside)
 
 
-def _of_seed(workspace: Path, seed: int) -> dict[str, Any]:
-    """The one whose provenance tells that seed."""
-    paths = (workspace / "evaluate").glob("*/results.json")
-    found = [each for each in (json.loads(path.read_text()) for path in paths) if each["provenance"]["seeds"] == [seed]]
+def _of_seed(workspace: Path, seed: int, beside: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation whose provenance tells that seed and those teachers."""
+    all_of_them = [json.loads(path.read_text()) for path in (workspace / "evaluate").glob("*/results.json")]
+    found = [
+        each
+        for each in all_of_them
+        if each["provenance"]["seeds"] == [seed] and each["provenance"]["study"]["evaluate"]["teachers"] == beside
+    ]
     if len(found) != 1:
         raise SystemExit(f"{workspace}: {len(found)} evaluations of seed {seed}, not one; start with an empty folder")
     return dict(found[0])

@@ -27,7 +27,8 @@ def results(benchmark: ModuleType, seed: int) -> dict[str, Any]:
     }
     tables[benchmark.TEACHER]["subjects"]["lost"] = {"auroc": None if seed else 0.1}
     levels = {level: {"joint": {"models": tables}} for level in ("window", "trial")}
-    return {"levels": levels, "provenance": {"seeds": [seed]}}
+    study = {"evaluate": {"teachers": {"none": {}}}}
+    return {"levels": levels, "provenance": {"seeds": [seed], "study": study}}
 
 
 def test_a_subject_is_its_mean_over_seeds(benchmark: ModuleType) -> None:
@@ -52,22 +53,7 @@ def test_a_folder_of_other_evaluations_is_refused(benchmark: ModuleType, tmp_pat
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / "evaluate" / name).mkdir(parents=True)
         (tmp_path / "evaluate" / name / "results.json").write_text(json.dumps(results(benchmark, seed)))
-    assert benchmark._of_seed(tmp_path, 1)["provenance"]["seeds"] == [1]
-    for seed, n in ((0, 2), (2, 0)):
+    assert benchmark._of_seed(tmp_path, 1, {"none": {}})["provenance"]["seeds"] == [1]
+    for seed, n, name in ((0, 2, "none"), (2, 0, "none"), (1, 0, "another")):
         with pytest.raises(SystemExit, match=rf": {n} evaluations of seed {seed}, not one; start "):
-            benchmark._of_seed(tmp_path, seed)
-
-
-def test_the_command_trains_the_stand_ins_and_tells(
-    benchmark: ModuleType, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of them, on a small study that is finished but for it."""
-    pipeline.copy(tmp_path / "ws")
-    monkeypatch.setattr(benchmark, "STAND_INS", {"no confidence": {"confidence_weight": 0}})
-    monkeypatch.setattr(importlib.import_module("rows"), "RESULTS", tmp_path / "RESULTS.md")
-    words = [pipeline.file, "--seeds", 1, "--keep", tmp_path / "ws", "--json", tmp_path / "rows.json"]
-    monkeypatch.setattr("sys.argv", ["ablations.py", *map(str, words)])
-    benchmark.main()
-    names = [row["name"] for row in json.loads((tmp_path / "rows.json").read_text())]
-    assert names == [f"small, by {level}, against no confidence" for level in ("window", "trial")]
-    assert "## ablations.py, small" in (tmp_path / "RESULTS.md").read_text()
+            benchmark._of_seed(tmp_path, seed, {name: {}})
