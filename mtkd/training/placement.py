@@ -1,5 +1,6 @@
 """Where a trained model lies when it answers: on one device or, too large for any, over all that a machine has."""
 
+import gc
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -69,6 +70,9 @@ def _where(module: nn.Module, classes: list[str], limits: Limits | None) -> dict
     for device in limits or {}:
         if isinstance(device, int) and device >= n_gpus:
             raise MtkdError(f"cache.max_memory: there is no GPU {device}, there are {n_gpus}")
+    gc.collect()  # hooks hold a model that was placed before until then
+    if n_gpus:
+        torch.cuda.empty_cache()  # what PyTorch keeps of it would not count as free
     free = get_max_memory()
     most = {device: int(_ROOM * free[device] if limits is None else limits.get(device, 0)) for device in free}
     return dict(infer_auto_device_map(module, most, classes))

@@ -43,7 +43,7 @@ def lost(path: Path) -> np.ndarray:
 WORDS = st.sampled_from(["BAD_muscle", "bad", "Bad jump", "BAD", "stim", "EDGE", "abad", "blink"])
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.floats(0, 17), st.floats(0, 2), WORDS), min_size=1, max_size=4), st.booleans())
 def test_what_mne_leaves_out_is_masked(tmp_path_factory, notes, is_cropped):
     path = tmp_path_factory.mktemp("bads") / "x_raw.fif"

@@ -162,7 +162,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {path.suffix: path for path in folder.iterdir()}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.sampled_from([".edf", ".bdf", ".fif"]), st.data())
 def test_reading_pieces_is_reading_the_whole(files, suffix, drawn):
     for stream in read_streams(files[suffix], data({"A": "eeg", "B": "eda"}), {}, {}).values():
