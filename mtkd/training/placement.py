@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def _fill(model: nn.Module, prefix: str, stored: Stored, where: dict[str, Device
     from accelerate.utils import set_module_tensor_to_device
 
     on_disk = {}
-    for name, tensor in [*_parameters(model), *model.named_buffers(remove_duplicate=False)]:
+    for name, tensor in list(every_tensor(model)):
         inside = name.removeprefix(prefix)
         device = first if inside == name else _device(inside, where)
         if device == DISK and name in stored and isinstance(tensor, nn.Parameter):
@@ -100,9 +100,10 @@ def _fill(model: nn.Module, prefix: str, stored: Stored, where: dict[str, Device
     return on_disk
 
 
-def _parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """One that is shared by each of its names."""
-    return list(model.named_parameters(remove_duplicate=False))
+def every_tensor(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, one that is shared by each of its names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
 def _device(name: str, where: dict[str, Device]) -> Device:

@@ -13,7 +13,8 @@ from mtkd.teachers.temporal.attention import PACKED, Segments, register
 from mtkd.teachers.temporal.examine import plain, takes_positions
 from mtkd.teachers.temporal.packing import Packing, padded, unpadded
 from mtkd.teachers.temporal.unpack import PROMPT
-from mtkd.teachers.temporal.weights import Parting, every_tensor, in_one_piece, read_weights, tensors_of
+from mtkd.teachers.temporal.weights import Parting, in_one_piece, read_weights, tensors_of
+from mtkd.training.placement import every_tensor
 from mtkd.workspace import Unit
 
 _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -1,7 +1,7 @@
 """The weights of an unpacked backbone: one file, a tensor under each name that the model itself gives it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtkd.errors import MtkdError, one_line
 from mtkd.training.zero import is_written_here, whole
@@ -76,9 +76,3 @@ def tensors_of(model: Any) -> dict[str, Tensor]:
     persistent = model.state_dict().keys()
     buffers = {name: value for name, value in model.named_buffers() if name in persistent}
     return dict(model.named_parameters()) | buffers
-
-
-def every_tensor(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers, one that is shared by each of its names."""
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
