@@ -1,5 +1,6 @@
 """What tests of several folders share: the command line, random batches, and one pipeline a session."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ import pytest
 import torch
 from filelock import FileLock
 from jaxtyping import install_import_hook
+
+# Tests are the same on any machine: those of the marker ``gpu`` alone see one, and are run alone.
+if not os.environ.get("MTKD_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # In tests the shapes and types in these modules' signatures are checked, so nothing of theirs is imported before.
 SHAPED = ["signals", "shards", "layers", "training", "teachers", "cache", "deploy", "evaluate.answers"]

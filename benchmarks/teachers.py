@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rows import ROOT, Rows, finish, parser
-from teachers_memory import SIZES, write_backbone
+from teachers_memory import write_backbone
 from teachers_rank import data_of, study_of, teacher_of, write_trials
 
 from mtkd.cache.build import Teacher, answers
@@ -102,7 +102,7 @@ def memory(unit: Unit, folder: Path, stage: int, n_ranks: int) -> dict[str, floa
 
 
 def _memory_rows(rows: Rows, folder: Path) -> None:
-    for size in SIZES:
+    for size in ("135 M", "1 B"):
         unit = write_backbone(folder, size)
         whole, parted = (memory(unit, folder, stage, 4) for stage in (0, 3))
         peaks = f"peaks {parted['peak'] / 1e6:.0f} against {whole['peak'] / 1e6:.0f} MB"

@@ -27,19 +27,22 @@ from mtkd.workspace import Unit
 SIZES = {
     "135 M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9},
     "1 B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32},
+    "7 B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
 }
 N_TOKENS = 64
 
 
 def write_backbone(folder: Path, size: str) -> Unit:
-    """Random weights of SmolLM2's or Llama 3.2's shape, without their vocabulary, unpacked, in bfloat16."""
+    """Random weights of SmolLM2's, Llama 3.2's or Mistral's shape, without vocabulary, unpacked, in bfloat16."""
     heads = SIZES[size]["num_attention_heads"]
     config = transformers.LlamaConfig(
         **SIZES[size], num_key_value_heads=heads // 3 if heads == 9 else 8, vocab_size=1, pad_token_id=None
     )
     unit = Unit("backbone", folder / size.replace(" ", ""), {"size": size})
     with unit.build() as (aside, measured):
-        write_weights(transformers.AutoModel.from_config(config, dtype=torch.bfloat16), aside)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = transformers.AutoModel.from_config(config, dtype=torch.bfloat16)
+        write_weights(model, aside)
         safetensors.torch.save_file({"prompt": torch.empty(0, config.hidden_size)}, aside / PROMPT)
         measured["packed"] = True
     return unit

@@ -53,12 +53,12 @@ def study_of(folder: Path, layers: int) -> Study:
     return read_study(ROOT / "configs/study/mahnob.yaml", given)
 
 
-def write_trials(folder: Path, lengths: str) -> None:
+def write_trials(folder: Path, lengths: str, n_trials: int = N_TRIALS) -> None:
     """Noise of as many channels as MAHNOB-HCI has, in trials of a data set's lengths."""
     random, (low, high) = np.random.default_rng(0), LENGTHS_S[lengths]
     samples = []
-    for index in range(N_TRIALS + N_VAL):
-        n_secs = int(random.uniform(low, high)) if index < N_TRIALS else 6
+    for index in range(n_trials + N_VAL):
+        n_secs = int(random.uniform(low, high)) if index < n_trials else 6
         signals = {
             name: Signal(
                 random.standard_normal((n_chans, round(n_secs * sfreq))).astype(np.float32),
@@ -69,8 +69,8 @@ def write_trials(folder: Path, lengths: str) -> None:
             for name, (n_chans, sfreq) in CHANNELS.items()
         }
         ratings = {name: float(random.uniform(1, 9)) for name in ("valence", "arousal")}
-        subject = "train" if index < N_TRIALS else "val"
-        samples.append(encode(subject, Span(f"t{index:02d}", "x", 0.0, float(n_secs), ratings), signals))
+        subject = "train" if index < n_trials else "val"
+        samples.append(encode(subject, Span(f"t{index:03d}", "x", 0.0, float(n_secs), ratings), signals))
     folder.mkdir(parents=True)
     write_index(folder, {"all.tar": write_shard(folder / "all.tar", samples)})
 
@@ -83,11 +83,13 @@ def data_of(study: Study, folder: Path) -> FoldData:
     return FoldData(Unit("shards", folder, {}), Fold(0, ["train"], ["val"], []), cutter)
 
 
-def teacher_of(study: Study, data: FoldData, kind: type[TemporalTeacher] = TemporalTeacher) -> TemporalTeacher:
-    """An untrained one."""
+def teacher_of(
+    study: Study, data: FoldData, kind: type[TemporalTeacher] = TemporalTeacher, backbone: Unit | None = None
+) -> TemporalTeacher:
+    """An untrained one, of the study's backbone or of another."""
     quiet_libraries()
     torch.manual_seed(0)
-    return kind(study.temporal, study.windows, data.cutter.layouts, study.n_classes, unpack(study))
+    return kind(study.temporal, study.windows, data.cutter.layouts, study.n_classes, backbone or unpack(study))
 
 
 def n_tokens(study: Study, data: FoldData, model: TemporalTeacher) -> int:

@@ -75,6 +75,14 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
 sys.addaudithook(_guard)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``MTKD_TEST_GPU=1`` the tests that need a GPU are run, and only they."""
+    wanted = bool(os.environ.get("MTKD_TEST_GPU"))
+    for item in items:
+        if wanted != (item.get_closest_marker("gpu") is not None):
+            item.add_marker(pytest.mark.skip(reason="MTKD_TEST_GPU=1 runs the tests that need a GPU, and only those"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """All tests run in an empty folder: relative paths, those of other processes too, never meet the repository."""

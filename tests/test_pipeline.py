@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from mtkd.files import write_json
 
 STAGES = ["shards", "backbone", "temporal", "spatial", "cache", "distill", "sweep", "evaluate"]
 
@@ -105,6 +108,33 @@ def test_changing_a_loss_weight_trains_the_distilled_students_again_and_nothing_
     refused = mtkd("evaluate", *given, "distill.dropout=0.3")
     assert refused.code == 2
     assert "run `mtkd distill` first" in refused.err
+
+
+@pytest.mark.gpu
+def test_the_whole_road_on_a_gpu(
+    make_study: Callable[..., Any], mtkd: Callable[..., Any], tiny_llama: Path, repo: Path, tmp_path: Path
+) -> None:
+    study = make_study(
+        f"temporal.backbone={tiny_llama}",
+        "temporal.dtype=bfloat16",
+        f"temporal.accelerate={repo / 'configs/accelerate/one_gpu.yaml'}",
+        "evaluate.students={labels alone: {teachers: {}, ce: 1.0}, distilled: {}}",
+        "predict.student=distilled",
+        workspace=tmp_path / "ws",
+    )
+    write_json(tmp_path / "study.yaml", study.model_dump())
+    for stage in ("shards", "temporal", "spatial", "cache", "distill", "evaluate", "predict"):
+        done = mtkd(stage, tmp_path / "study.yaml")
+        assert done.code == 0, done.err
+    gpu = torch.cuda.get_device_name()
+    planned = mtkd("plan", tmp_path / "study.yaml", "--nodes", 1, "--gpus-per-node", 1, "--gpu-memory", 80)
+    assert f"measured here ({gpu}, bfloat16" in planned.out
+    engines = {
+        stage: json.loads(path.read_text())["measured"].get("engine")
+        for stage in ("temporal", "spatial")
+        for path in (tmp_path / "ws" / stage).glob("fold-*/manifest.json")
+    }
+    assert engines == {"temporal": f"DeepSpeed ZeRO-2, 1 rank on {gpu}", "spatial": f"torch on {gpu}"}
 
 
 def names(workspace: Path) -> set[str]:

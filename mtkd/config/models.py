@@ -67,6 +67,7 @@ class Temporal(Section):
     optim: Optim = Optim()
     max_tokens: int = Field(8192, ge=1, description="tokens that a rank has in memory at once")
     activation_checkpointing: bool = False
+    compile: bool = Field(False, description="the decoder's layers by torch.compile, for what trains longer on a GPU")
     checkpoint_steps: int | None = Field(None, ge=1, description="from one checkpoint to the next; None: epochs only")
     accelerate: str = Field(
         "configs/accelerate/cpu_two_ranks.yaml",

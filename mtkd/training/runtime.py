@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from yaml import YAMLError
 
 from mtkd.config import Optim
+from mtkd.console import counted
 from mtkd.errors import MtkdError, one_line
-from mtkd.training.zero import engine_config, kept, parted, plain_optimizer
+from mtkd.training.zero import engine_config, forget_engines, kept, parted, plain_optimizer
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
 # it, a machine without GPU is guessed at, with a warning.
@@ -59,10 +60,11 @@ class Runtime:
 
     @property
     def engine(self) -> str:
-        """Name of what trains, for the manifest."""
+        """Name of what trains, for the manifest; without a GPU's, the CPU."""
+        gpu = f" on {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else ""
         if not self._deepspeed:
-            return "torch"
-        return f"DeepSpeed ZeRO-{self._stage}, {self.world} ranks"
+            return f"torch{gpu}"
+        return f"DeepSpeed ZeRO-{self._stage}, {counted(self.world, 'rank')}{gpu}"
 
     @property
     def _stage(self) -> int:
@@ -171,6 +173,8 @@ class Runtime:
     def release(self) -> None:
         """Drop the engine, so that the next training gets one of its own."""
         self.accelerator.free_memory()
+        if self._stage == 3:
+            forget_engines()
 
 
 def _check_engine(deepspeed: str | None, n_ranks: int) -> None:

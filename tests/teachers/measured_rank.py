@@ -56,5 +56,8 @@ if __name__ == "__main__":
         give_back_freed_memory()
         before, peak = resident(), Peak()
         peak.start()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         _train(jobs_of(study, STAGE, unit_of)[0], runtime)
-    write_json(Path(folder) / f"{runtime.rank}.json", peak.most - before)
+    most = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak.most - before
+    write_json(Path(folder) / f"{runtime.rank}.json", most)

@@ -46,12 +46,33 @@ def test_bounds_are_where_trials_begin_and_the_last_ends() -> None:
     assert Segments((3, 1, 5), True, CPU).bounds.tolist() == [0, 3, 4, 9]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="the fused kernel needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("causal", [True, False])
-def test_the_fused_kernel_says_the_same(causal: bool, window: int | None) -> None:
+@pytest.mark.parametrize("dim", [64, 128])
+def test_the_fused_kernel_says_and_learns_the_same(causal: bool, window: int | None, dim: int) -> None:
     segments = Segments((30, 7, 64), causal, torch.device("cuda"))
-    query, key, value = (torch.randn(1, heads, 101, 64, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2))
-    found, _ = packed_attention(None, query, key, value, None, segments=segments, sliding_window=window)
-    expected = by_hand(query.cpu().double(), key.cpu().double(), value.cpu().double(), segments, window)
+    ours = [torch.randn(1, n, 101, dim, device="cuda", dtype=torch.bfloat16, requires_grad=True) for n in (4, 2, 2)]
+    theirs = [each.detach().cpu().double().requires_grad_() for each in ours]
+    found, _ = packed_attention(None, *ours, None, segments=segments, sliding_window=window)
+    expected = by_hand(*theirs, segments, window)
+    assert "varlen" in type(found.grad_fn.next_functions[0][0]).__name__  # and not PyTorch's plain attention
+    weights = torch.randn_like(expected)
+    (found * weights.to(found)).sum().backward()
+    (expected * weights).sum().backward()
     torch.testing.assert_close(found.cpu().double(), expected, atol=2e-2, rtol=2e-2)
+    for one, other in zip(ours, theirs, strict=True):
+        error = (one.grad.cpu().double() - other.grad).norm() / other.grad.norm()
+        assert error < 1e-2
+
+
+@pytest.mark.gpu
+def test_no_trial_of_the_fused_kernel_sees_another() -> None:
+    segments = Segments((30, 7, 64), True, torch.device("cuda"))
+    query, key, value = (torch.randn(1, n, 101, 64, device="cuda", dtype=torch.bfloat16) for n in (4, 2, 2))
+    before, _ = packed_attention(None, query, key, value, None, segments=segments)
+    for each in (query, key, value):
+        each[:, :, 30:37] += 3
+    after, _ = packed_attention(None, query, key, value, None, segments=segments)
+    moved = (before != after).any(-1).any(-1)[0]
+    assert moved.tolist() == [30 <= place < 37 for place in range(101)]  # not by a bit

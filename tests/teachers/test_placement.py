@@ -90,6 +90,26 @@ def test_a_teacher_says_the_same_from_wherever_it_lies(
         assert sum(empty) == expected.get("disk", 0)  # what was read for a row is not kept
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shares", [None, (1.2, 0), (1.2, 1.2)])
+def test_a_teacher_says_the_same_from_a_gpu_and_beyond(
+    trained: Callable[..., Any], make_batch: Callable[..., Batch], three: Unit, kind: str, shares: Any
+) -> None:
+    """``shares`` are those of a layer that there is room for on the GPU and on the host."""
+    teacher, twin, weights = trained(three, **KINDS[kind])
+    layer = n_bytes(twin.backbone.model.get_submodule(LAYERS)) / 3
+    limits = None if shares is None else {0: 2 * shares[0] * layer, "cpu": max(1, shares[1] * layer)}
+    lies = fill(twin, *weights, limits)
+    assert lies == {0: 3} if shares is None else lies[0] >= 1 and len(lies) > 1
+    batch = make_batch(MODALITIES, n_trials=2, n_steps=3)
+    with torch.no_grad():
+        ours, theirs = teacher(batch), twin.eval()(batch.to(torch.device("cuda")))
+    close = 5e-2 if kind == "bfloat16" else 1e-4
+    for one, other in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(other.cpu(), one, atol=close, rtol=close)
+
+
 def test_a_single_layer_that_was_trained_as_a_whole(
     trained: Callable[..., Any], make_batch: Callable[..., Batch], make_study: Callable[..., Any]
 ) -> None:

@@ -100,7 +100,6 @@ def test_without_a_confidence_head_all_windows_are_believed_alike(
     assert not any("confidence" in name for name, _ in teacher.named_parameters())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16 itself")
 def test_where_the_cpu_has_no_instructions_for_bfloat16_it_is_known() -> None:
     section = Temporal(modalities=MODALITIES, patch_s=PATCH_S)
     assert not emulates_bfloat16(section)

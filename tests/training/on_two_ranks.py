@@ -1,6 +1,8 @@
 """What one rank does in ``test_two_ranks``: steps of which the outcome is known, told as JSON. Not a test by itself."""
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import safetensors
@@ -18,6 +20,7 @@ from mtkd.training.zero import whole
 
 CLIP = 10.0
 WINDOWS = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 1.0], [1.0, 1.0, 1.0], [4.0, -1.0, 5.0]])
+models = weakref.WeakSet[nn.Module]()
 SHARES = ([0, 1, 2], [3])  # of the windows over the ranks: unequal, so that a mean of means would be seen
 
 
@@ -27,6 +30,7 @@ def moved(runtime: Runtime, scale: float, n_parts: int = 1) -> Tensor:
     In parts, every rank has its windows one after another, and some parts without any.
     """
     model = nn.Linear(3, 1, bias=False)
+    models.add(model)
     engine, optimizer = runtime.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
     before = trained_state(runtime.unwrap(engine))["weight"]
     masks = []
@@ -63,6 +67,12 @@ def kept(runtime: Runtime, backbone: Path) -> dict[str, int | bool]:
         return {"here": here, "whole": sum(each.numel() for each in parameters.values()), "right": right}
 
 
+def left() -> int:
+    """Models of trainings that are over, and are still held by something."""
+    gc.collect()
+    return len(models)
+
+
 if __name__ == "__main__":
     folder, deepspeed, backbone = sys.argv[1:]
     runtime = Runtime(Optim(batch_size=2, grad_clip=CLIP), deepspeed)
@@ -73,6 +83,7 @@ if __name__ == "__main__":
         "small": moved(runtime, 1.0).tolist(),
         "large": moved(runtime, 100.0).tolist(),
         "in parts": moved(runtime, 1.0, n_parts=3).tolist(),
+        "left": left(),
         "kept": kept(runtime, Path(backbone)),
         "from_first": runtime.from_first(f"rank {runtime.rank}"),
         "refusal": refusal(runtime),

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from mtkd.files import write_json
 
@@ -33,7 +32,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 100) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU they train in turn, in one process")
 @pytest.mark.parametrize(
     ("sent", "to", "code"),
     [(signal.SIGINT, "all", 130), (signal.SIGTERM, "it", 143), (signal.SIGKILL, "it", -9)],

@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from mtkd.console import counted
 from mtkd.files import write_json
 
 CHANGES = ("temporal.layers=2", "temporal.optim.epochs=2", "temporal.optim.batch_size=4", "temporal.max_tokens=100")
@@ -49,10 +50,13 @@ def study_file(make_study: Callable[..., Any], tiny_llama: Path, tmp_path_factor
 def train(repo: Path, study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
     """Train the first fold's teacher in a new workspace by a command that takes study and changes."""
 
-    def call(stage: str, *command: str, loses_a_rank: bool = False, **changed: str) -> Trained:
+    def call(
+        stage: str | None, *command: str, given: tuple[str, ...] = (), loses_a_rank: bool = False, **changed: str
+    ) -> Trained:
         workspace = tmp_path_factory.mktemp("trained") / "ws"
         shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
-        changes = [f"workspace={workspace}", f"temporal.deepspeed={repo / f'configs/deepspeed/{stage}.json'}"]
+        deepspeed = repo / f"configs/deepspeed/{stage}.json" if stage else "null"
+        changes = [f"workspace={workspace}", f"temporal.deepspeed={deepspeed}", *given]
         scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         options: dict[str, Any] = {"env": os.environ | {"PATH": scripts} | changed, "cwd": repo, "text": True}
         words = [*command, str(study_file), *changes, "--part", "1/2"]
@@ -135,8 +139,28 @@ def test_what_is_made_for_gpus_learns_the_same_without_them(
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", str(repo / f"configs/accelerate/{config}.yaml"), "--num_processes", str(n_ranks)]
     ours = train(stage, *launch, "-m", "mtkd", "temporal")
-    assert ours[2] == f"DeepSpeed ZeRO-{stage[4]}, {n_ranks} ranks"
+    assert ours[2] == f"DeepSpeed ZeRO-{stage[4]}, {counted(n_ranks, 'rank')}"
     same(ours, on_one_host("zero2"))
+
+
+@pytest.fixture(scope="module")
+def on_a_cpu(repo: Path, train: Callable[..., Trained]) -> Trained:
+    """One process without DeepSpeed, whatever GPUs there are."""
+    config = f"temporal.accelerate={repo / 'configs/accelerate/cpu_one.yaml'}"
+    return train(None, sys.executable, "-m", "mtkd", "temporal", given=(config,))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3", "zero3_offload"])
+def test_a_gpu_learns_what_a_cpu_learns(
+    repo: Path, train: Callable[..., Trained], on_a_cpu: Trained, stage: str
+) -> None:
+    config = f"temporal.accelerate={repo / 'configs/accelerate/one_gpu.yaml'}"
+    ours = train(stage, sys.executable, "-m", "mtkd", "temporal", given=(config,))
+    assert ours[2] == f"DeepSpeed ZeRO-{stage[4]}, 1 rank on {torch.cuda.get_device_name()}"
+    assert on_a_cpu[2] == "torch"
+    for one, other in zip(ours[0]["epochs"], on_a_cpu[0]["epochs"], strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_there_is_a_test_for_every_configuration() -> None:

@@ -78,6 +78,11 @@ def test_with_zero_3_each_rank_keeps_half_of_the_backbone(told: list[dict[str, A
         assert share == pytest.approx(0.5, rel=0.01) if rank["stage"] == 3 else share == 1
 
 
+def test_nothing_holds_what_a_training_before_has_trained(told: list[dict[str, Any]]) -> None:
+    """Or each fold would take as much memory again."""
+    assert [rank["left"] for rank in told] == [0, 0]
+
+
 def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:
     engines = {
         json.loads((unit / "manifest.json").read_text())["measured"]["engine"] for unit in pipeline.units("temporal")

@@ -43,6 +43,7 @@ def register() -> None:
     ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)
 
 
+@torch.compiler.disable  # trials' lengths are numbers, each set of which would be compiled anew
 def packed_attention(
     module: Any,
     query: Float[Tensor, "1 head token dim"],

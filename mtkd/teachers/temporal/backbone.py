@@ -1,9 +1,11 @@
 """The decoder in the teacher: unpacked, frozen, given LoRA adapters; reads trials as one row of tokens."""
 
+import functools
 from typing import Any
 
 import safetensors.torch
 import torch
+import torch.utils.checkpoint
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.teachers.temporal.attention import PACKED, Segments, register
 from mtkd.teachers.temporal.examine import plain, takes_positions
 from mtkd.teachers.temporal.packing import Packing, padded, unpadded
-from mtkd.teachers.temporal.unpack import PROMPT
+from mtkd.teachers.temporal.unpack import PROMPT, layers_of
 from mtkd.teachers.temporal.weights import Parting, in_one_piece, read_weights, tensors_of
 from mtkd.training.placement import every_tensor
 from mtkd.workspace import Unit
@@ -44,18 +46,30 @@ class Backbone(nn.Module):
         self.takes_positions = takes_positions(model)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._layers = list(layers_of(model, settings.backbone)[1])  # a plain list, as they are registered already
         names = {id(tensor): name for name, tensor in tensors_of(model).items()}
         self.model = model if settings.backbone == ONE_LAYER else _adapted(model, settings)
         self.stored = {name: names[id(each)] for name, each in every_tensor(self.model) if id(each) in names}
         prompt = safetensors.torch.load_file(unit.folder / PROMPT)["prompt"]
         self.register_buffer("prompt", prompt.to(model.dtype), persistent=False)
 
+    def compile_layers(self) -> None:
+        """Have torch compile each layer when it is first run: one program for all of them, whatever their lengths."""
+        for layer in self._layers:
+            layer.compile(dynamic=True)
+            if getattr(layer, "gradient_checkpointing", False):
+                layer._gradient_checkpointing_func = _checkpointed
+
     def forward(self, tokens: Float[Tensor, "token width"], packing: Packing) -> Float[Tensor, "token width"]:
-        """Hidden states of the tokens of a packing, without those of the prompts; float32."""
+        """Hidden states of the tokens of a packing, without those of the prompts; float32.
+
+        Adapters compute in the backbone's type, as in any mixed precision; what is learned of them is float32.
+        """
         row = tokens.new_empty(packing.positions.shape[1], self.width, dtype=self.prompt.dtype)
         row = row.index_copy(0, packing.places, tokens.to(row.dtype))
         row = row.index_copy(0, packing.prompts, self.prompt.repeat(len(packing.lengths), 1))[None]
-        hidden = self._in_one_row(row, packing) if self.packed else self._under_each_other(row, packing)
+        with torch.autocast(row.device.type, row.dtype, row.dtype != torch.float32, cache_enabled=False):
+            hidden = self._in_one_row(row, packing) if self.packed else self._under_each_other(row, packing)
         return hidden[0, packing.places].float()
 
     def _in_one_row(self, row: Float[Tensor, "1 place width"], packing: Packing) -> Float[Tensor, "1 place width"]:
@@ -73,16 +87,32 @@ class Backbone(nn.Module):
         return unpadded(rows, lengths)
 
 
+@torch.compiler.disable
+def _checkpointed(layer: "functools.partial[Any]", *args: Any) -> Any:
+    """In the place of transformers' own, which torch takes for something that it cannot compile, and computes as it is.
+
+    So the layer is compiled, and not that it is computed again.
+    """
+    compiled = torch.compile(layer.func, dynamic=True)
+    again = functools.partial(compiled, *layer.args, **layer.keywords)
+    return torch.utils.checkpoint.checkpoint(again, *args, use_reentrant=False)
+
+
 def _adapted(model: Any, settings: Temporal) -> Any:
     import peft
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     lora = settings.lora.model_dump()
     lora |= {"lora_alpha": lora.pop("alpha"), "lora_dropout": lora.pop("dropout")}
     lora["target_modules"] = lora["target_modules"] or _usual_targets(model)
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(**lora))
+        adapted = peft.get_peft_model(model, peft.LoraConfig(**lora))
     except (ValueError, TypeError, KeyError) as error:
         raise MtkdError(f"temporal.lora: {one_line(error)}") from None
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):  # or it would make float32 of all that it reads, to no other end
+            module.cast_input_dtype_enabled = False
+    return adapted
 
 
 def _usual_targets(model: Any) -> list[str] | str:

@@ -46,6 +46,8 @@ def measured_rate(
     n_measured = min(n_layers, max(1, n_layers * _ROOM // backbone_bytes))
     model = teacher_of(study, work.data, outline(study, folder, n_measured))
     fill(model.to_empty(device=device))
+    if study.temporal.compile:
+        model.backbone.compile_layers()
     keys, n_tokens = _few(work, model)
     batch = work.data.cutter.batch(keys).to(device)
     seconds = _step_s(study, work.data, batch, model, device) * n_layers / n_measured

@@ -1,6 +1,7 @@
 """The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
 
 import functools
+import gc
 
 import torch
 
@@ -38,7 +39,7 @@ from mtkd.training.runtime import Runtime, launched
 from mtkd.workspace import Unit, make_unit
 
 STAGE: TeacherName = "temporal"
-_OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpointing", "checkpoint_steps"}
+_OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpointing", "compile", "checkpoint_steps"}
 """Keys that decide where and how fast a teacher is trained, not what it learns."""
 
 
@@ -80,6 +81,7 @@ def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     missing = runtime.from_first([index for index, job in enumerate(jobs) if not job.unit.stands()])
     for index in missing:
         _train(jobs[index], runtime)
+        gc.collect()  # an engine and its hooks hold each other, with the backbone
     return [job.unit for job in jobs]
 
 
@@ -180,5 +182,7 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
     model = build_model(study, data.cutter.shards, data.fold, runtime.parting)
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
+    if study.temporal.compile:
+        model.backbone.compile_layers()
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
     return model
