@@ -4,5 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/setup.sh
 bash launch/check.sh
-# a group of tests a process: those that share a fixture that takes long, or a file
-exec pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder "$@"
+# a group of tests a process: those that share a fixture that takes long, or a file; one more than there are cores, as
+# some of them wait for others
+exec pytest --numprocesses "$(($(nproc) < 4 ? $(nproc) + 1 : 4))" --dist loadscope --no-loadscope-reorder "$@"

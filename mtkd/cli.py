@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.errors import ERROR_FILE, MtkdError, one_line
 from mtkd.parts import WHOLE, Part, parse_part
 
 if TYPE_CHECKING:
@@ -115,6 +115,9 @@ def run_all(study: StudyFile, overrides: Overrides = None) -> None:
             _run("distill", STAGES["distill"][0], checked)
 
 
+_MISTAKES = (LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+
 def main() -> None:
     """Entry point. Bad input, or a machine that does not bear with us, ends with one sentence and exit code 2."""
     terminated: list[int] = []  # noted here, since Ray makes every SystemExit raised within its calls one of code 1
@@ -140,6 +143,11 @@ def main() -> None:
             Path(os.environ[ERROR_FILE]).write_text(sentence)
         print(f"mtkd: {sentence}", file=sys.stderr)
         sys.exit(2)
+    except _MISTAKES as error:  # of ours; a rank's would else be known to its log alone
+        if ERROR_FILE in os.environ:
+            told = f"{type(error).__name__}: {one_line(error)}; a mistake of mtkd's, of which the log has more"
+            Path(os.environ[ERROR_FILE]).write_text(told)
+        raise
 
 
 def _sentence(error: Exception) -> str | None:

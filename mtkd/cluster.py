@@ -69,7 +69,12 @@ def spread(study: Study, stage: str) -> None:
         pending = [run.remote(study.model_dump_json(), stage, str(part)) for part in parts]
         while pending:
             (done,), pending = ray.wait(pending)
-            code, out, err = ray.get(done)
+            try:
+                code, out, err = ray.get(done)
+            except ray.exceptions.RayError as error:  # its node was lost again and again
+                raise MtkdError(
+                    f"{stage}: a part was lost ({one_line(error)}); what stands is not done again"
+                ) from None
             print(out, end="", flush=True)
             if code:
                 raise MtkdError((err.strip() or f"{stage}: exit code {code}").splitlines()[-1].removeprefix("mtkd: "))

@@ -44,13 +44,15 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     """Write the cache of every teacher and fold that does not stand yet; return their units, those of a part."""
     wanted = {teacher: jobs_of(study, teacher, functools.partial(unit_of, teacher=teacher)) for teacher in TEACHERS}
     jobs = part.pick([(teacher, job) for teacher, own in wanted.items() for job in own])
-    missing = []
+    small = []
     for teacher, job in jobs:
         if job.unit.stands():
             say(STAGE, f"{teacher}, {job.title}: reused {job.unit.folder}")
+        elif teacher == temporal.STAGE:
+            _write(job, teacher)  # in turn: each may take all cores, and whatever memory there is
         else:
-            missing.append(functools.partial(_write, job, teacher))
-    side_by_side(missing)
+            small.append(functools.partial(_write, job, teacher))
+    side_by_side(small)
     return [job.unit for _, job in jobs]
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mtkd.config.section import Band, Modality, Section
 
+Gigabytes = Annotated[float, Field(gt=0, le=1e9)]
 TeacherName = Literal["temporal", "spatial"]
 ONE_LAYER = "one-layer attention"  # as ``temporal.backbone``
 
@@ -75,6 +76,12 @@ class Temporal(Section):
     )
     deepspeed: str | None = "configs/deepspeed/zero2.json"
 
+    @model_validator(mode="after")
+    def _trained_in_float32(self) -> Self:
+        if self.lora.bias != "none" and self.dtype != "float32" and self.backbone != ONE_LAYER:
+            raise ValueError(f"lora.bias = {self.lora.bias} trains weights that dtype = {self.dtype} keeps in 16 bits")
+        return self
+
     @field_validator("accelerate", "deepspeed")
     @classmethod
     def _shipped(cls, path: str | None) -> str | None:
@@ -115,9 +122,7 @@ class Cache(Section):
     """
 
     dtype: Literal["float16", "float32"] = "float16"
-    max_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], Annotated[float, Field(gt=0)]] | None = Field(
-        None, min_length=1, description="GB"
-    )
+    max_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], Gigabytes] | None = Field(None, min_length=1)
 
 
 class Distill(Section):

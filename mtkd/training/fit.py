@@ -123,8 +123,9 @@ class _Training:
                 group["lr"] = self.optim.lr * _schedule(self.step, n_steps, self.optim.warmup)
             for batch, last, loss in self._losses(share, self.meter):
                 self.runtime.backward(loss, last)
-                self.meter.note(loss, batch.keys)
-            self.runtime.step(self.engine, self.optimizer)
+                self.meter.note(loss, batch.keys, "the loss")
+            norm = self.runtime.step(self.engine, self.optimizer)
+            self.meter.note(norm, [key for batch in share for key in batch.keys], "the gradient's norm")
             self.step += 1
             is_due = self.train.is_through or (self.checkpoints is not None and self.checkpoints.is_due(self.step))
             self.meter.refuse_nan(self.epoch, now=is_due)
@@ -136,8 +137,9 @@ class _Training:
         self.engine.eval()
         meter = _Meter(self.runtime)
         for share in self.val.shares():
-            for _ in self._losses(share, meter):
-                pass
+            for batch, _, loss in self._losses(share, meter):
+                meter.note(loss, batch.keys, "the validation loss")
+        meter.refuse_nan(self.epoch, now=True)
         return meter.means()
 
     def _losses(self, share: list[Batch], meter: "_Meter") -> Iterator[tuple[Batch, bool, Tensor]]:
@@ -197,7 +199,7 @@ class _Meter:
         self.names: list[str] = []
         self._counts: Tensor | None = None
         self._values: Tensor | None = None
-        self._noted: list[tuple[Tensor, list[str]]] = []
+        self._noted: list[tuple[Tensor, list[str], str]] = []
 
     def count(self, masks: list[dict[str, Tensor]]) -> Tensor:
         """Windows that each term counts in a global batch, from the masks of this rank's parts of it."""
@@ -217,22 +219,25 @@ class _Meter:
         weights = torch.tensor([term.weight for term in terms.values()], device=own.device)
         return (weights * own / counts.clamp_min(1)).sum() * self.runtime.world
 
-    def note(self, loss: Tensor, keys: list[str]) -> None:
-        """Remember a loss until it is looked at."""
-        self._noted.append((loss.detach(), keys))
+    def note(self, value: Tensor, keys: list[str], name: str) -> None:
+        """Remember what must be a number until it is looked at."""
+        self._noted.append((value.detach(), keys, name))
 
     def refuse_nan(self, epoch: int, now: bool) -> None:
-        """Stop at the first loss that is no number. On a GPU, unless it is to be ``now``, the last is not waited for.
+        """Stop at the first that is no number. On a GPU, unless it is to be ``now``, the last step is not waited for.
+
+        A loss is this rank's alone, a gradient that of all: where its norm is none and the losses were, all ranks come
+        here, and each tells its own trials.
 
         Raises:
             Diverged: names the trials of its batch.
         """
-        n_left = 1 if self._noted and self._noted[-1][0].is_cuda and not now else 0
+        n_left = 2 if self._noted and self._noted[-1][0].is_cuda and not now else 0
         while len(self._noted) > n_left:
-            loss, keys = self._noted.pop(0)
-            if not math.isfinite(value := loss.item()):
+            noted, keys, name = self._noted.pop(0)
+            if not math.isfinite(value := noted.item()):
                 raise Diverged(
-                    f"the loss became {value} in epoch {epoch + 1}, at the trials {', '.join(keys)}; "
+                    f"{name} became {value} in epoch {epoch + 1}, at the trials {', '.join(keys)}; "
                     "lower the learning rate or look at the data"
                 )
 

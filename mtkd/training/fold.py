@@ -51,13 +51,14 @@ class FoldData:
         return [self.cutter.label(self.cutter.shards.samples[key]) for key in self.keys(subjects)]
 
     def class_weights(self, study: Study) -> Tensor:
-        """Weights of the classes, (n_classes,), from the steps of the training trials: those are what a loss averages.
+        """Weights of the classes, (n_classes,), from the training trials' windows: those are what a loss averages.
 
         Raises:
             MtkdError: the training trials carry no label, or all of them the same.
         """
-        n_steps = [self.cutter.n_steps(self.cutter.shards.samples[key]) for key in self.keys(self.fold.train)]
-        labels = np.repeat(self.labels(self.fold.train), n_steps)
+        windows = Cutter(self.cutter.shards, {}, study.windows, study.labels)
+        n_windows = [windows.n_steps(self.cutter.shards.samples[key]) for key in self.keys(self.fold.train)]
+        labels = np.repeat(self.labels(self.fold.train), n_windows)
         _refuse_one_class(
             set(labels.tolist()), study, f"fold {self.fold.index}: no training trial", "every training trial"
         )

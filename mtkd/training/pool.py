@@ -17,10 +17,12 @@ def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
     Each network is small, so a core a training beats all cores for each in turn.
     """
     if torch.cuda.is_available() or len(jobs) < 2:
+        n_threads = torch.get_num_threads()
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # networks this small lose more by waking threads than they gain
         for job in jobs:
             job()
+        torch.set_num_threads(n_threads)
         return
     # loky renews workers that have grown, which is no news to anyone
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")

@@ -40,13 +40,16 @@ class Checkpoints:
 
     Args:
         folder: of this training alone.
-        runtime: the ranks, whose number a checkpoint belongs to.
+        runtime: the ranks, to whose number and stage of ZeRO a checkpoint belongs.
         every: steps from one to the next; besides, there is one at the end of each epoch. None: only those.
         tell: says what is worth saying, on the first rank.
+        of: fingerprint of what is trained; one of anything else is not gone on from.
     """
 
-    def __init__(self, folder: Path, runtime: Runtime, every: int | None, tell: Callable[[str], None]) -> None:
-        self.folder, self.every = folder, every
+    def __init__(
+        self, folder: Path, runtime: Runtime, every: int | None, tell: Callable[[str], None], of: str = ""
+    ) -> None:
+        self.folder, self.every, self.of = folder, every, of
         self._runtime, self._tell = runtime, tell
         self._own: list[Path] = []  # that this training went on from or wrote
 
@@ -102,7 +105,7 @@ class Checkpoints:
         files = {f"rank-{rank}": checkpoint.own}
         if rank == 0:
             files |= {f"shared-{name}": tensors for name, tensors in checkpoint.shared.items()}
-            write_json(aside / STATE, checkpoint.state | {"world": self._runtime.world})
+            write_json(aside / STATE, checkpoint.state | {"ranks": self._runtime.kind, "of": self.of})
         for name, tensors in files.items():
             safetensors.torch.save_file(tensors, aside / f"{name}.safetensors")
 
@@ -122,7 +125,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
     def _choose(self) -> str | None:
-        """Name of the last one that is whole and of as many ranks."""
+        """Name of the last one that is whole and of as many ranks with as much on each."""
         for place in reversed(self._standing()):
             reason = self._what_is_wrong(place)
             if reason is None:
@@ -131,15 +134,18 @@ class Checkpoints:
         return None
 
     def _what_is_wrong(self, place: Path) -> str | None:
+        runtime = self._runtime
         try:
-            listed = read_json(place / MANIFEST)
-            damaged = [name for name, found in listed.items() if digest(place / name) != found]
-            if damaged:
-                return f"{damaged[0]} is damaged"
-            world = read_json(place / STATE)["world"]
+            listed, state = read_json(place / MANIFEST), read_json(place / STATE)
+            if state["ranks"] != runtime.kind:
+                return f"is of {state['ranks']}, and this is {runtime.kind}"
+            if state["of"] != self.of:
+                return "is of another training"
+            needed = [STATE, *(f"rank-{rank}.safetensors" for rank in range(runtime.world))]
+            damaged = [name for name in {*listed, *needed} if digest(place / name) != listed.get(name)]
         except (MtkdError, OSError, AttributeError, KeyError, TypeError) as error:
             return one_line(error)
-        return None if world == self._runtime.world else f"is of {world} ranks, and these are {self._runtime.world}"
+        return f"{min(damaged)} is damaged" if damaged else None
 
     @staticmethod
     def _try(write: Callable[[], object]) -> str:

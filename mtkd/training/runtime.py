@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix, "torch_extensions")))
 
 
+_PATIENCE = timedelta(hours=2)  # of ranks with the first, which may be unpacking a large backbone
+
+
 class Runtime:
     """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
@@ -44,7 +48,8 @@ class Runtime:
             # The flag off, or transformers would part every model by itself, and in another type than the study's.
             plugin = DeepSpeedPlugin(hf_ds_config=copy.deepcopy(self._config), zero3_init_flag=False)
             # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
-            handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
+            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            handlers = [InitProcessGroupKwargs(backend=backend, timeout=_PATIENCE)]
         self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
@@ -62,17 +67,23 @@ class Runtime:
     def engine(self) -> str:
         """Name of what trains, for the manifest; without a GPU's, the CPU."""
         gpu = f" on {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else ""
-        if not self._deepspeed:
-            return f"torch{gpu}"
-        return f"DeepSpeed ZeRO-{self._stage}, {counted(self.world, 'rank')}{gpu}"
+        return f"{self.kind}{gpu}"
 
     @property
-    def _stage(self) -> int:
+    def kind(self) -> str:
+        """What a rank's part of the optimizer's state belongs to, wherever it is computed."""
+        if not self._deepspeed and self.world == 1:
+            return "torch"
+        return f"{f'DeepSpeed ZeRO-{self.stage}' if self._deepspeed else 'torch'}, {counted(self.world, 'rank')}"
+
+    @property
+    def stage(self) -> int:
+        """Of ZeRO; 0 without DeepSpeed."""
         return int(self._config.get("zero_optimization", {}).get("stage", 0))
 
     def parting(self, dtype: torch.dtype) -> AbstractContextManager[Any]:
         """Within, a model is made as the engine keeps it: in parts over the ranks with ZeRO-3, otherwise whole."""
-        return parted(self._config, dtype) if self._stage == 3 else contextlib.nullcontext()
+        return parted(self._config, dtype) if self.stage == 3 else contextlib.nullcontext()
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Wrap model and optimizer in the engine, and make sure that it is the one asked for."""
@@ -84,7 +95,7 @@ class Runtime:
             raise MtkdError(f"temporal.deepspeed = {self._deepspeed}: {key}: {first['msg']}") from None
         if self._deepspeed and type(prepared).__name__ != "DeepSpeedEngine":
             raise MtkdError(f"DeepSpeed was asked for, but the engine is {type(prepared).__name__}")
-        if self._deepspeed and prepared.zero_optimization_stage() != self._stage:
+        if self._deepspeed and prepared.zero_optimization_stage() != self.stage:
             raise MtkdError(f"{self.engine} was asked for, but the stage is {prepared.zero_optimization_stage()}")
         return prepared, wrapped
 
@@ -96,12 +107,16 @@ class Runtime:
         self.accelerator.sync_gradients = last
         self.accelerator.backward(loss)
 
-    def step(self, model: nn.Module, optimizer: Any) -> None:
-        """Clip and update, where DeepSpeed has not done so."""
-        if not self._deepspeed:
-            nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
+    def step(self, model: nn.Module, optimizer: Any) -> Tensor:
+        """Clip and update, where DeepSpeed has not done so; return the norm of the gradient of all ranks."""
+        if self._deepspeed:
+            # By one that is no number it updates nothing, and calls the norm infinite; at stage 0 it tells none.
+            norm = torch.as_tensor(model.get_global_grad_norm() or 0.0)  # type: ignore[operator]
+        else:
+            norm = nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
+        return norm
 
     def state(self, optimizer: Any) -> dict[str, Tensor]:
         """This rank's part of the optimizer's state, and where its random numbers are."""
@@ -173,7 +188,7 @@ class Runtime:
     def release(self) -> None:
         """Drop the engine, so that the next training gets one of its own."""
         self.accelerator.free_memory()
-        if self._stage == 3:
+        if self.stage == 3:
             forget_engines()
 
 

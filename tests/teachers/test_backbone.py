@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -168,6 +169,23 @@ def test_weights_that_are_none(make_study: Callable[..., Study], tiny_llama: Pat
     shutil.copy(tiny_llama / "config.json", tmp_path)
     (tmp_path / name).write_bytes(b"GGUF" + bytes(range(200)))
     assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}")
+
+
+def test_weights_that_are_missing_are_not_made_up(
+    make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "less")
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if ".layers.1." not in name}
+    safetensors.torch.save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    told = rf"^temporal\.backbone = {folder}: its files lack 9 weights, such as layers\.1\.input_layernorm\.weight$"
+    with pytest.raises(MtkdError, match=told):
+        unpack(make_study(f"temporal.backbone={folder}", "temporal.layers=3"))
+
+
+def test_a_pattern_that_is_none(make_study: Callable[..., Study], tiny_unit: Unit) -> None:
+    with pytest.raises(MtkdError, match=r"^temporal\.lora: "):
+        Backbone(tiny_unit, settings(lora=Lora(target_modules="(")))
 
 
 def test_code_that_a_folder_brings_along_is_not_run(

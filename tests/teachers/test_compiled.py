@@ -48,5 +48,5 @@ def test_compiled_layers_say_and_learn_the_same_whatever_the_lengths(
         for ours, theirs in zip(*found, strict=True):
             torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-4)
         n_graphs.append(counters["stats"]["unique_graphs"])
-    assert n_graphs[0] > 0
+    assert 0 < n_graphs[0] < 12  # the layers share them
     assert n_graphs[-1] == n_graphs[-3]  # no length, and no layer, is compiled for itself

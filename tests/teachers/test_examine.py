@@ -9,7 +9,7 @@ import transformers
 
 from mtkd.config import Temporal
 from mtkd.errors import MtkdError
-from mtkd.teachers.temporal.examine import plain, reads_packed_rows
+from mtkd.teachers.temporal.examine import longest, plain, reads_packed_rows
 from mtkd.teachers.temporal.weights import read_weights, write_weights
 
 SIZES = {
@@ -46,6 +46,7 @@ KINDS = pytest.mark.parametrize(
         ("bloom", OLD | {"hidden_size": 32}, False),  # attention of its own
         ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 61}, False),  # none at all
         ("stablelm", SIZES, False),
+        ("gptj", OLD | {"rotary_dim": 4}, False),  # which does not even take another's name
     ],
 )
 
@@ -85,3 +86,24 @@ def test_any_is_read_back_as_it_was_written(kind: str, sizes: dict[str, Any], pa
 def test_what_is_no_causal_decoder_is_refused(kind: str, sizes: dict[str, Any], told: str) -> None:
     with pytest.raises(MtkdError, match=rf"^temporal\.backbone = x: {told}"):
         reads_packed_rows(decoder(kind, **sizes), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (transformers.LlamaConfig(**SIZES), 64),
+        (transformers.LlamaConfig(**SIZES, rope_parameters={"rope_type": "dynamic", "factor": 2.0}), 64),
+        (transformers.Llama4TextConfig(attention_chunk_size=20), 20),
+        (
+            transformers.Phi3Config(
+                **SIZES,
+                original_max_position_embeddings=40,
+                rope_parameters={"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4},
+            ),
+            40,
+        ),
+        (transformers.MambaConfig(), None),
+    ],
+)
+def test_what_goes_by_the_longest_of_a_row_limits_a_trial(config: Any, expected: int | None) -> None:
+    assert longest(config) == expected

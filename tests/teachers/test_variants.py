@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from mtkd.config import Modality, Study, Temporal, Windows
 from mtkd.errors import MtkdError
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
+from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal.model import TemporalTeacher
-from mtkd.teachers.temporal.train import emulates_bfloat16
+from mtkd.teachers.temporal.train import emulates_bfloat16, unit_of
 from mtkd.teachers.temporal.unpack import unpack
+from mtkd.training.fold import folds_of
 from mtkd.workspace import Unit
 
 MODALITIES: list[Modality] = ["eeg", "emg", "eda"]
@@ -49,6 +52,29 @@ def test_random_weights_are_one_key_apart(variant: Callable[..., TemporalTeacher
     assert [n for n in matrices if torch.equal(own[n], one[n])] == []
     assert [n for n in matrices if torch.equal(one[n], other[n])] == []
     assert all(torch.equal(one[name], again[name]) for name in own)
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "random", "one-layer attention"])
+def test_another_seed_is_another_teacher(pipeline: Any, tiny_llama: Path, backbone: str) -> None:
+    changes = {"seed": pipeline.study.seed + 1}
+    settings = {"backbone": backbone if "one" in backbone else str(tiny_llama), "pretrained": backbone != "random"}
+    temporal = pipeline.study.temporal.model_copy(update=settings)
+    own = pipeline.study.model_copy(update={"temporal": temporal})
+    other = own.model_copy(update=changes)
+    fold = folds_of(own)[0]
+    assert unit_of(own, fold).fingerprint != unit_of(other, fold).fingerprint
+    assert unit_of(own, fold).inputs["seed"] == own.seed
+    assert spatial.unit_of(own, fold).fingerprint != spatial.unit_of(other, fold).fingerprint
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_is_trained_is_float32_whatever_the_backbone_is(
+    variant: Callable[..., TemporalTeacher], causal: bool
+) -> None:
+    teacher = variant('temporal.backbone="one-layer attention"', "temporal.dtype=bfloat16", f"temporal.causal={causal}")
+    assert {each.dtype for each in teacher.parameters() if each.requires_grad} == {torch.float32}
+    with pytest.raises(MtkdError, match=r"lora\.bias = all trains weights that dtype = bfloat16 keeps in 16 bits"):
+        variant("temporal.lora.bias=all", "temporal.dtype=bfloat16")
 
 
 def test_a_single_layer_of_attention_is_one_key_apart(

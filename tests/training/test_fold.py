@@ -7,7 +7,7 @@ import edfio
 import numpy as np
 import pytest
 
-from mtkd.config import Study
+from mtkd.config import Study, Windows
 from mtkd.errors import MtkdError
 from mtkd.shards import build
 from mtkd.training.fold import fold_data, folds_of
@@ -81,8 +81,10 @@ def test_labels_that_tell_nothing_apart_are_refused_by_the_first_stage(study: St
 
 
 def test_classes_weigh_by_their_windows(study: Study) -> None:
-    """As a loss does, which averages windows: a class with the longer trials counts no more than the other."""
-    data = fold_data(study, folds_of(study)[0], ["eeg"], study.windows)
+    """As a loss does, which averages windows, whatever the steps: longer trials make a class count no more."""
+    steps = Windows(window_s=0.5, hop_s=0.5)
+    study = study.model_copy(update={"windows": Windows(window_s=4, hop_s=2)})
+    data = fold_data(study, folds_of(study)[0], ["eeg"], steps)
     samples = data.cutter.shards.samples
     longer = {
         key: sample.model_copy(update={"duration_s": 4.0 if key.endswith("_1") else 8.0})
@@ -93,4 +95,4 @@ def test_classes_weigh_by_their_windows(study: Study) -> None:
         weights = data.class_weights(study).tolist()
     finally:
         data.cutter.shards.samples.update(samples)
-    assert weights == pytest.approx([1.5, 0, 0, 0.75])
+    assert weights == pytest.approx([2.0, 0, 0, 2 / 3])  # a window of each shorter trial, three of each longer

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtkd.config import Optim
+from mtkd.errors import Diverged
+from mtkd.files import write_json
 from mtkd.layers.heads import Heads
 from mtkd.shards.batch import Batch, Cutter
 from mtkd.shards.loader import Loader
@@ -161,11 +163,58 @@ def test_one_of_another_number_of_ranks_is_not_taken(tmp_path: Path) -> None:
     checkpoint = Checkpoint({"weights": {"a": torch.ones(1)}}, {"random.cpu": torch.get_rng_state()}, {"epoch": 0})
     checkpoints.save(3, checkpoint)
     runtime.world = 2
-    assert checkpoints._what_is_wrong(tmp_path / "step-000000003") == "is of 1 ranks, and these are 2"
+    assert checkpoints._what_is_wrong(tmp_path / "step-000000003") == "is of torch, and this is torch, 2 ranks"
     runtime.world = 1
     assert checkpoints.latest() is not None
     checkpoints.clear()
     assert not tmp_path.exists()
+
+
+def test_a_gradient_that_is_no_number_is_in_no_checkpoint(
+    forgetful: nn.Module, make_cutter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A moment's fault, of a GPU say: its step is told, and the next start goes on from the step before."""
+    whole, step, n_steps = run(forgetful, make_cutter(), None), Runtime.step, 0
+
+    def fails_once(runtime: Runtime, model: nn.Module, optimizer: Any) -> torch.Tensor:
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 3:
+            next(model.parameters()).grad[0] = torch.nan
+        return step(runtime, model, optimizer)
+
+    monkeypatch.setattr(Runtime, "step", fails_once)
+    with pytest.raises(Diverged, match=r"^the gradient's norm became nan in epoch 1, at the trials s\d_t\d\d, "):
+        run(forgetful, make_cutter(), tmp_path / "run", 1)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-000000001", "step-000000002"]
+    same(run(forgetful, make_cutter(), tmp_path / "run", 1), whole)
+
+
+def test_one_of_another_stage_of_zero_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose part of the optimizer's state is cut otherwise."""
+    runtime = Runtime(OPTIM)
+    checkpoint = Checkpoint({"weights": {"a": torch.ones(1)}}, {"random.cpu": torch.get_rng_state()}, {"epoch": 0})
+    Checkpoints(tmp_path, runtime, None, print).save(3, checkpoint)
+    told: list[str] = []
+    monkeypatch.setattr(Runtime, "kind", "DeepSpeed ZeRO-3, 1 rank")
+    assert Checkpoints(tmp_path, runtime, None, told.append).latest() is None
+    assert told == [
+        f"{tmp_path / 'step-000000003'}: is of torch, and this is DeepSpeed ZeRO-3, 1 rank; "
+        "going on from what was before it"
+    ]
+
+
+def test_one_of_another_training_or_whose_manifest_lists_nothing_is_not_taken(tmp_path: Path) -> None:
+    runtime, told = Runtime(OPTIM), list[str]()
+    checkpoint = Checkpoint({"weights": {"a": torch.ones(1)}}, {"random.cpu": torch.get_rng_state()}, {"epoch": 0})
+    written = Checkpoints(tmp_path, runtime, None, print, "one")
+    written.save(3, checkpoint)
+    written.save(4, checkpoint)
+    assert Checkpoints(tmp_path, runtime, None, told.append, "other").latest() is None
+    assert all("is of another training" in line for line in told)
+    write_json(tmp_path / "step-000000004/manifest.json", {})
+    assert Checkpoints(tmp_path, runtime, None, told.append, "one").latest() is not None
+    assert "rank-0.safetensors is damaged; going on from what was before it" in told[-2]
 
 
 def test_those_that_it_cannot_go_on_from_make_way_for_its_own(tmp_path: Path) -> None:

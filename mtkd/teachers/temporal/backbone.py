@@ -1,6 +1,7 @@
 """The decoder in the teacher: unpacked, frozen, given LoRA adapters; reads trials as one row of tokens."""
 
 import functools
+import re
 from typing import Any
 
 import safetensors.torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from mtkd.config import ONE_LAYER, Temporal
 from mtkd.errors import MtkdError, one_line
 from mtkd.teachers.temporal.attention import PACKED, Segments, register
-from mtkd.teachers.temporal.examine import plain, takes_positions
+from mtkd.teachers.temporal.examine import longest, plain, takes_positions
 from mtkd.teachers.temporal.packing import Packing, padded, unpadded
 from mtkd.teachers.temporal.unpack import PROMPT, layers_of
 from mtkd.teachers.temporal.weights import Parting, in_one_piece, read_weights, tensors_of
@@ -40,9 +41,11 @@ class Backbone(nn.Module):
             raise MtkdError(f"temporal.causal = false: {settings.backbone} cannot be told to look ahead")
         register()
         how = {"attn_implementation": PACKED} if self.packed else {}
-        model = read_weights(unit.folder, getattr(torch, settings.dtype), parting, **how)
+        # what is trained as a whole is trained in float32
+        dtype = torch.float32 if settings.backbone == ONE_LAYER else getattr(torch, settings.dtype)
+        model = read_weights(unit.folder, dtype, parting, **how)
         self.width = int(model.config.hidden_size)
-        self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.longest = longest(model.config)
         self.takes_positions = takes_positions(model)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -107,7 +110,7 @@ def _adapted(model: Any, settings: Temporal) -> Any:
     lora["target_modules"] = lora["target_modules"] or _usual_targets(model)
     try:
         adapted = peft.get_peft_model(model, peft.LoraConfig(**lora))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, re.error) as error:
         raise MtkdError(f"temporal.lora: {one_line(error)}") from None
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):  # or it would make float32 of all that it reads, to no other end

@@ -44,7 +44,7 @@ def _alone(model: Any) -> tuple[Float[Tensor, "1 token width"], Float[Tensor, "1
 
 
 def _packs(model: Any, row: Tensor, alone: Tensor) -> bool:
-    if not takes_positions(model):
+    if not takes_positions(model) or not knows_attention(model):
         return False
     register()
     positions = torch.cat([torch.arange(length) for length in _LENGTHS])[None]
@@ -58,6 +58,25 @@ def _packs(model: Any, row: Tensor, alone: Tensor) -> bool:
     finally:
         model.set_attn_implementation(before)
     return not _differ(packed, alone)
+
+
+def knows_attention(model: Any) -> bool:
+    """Whether a model calls the attention that it is told to, and not one of its own."""
+    return bool(getattr(model, "_supports_attention_backend", False))
+
+
+def longest(config: Any) -> int | None:
+    """Positions up to which a model reads a trial the same in any row, None without a limit.
+
+    Where it changes its frequencies for longer inputs, they go by the longest trial of a row; where it attends in
+    chunks, those would not begin with the trial.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    known = [getattr(config, "max_position_embeddings", None), getattr(config, "attention_chunk_size", None)]
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        known.append(rope.get("original_max_position_embeddings"))
+        known.append(getattr(config, "original_max_position_embeddings", None))
+    return min((int(each) for each in known if each), default=None)
 
 
 def takes_positions(model: Any) -> bool:

@@ -17,6 +17,7 @@ from mtkd.training.footprint import activations, imagine
 from mtkd.training.memory import GB, SHIPPED, Cluster, Memory, Weights, per_stage
 from mtkd.training.runtime import Runtime
 
+_ENDLESS = 1e12
 _MARGIN = 1.15  # a run here needed as much as planned within this
 _COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host, a node", "fits")
 
@@ -38,8 +39,8 @@ def run(
     """
     given = {"nodes": nodes, "gpus-per-node": gpus_per_node, "gpu-memory": gpu_memory, "tokens-per-second": rate}
     for name, value in given.items():
-        if value is not None and not value > 0:
-            raise MtkdError(f"--{name} is {value:g}, not above 0")
+        if value is not None and not 0 < value < _ENDLESS:
+            raise MtkdError(f"--{name} is {value:g}, not above 0{' or without end' if value > 0 else ''}")
     open_shards(study)  # that there are any, before a backbone is unpacked
     cluster = Cluster(nodes, gpus_per_node, round(gpu_memory * GB), cpu)
     runtime = Runtime(study.temporal.optim)

@@ -2,6 +2,8 @@
 
 import functools
 import gc
+import shutil
+from pathlib import Path
 
 import torch
 
@@ -55,6 +57,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     for job in jobs:
         if job not in missing:
             say(STAGE, f"{job.title}: reused {job.unit.folder}")
+            shutil.rmtree(_checkpoints(job.unit), ignore_errors=True)  # of a run that was killed at its very end
     if missing:
         for own in variants(study, STAGE).values():
             unpack_aside(own)
@@ -102,7 +105,7 @@ def unit_of(study: Study, fold: Fold) -> Unit:
     data = fold_data(study, fold, settings.modalities, patches(study)).unit
     inputs = common_inputs(study, STAGE, fold, data) | {
         "settings": settings.model_dump(exclude=_OF_THE_MACHINE | {"backbone"}),
-        **backbone_inputs(study),
+        "backbone": backbone_inputs(study),
     }
     return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
 
@@ -127,8 +130,8 @@ def _train(job: Job, runtime: Runtime) -> None:
     model = _prepared(study, data, runtime)
     say(STAGE, f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
     train, val = loaders(study, data, model, runtime)
-    place = unit.folder.with_name(f"{unit.folder.name}.checkpoints")
-    checkpoints = Checkpoints(place, runtime, settings.checkpoint_steps, functools.partial(say, STAGE))
+    tell = functools.partial(say, STAGE)
+    checkpoints = Checkpoints(_checkpoints(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
     history = fit(
         model,
         teacher_objective(study, data, settings.confidence_weight),
@@ -145,6 +148,11 @@ def _train(job: Job, runtime: Runtime) -> None:
             write_trained(folder, measured, weights, history, runtime.engine, train.subjects | val.subjects)
         report_trained(STAGE, job.title, unit)
     checkpoints.clear()
+
+
+def _checkpoints(unit: Unit) -> Path:
+    """Where those of a training lie, beside the folder that it will be."""
+    return unit.folder.with_name(f"{unit.folder.name}.checkpoints")
 
 
 def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runtime) -> tuple[Loader, Loader]:
@@ -183,6 +191,10 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
     if study.temporal.compile:
+        if runtime.stage == 3:
+            raise MtkdError(
+                "temporal.compile: with ZeRO-3 weights come and go while a layer runs, which cannot be compiled"
+            )
         model.backbone.compile_layers()
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
     return model

@@ -1,5 +1,6 @@
 """A backbone made ready once: cut to its first layers, without its vocabulary, its prompt embedded."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mtkd.config import ONE_LAYER, Study, Temporal
-from mtkd.console import say
+from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
 from mtkd.processes import in_a_child
-from mtkd.teachers.temporal.examine import reads_packed_rows
+from mtkd.teachers.temporal.examine import knows_attention, reads_packed_rows
 from mtkd.teachers.temporal.source import Source, find
 from mtkd.teachers.temporal.weights import write_weights
 from mtkd.training.fold import quiet_libraries
@@ -91,7 +92,7 @@ def _outlined(study: Study, settings: Temporal) -> tuple[Any, int, bool]:
     else:
         with torch.device("meta"):
             model = _configured(source.folder, settings)
-            n_prompt, packed = len(_embedded(model, source, settings)), True
+            n_prompt, packed = len(_embedded(model, source, settings)), knows_attention(model)
     with torch.device("meta"):
         _cut(model, settings)
     return model, n_prompt, packed
@@ -182,6 +183,11 @@ def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "
             f"temporal.prompt: {settings.backbone} has no tokenizer that can be loaded "
             f"({type(error).__name__}: {one_line(error)})"
         ) from None
+    if ids and max(ids) >= embed.num_embeddings:
+        raise MtkdError(
+            f"temporal.prompt: the tokenizer of {settings.backbone} knows token {max(ids)}, its vocabulary has "
+            f"{embed.num_embeddings}"
+        )
     with torch.no_grad():
         return embed(torch.tensor(ids)).float()
 
@@ -189,7 +195,12 @@ def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "
 def _cut(model: Any, settings: Temporal) -> None:
     """Keep the first layers and drop the vocabulary, in place."""
     name, layers = layers_of(model, settings.backbone)
-    n_layers = settings.layers or len(layers)
+    n_layers, width = settings.layers or len(layers), model.get_input_embeddings().embedding_dim
+    if width != model.config.hidden_size:
+        raise MtkdError(
+            f"temporal.backbone = {settings.backbone}: its embeddings have a width of {width} and its layers one of "
+            f"{model.config.hidden_size}; one is needed for both"
+        )
     if n_layers > len(layers):
         raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}")
     parent, _, attribute = name.rpartition(".")
@@ -198,7 +209,8 @@ def _cut(model: Any, settings: Temporal) -> None:
     config = model.config
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = n_layers, 1, None
     if getattr(config, "layer_types", None) is not None:
-        config.layer_types = config.layer_types[:n_layers]
+        with contextlib.suppress(AttributeError):  # of some it follows from the number of layers
+            config.layer_types = config.layer_types[:n_layers]
     if hasattr(config, "quantization_config"):  # GGUF weights are unpacked by now, but still forbid saving
         del config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
@@ -253,6 +265,11 @@ def _pretrained(folder: Path, settings: Temporal, dtype: Any, **options: Any) ->
 
     try:
         safe = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": "gguf_file" not in options}
-        return transformers.AutoModel.from_pretrained(folder, dtype=dtype, **safe, **options)
+        safe["output_loading_info"] = True
+        model, info = transformers.AutoModel.from_pretrained(folder, dtype=dtype, **safe, **options)
     except Exception as error:  # whatever a foreign folder makes transformers raise
         raise _not_loaded(settings, error) from None
+    if missing := sorted(info["missing_keys"]):  # which transformers fills with random numbers
+        told = f"{counted(len(missing), 'weight')}, such as {missing[0]}"
+        raise MtkdError(f"temporal.backbone = {settings.backbone}: its files lack {told}")
+    return model
