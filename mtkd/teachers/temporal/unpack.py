@@ -108,7 +108,9 @@ def backbone_inputs(study: Study) -> dict[str, Any]:
     settings = study.temporal
     one_layer = settings.backbone == ONE_LAYER
     return {
-        "backbone": ONE_LAYER if one_layer else find(settings.backbone).digest(Path(study.workspace)),
+        "backbone": ONE_LAYER
+        if one_layer
+        else find(settings.backbone).digest(Path(study.workspace), settings.prompt is not None),
         "layers": None if one_layer else settings.layers,
         "prompt": settings.prompt,
         "seed": None if settings.pretrained and not one_layer else study.seed,
