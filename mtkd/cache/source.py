@@ -77,11 +77,18 @@ def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
 
 
 class LiveSource:
-    """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold."""
+    """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold.
+
+    Raises:
+        MtkdError: a teacher does not stand, or was trained with a test subject of the fold.
+    """
 
     def __init__(self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName]) -> None:
+        units = {name: teacher_unit(study, fold, name) for name in teachers}
+        for unit in units.values():
+            refuse_leak(unit, fold)
         self.teachers = {name: load_teacher(study, shards, fold, name) for name in teachers}
-        self._fingerprints = {name: teacher_unit(study, fold, name).fingerprint for name in teachers}
+        self._fingerprints = {name: unit.fingerprint for name, unit in units.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""

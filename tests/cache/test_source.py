@@ -163,4 +163,6 @@ def test_teachers_that_were_given_a_test_subject_are_refused(copied: Study) -> N
         with pytest.raises(MtkdError) as refused:
             listen()
         assert str(refused.value) == wanted
+    with pytest.raises(MtkdError, match=f"^{unit.folder}: was trained with {fold.test[0]}, a test subject of fold 0$"):
+        LiveSource(copied, open_shards(copied)[1], fold, ["spatial"])
     CachedSource(copied, fold, ["temporal"])  # the other teacher is honest
