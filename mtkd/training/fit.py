@@ -232,7 +232,7 @@ class _Meter:
         Raises:
             Diverged: names the trials of its batch.
         """
-        n_left = 2 if self._noted and self._noted[-1][0].is_cuda and not now else 0
+        n_left = 2 if self.runtime.device.type == "cuda" and not now else 0
         while len(self._noted) > n_left:
             noted, keys, name = self._noted.pop(0)
             if not math.isfinite(value := noted.item()):

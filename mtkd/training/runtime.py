@@ -111,7 +111,8 @@ class Runtime:
         """Clip and update, where DeepSpeed has not done so; return the norm of the gradient of all ranks."""
         if self._deepspeed:
             # By one that is no number it updates nothing, and calls the norm infinite; at stage 0 it tells none.
-            norm = torch.as_tensor(model.get_global_grad_norm() or 0.0)  # type: ignore[operator]
+            told = model.get_global_grad_norm()  # type: ignore[operator]
+            norm = torch.zeros(()) if told is None else torch.as_tensor(told)
         else:
             norm = nn.utils.clip_grad_norm_(model.parameters(), self._optim.grad_clip)
         optimizer.step()

@@ -92,10 +92,7 @@ class Backbone(nn.Module):
 
 @torch.compiler.disable
 def _checkpointed(layer: "functools.partial[Any]", *args: Any) -> Any:
-    """In the place of transformers' own, which torch takes for something that it cannot compile, and computes as it is.
-
-    So the layer is compiled, and not that it is computed again.
-    """
+    """In the place of transformers' own, within which torch would compile nothing: checkpoints a compiled layer."""
     compiled = torch.compile(layer.func, dynamic=True)
     again = functools.partial(compiled, *layer.args, **layer.keywords)
     return torch.utils.checkpoint.checkpoint(again, *args, use_reentrant=False)

@@ -105,12 +105,12 @@ def hidden_size(study: Study) -> int:
 
 def backbone_inputs(study: Study) -> dict[str, Any]:
     """What a backbone's weights depend on: its files, and the seed of those that are random."""
-    settings = study.temporal
+    settings, digest = study.temporal, ONE_LAYER
     one_layer = settings.backbone == ONE_LAYER
+    if not one_layer:
+        digest = find(settings.backbone).digest(Path(study.workspace), settings.prompt is not None)
     return {
-        "backbone": ONE_LAYER
-        if one_layer
-        else find(settings.backbone).digest(Path(study.workspace), settings.prompt is not None),
+        "backbone": digest,
         "layers": None if one_layer else settings.layers,
         "prompt": settings.prompt,
         "seed": None if settings.pretrained and not one_layer else study.seed,
