@@ -18,6 +18,7 @@ from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
 from mtkd.parts import Part
 from mtkd.processes import end_with_parent
+from mtkd.study import most_units
 
 
 @contextmanager
@@ -62,6 +63,7 @@ def spread(study: Study, stage: str) -> None:
         n_parts = sum(_room(node["Resources"], units) for node in ray.nodes() if node["Alive"])
         if not n_parts:
             raise MtkdError(f"{stage}: no node has {units.cpus_per_part:g} CPUs and {units.gpus_per_part:g} GPUs")
+        n_parts = min(n_parts, most_units(study, stage))
         say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
         settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
         run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)

@@ -4,12 +4,16 @@ ERROR_FILE = (
     "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
 )
 _LONGEST = 500
+_GAP = " ... "
 
 
 def one_line(error: Exception) -> str:
-    """What a library's error says, on one line; of a long one, which may quote a whole file, the beginning."""
-    said = " ".join(str(error).split())
-    return said if len(said) <= _LONGEST else said[:_LONGEST] + "..."
+    """What a library's error says, on one line, or its kind if it says nothing.
+
+    Of a long one, which may quote a whole file or a whole model, the beginning and the end.
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= _LONGEST else said[: _LONGEST // 2] + _GAP + said[-_LONGEST // 2 :]
 
 
 class MtkdError(Exception):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -161,6 +161,13 @@ def variants(study: Study, teacher: TeacherName) -> dict[str, Study]:
             section = changed(getattr(study, teacher), sections[teacher], f"evaluate.teachers.{name}.{teacher}")
             found[name] = study.model_copy(update={teacher: section})
     return found
+
+
+def most_units(study: Study, stage: str) -> int:
+    """How many units a stage in parts has at most, its teachers and students counted on every fold."""
+    teachers = {teacher: len(variants(study, teacher)) for teacher in get_args(TeacherName)}
+    per_fold = teachers | {"cache": sum(teachers.values()), "distill": len(study.evaluate.students)}
+    return study.splits.n_folds * per_fold[stage]
 
 
 def _check_variants(study: Study, taken: dict[str, str], name: str) -> None:

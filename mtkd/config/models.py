@@ -122,7 +122,15 @@ class Cache(Section):
     """
 
     dtype: Literal["float16", "float32"] = "float16"
-    max_memory: dict[Annotated[int, Field(ge=0)] | Literal["cpu"], Gigabytes] | None = Field(None, min_length=1)
+    max_memory: dict[int | str, Gigabytes] | None = Field(None, min_length=1)
+
+    @field_validator("max_memory")
+    @classmethod
+    def _of_devices(cls, limits: dict[int | str, float] | None) -> dict[int | str, float] | None:
+        for device in limits or {}:
+            if device != "cpu" and not (isinstance(device, int) and device >= 0):
+                raise ValueError(f"{device!r} is neither a GPU's number nor cpu")
+        return limits
 
 
 class Distill(Section):

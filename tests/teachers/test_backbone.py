@@ -82,6 +82,20 @@ def test_modules_that_are_not_there_are_named(tiny_unit: Unit) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_what_cannot_be_adapted_is_told_without_all_that_is_in_it(tiny_unit: Unit) -> None:
+    with pytest.raises(MtkdError, match=r"^temporal\.lora: Target module ModuleList.* supported: ") as refused:
+        Backbone(tiny_unit, settings(lora=Lora(target_modules=["layers"])))
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_that_fits_nothing(tiny_unit: Unit, key: str) -> None:
+    for fits in ("q_proj", r"layers\.0\..*"):
+        Backbone(tiny_unit, settings(lora=Lora(**{key: {fits: 4}})))
+    with pytest.raises(MtkdError, match=rf"^temporal\.lora\.{key}: gate_proj fits none of the adapted modules$"):
+        Backbone(tiny_unit, settings(lora=Lora(**{key: {"q_proj": 4, "gate_proj": 4}})))
+
+
 def test_a_folder_of_safetensors_is_a_backbone(tiny_unit: Unit, make_study: Callable[..., Study]) -> None:
     assert read_json(tiny_unit.folder / "config.json")["num_hidden_layers"] == 2
     assert Backbone(tiny_unit, settings()).width == 32
@@ -120,6 +134,47 @@ def test_a_decoder_that_names_its_layers_otherwise(make_study: Callable[..., Stu
     assert len(model.model.base_model.model.h) == 2
     assert hidden_size(study) == 32
     assert said(model, torch.randn(4, 32)).shape == (4, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "lora"),
+    [
+        ("mamba", {"hidden_size": 32, "num_hidden_layers": 3}, {"target_modules": ["in_proj", "x_proj"]}),
+        ("gpt_neo", {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global"], 2]]}, {}),
+        ("falcon", {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}, {}),
+    ],
+)
+def test_decoders_of_other_kinds_can_be_adapted(
+    make_study: Callable[..., Study], tmp_path: Path, kind: str, sizes: dict[str, object], lora: dict[str, object]
+) -> None:
+    """Every adapter gets a gradient, and a trial hears nothing of what stands beside it."""
+    import transformers
+
+    config = transformers.AutoConfig.for_model(kind, vocab_size=61, **sizes)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    study = make_study(f"temporal.backbone={tmp_path}", "temporal.layers=2", f"temporal.lora={json.dumps(lora)}")
+    model = Backbone(unpack(study), study.temporal)
+    assert model.width == hidden_size(study)
+    tokens = torch.randn(12, model.width)
+    present = torch.ones(2, 8, 1, dtype=torch.bool)
+    present[1, 4:] = False
+    both = model(tokens, pack(present, 0))
+    torch.testing.assert_close(both[8:], said(model, tokens[8:]))
+    both.square().sum().backward()
+    adapters = {name: parameter for name, parameter in model.named_parameters() if "lora_B" in name}
+    assert len(adapters) >= 4
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in adapters.values())
+
+
+def test_a_decoder_that_is_narrower_at_its_ends(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    """As OPT-350m is."""
+    import transformers
+
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.OPTConfig(ffn_dim=48, vocab_size=61, max_position_embeddings=64, **sizes)
+    transformers.OPTForCausalLM(config).save_pretrained(tmp_path)
+    said = refused(make_study, f"temporal.backbone={tmp_path}", "temporal.layers=2")
+    assert said.endswith("its embeddings have a width of 16 and its layers one of 32; one is needed for both")
 
 
 def test_layers_that_cannot_be_told_apart(make_study: Callable[..., Study], tmp_path: Path) -> None:

@@ -109,10 +109,20 @@ def _adapted(model: Any, settings: Temporal) -> Any:
         adapted = peft.get_peft_model(model, peft.LoraConfig(**lora))
     except (ValueError, TypeError, KeyError, re.error) as error:
         raise MtkdError(f"temporal.lora: {one_line(error)}") from None
+    _refuse_idle_patterns(adapted, settings)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):  # or it would make float32 of all that it reads, to no other end
             module.cast_input_dtype_enabled = False
     return adapted
+
+
+def _refuse_idle_patterns(adapted: Any, settings: Temporal) -> None:
+    """peft passes over a pattern that fits none of what it adapts."""
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(settings.lora, key):
+            fits = re.compile(rf"(.*\.)?({pattern})$")  # as peft itself asks
+            if not any(fits.match(name) for name in adapted.targeted_module_names):
+                raise MtkdError(f"temporal.lora.{key}: {pattern} fits none of the adapted modules")
 
 
 def _usual_targets(model: Any) -> list[str] | str:

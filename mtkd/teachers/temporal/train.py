@@ -20,6 +20,7 @@ from mtkd.study import variants
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import Parting, in_one_piece
+from mtkd.training.alone import alone
 from mtkd.training.fit import fit, trained_state
 from mtkd.training.fold import (
     FoldData,
@@ -57,7 +58,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     for job in jobs:
         if job not in missing:
             say(STAGE, f"{job.title}: reused {job.unit.folder}")
-            shutil.rmtree(_checkpoints(job.unit), ignore_errors=True)  # of a run that was killed at its very end
+            shutil.rmtree(checkpoints_of(job.unit), ignore_errors=True)  # of a run that was killed at its very end
     if missing:
         for own in variants(study, STAGE).values():
             unpack_aside(own)
@@ -83,7 +84,9 @@ def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     # Each rank has looked by itself, and another run may have finished a fold in between.
     missing = runtime.from_first([index for index, job in enumerate(jobs) if not job.unit.stands()])
     for index in missing:
-        _train(jobs[index], runtime)
+        with alone(jobs[index].unit, runtime, functools.partial(say, STAGE)) as needed:
+            if needed:
+                _train(jobs[index], runtime)
         gc.collect()  # an engine and its hooks hold each other, with the backbone
     return [job.unit for job in jobs]
 
@@ -131,7 +134,7 @@ def _train(job: Job, runtime: Runtime) -> None:
     say(STAGE, f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
     train, val = loaders(study, data, model, runtime)
     tell = functools.partial(say, STAGE)
-    checkpoints = Checkpoints(_checkpoints(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
+    checkpoints = Checkpoints(checkpoints_of(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
     history = fit(
         model,
         teacher_objective(study, data, settings.confidence_weight),
@@ -150,7 +153,7 @@ def _train(job: Job, runtime: Runtime) -> None:
     checkpoints.clear()
 
 
-def _checkpoints(unit: Unit) -> Path:
+def checkpoints_of(unit: Unit) -> Path:
     """Where those of a training lie, beside the folder that it will be."""
     return unit.folder.with_name(f"{unit.folder.name}.checkpoints")
 
