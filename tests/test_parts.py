@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtkd import cluster
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
 from mtkd.parts import WHOLE, Part, parse_part
@@ -83,6 +84,19 @@ def test_what_a_part_met_is_told_here(mtkd: Callable[..., Any], study_file: Path
     assert done.err.splitlines()[-1].startswith("mtkd: ")
     assert "its checksum is not the manifest's" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_part_that_is_lost_again_and_again_is_told(
+    make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each node that takes it dies. The part is a function of our own, the cluster is Ray's."""
+
+    def lost(study: str, stage: str, part: str) -> None:
+        os._exit(1)
+
+    monkeypatch.setattr(cluster, "_run_part", lost)
+    with pytest.raises(MtkdError, match=r"^spatial: a part was lost \(.+\); what stands is not done again$"):
+        cluster.spread(make_study("units.engine=ray"), "spatial")
 
 
 def test_no_room_for_a_part_is_told(mtkd: Callable[..., Any], study_file: Path) -> None:

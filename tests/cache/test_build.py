@@ -1,5 +1,6 @@
 """The cache on disk: shards beside the data's."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import webdataset
 
 from mtkd.cache import build
@@ -115,6 +117,26 @@ def test_written_again_it_is_the_same_to_the_byte(pipeline: Any, tmp_path: Path)
     command = [sys.executable, "-m", "mtkd", "cache", str(pipeline.file), f"workspace={study.workspace}"]
     subprocess.run(command, check=True, timeout=300)
     assert [unit.manifest().digest for unit in units] == original
+
+
+def test_language_models_answer_in_turn_and_graphs_side_by_side(
+    pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may each take all the memory there is, and all cores; the others are small."""
+    study = pipeline.copy(tmp_path / "workspace")
+    shutil.rmtree(tmp_path / "workspace/cache")
+
+    def note(job: Job, teacher: TeacherName) -> None:
+        where = {"process": os.getpid(), "threads": torch.get_num_threads()}
+        write_json(tmp_path / f"{teacher}-{job.fold.index}.json", where)
+
+    monkeypatch.setattr(build, "_write", note)
+    build.run(study)
+    ours = {"process": os.getpid(), "threads": torch.get_num_threads()}
+    assert [read_json(path) for path in sorted(tmp_path.glob("temporal-*.json"))] == [ours, ours]
+    others = [read_json(path) for path in sorted(tmp_path.glob("spatial-*.json"))]
+    assert [each["threads"] for each in others] == [1, 1]
+    assert os.getpid() not in {each["process"] for each in others}
 
 
 def test_a_recording_whose_trials_hold_no_window_is_left_out(

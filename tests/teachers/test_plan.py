@@ -197,6 +197,16 @@ def test_numbers_that_mean_nothing_are_refused(
     assert f"--{option} is {value:g}, not above 0" in done.err
 
 
+@pytest.mark.parametrize("option", ["nodes", "gpus-per-node", "gpu-memory", "tokens-per-second"])
+def test_numbers_without_end_are_refused(
+    studies: list[Study], tmp_path: Path, mtkd: Callable[..., Any], option: str
+) -> None:
+    write_json(tmp_path / "study.yaml", studies[0].model_dump())
+    done = mtkd("plan", tmp_path / "study.yaml", f"--{option}", 10**13)
+    assert done.code == 2
+    assert f"--{option} is 1e+13, not above 0 or without end" in done.err
+
+
 def test_what_is_missing_is_told(make_study: Callable[..., Study], studies: list[Study]) -> None:
     with pytest.raises(MtkdError, match="run `mtkd shards` first"):
         plan.run(make_study(), 1, 1, 80.0, rate=1.0)

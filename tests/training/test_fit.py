@@ -180,6 +180,12 @@ def test_a_loss_that_is_no_number_ends_the_training(level: nn.Module, make_cutte
         train(level, make_cutter())
 
 
+def test_a_validation_loss_that_is_no_number_names_the_trials_it_is_of(level: nn.Module, make_cutter: Make) -> None:
+    level.heads.classes.register_forward_hook(lambda layer, _, found: found if layer.training else found * math.nan)
+    with pytest.raises(MtkdError, match=r"^the validation loss became nan in epoch 1, at the trials s3_t\d\d[, ;]"):
+        train(level, make_cutter())
+
+
 @given(st.integers(1, 500), st.floats(0, 0.9))
 def test_the_learning_rate_rises_to_one_and_falls_to_nothing(n_steps: int, warmup: float) -> None:
     rates = [_schedule(step, n_steps, warmup) for step in range(n_steps)]
