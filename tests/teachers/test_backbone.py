@@ -166,6 +166,16 @@ def test_decoders_of_other_kinds_can_be_adapted(
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in adapters.values())
 
 
+def test_a_decoder_that_keeps_all_it_computes(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=61, n_positions=64)
+    transformers.OpenAIGPTLMHeadModel(config).save_pretrained(tmp_path)
+    study = make_study(f"temporal.backbone={tmp_path}", "temporal.layers=2", "temporal.activation_checkpointing=true")
+    with pytest.raises(MtkdError, match=rf"^temporal\.activation_checkpointing: {tmp_path} cannot be told to$"):
+        Backbone(unpack(study), study.temporal)
+
+
 def test_a_decoder_that_is_narrower_at_its_ends(make_study: Callable[..., Study], tmp_path: Path) -> None:
     """As OPT-350m is."""
     import transformers

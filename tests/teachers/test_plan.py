@@ -127,6 +127,14 @@ def test_all_tokens_of_all_trials_are_counted(studies: list[Study], tmp_path: Pa
     assert work.slowest >= (work.n_tokens * study.temporal.optim.epochs) / ranks
 
 
+def test_ranks_that_would_have_nothing_to_do_are_told(studies: list[Study], capsys: pytest.CaptureFixture[str]) -> None:
+    plan.run(studies[0], 1, studies[0].temporal.optim.batch_size, 80.0, rate=1.0)
+    assert "larger temporal.optim.batch_size" not in capsys.readouterr().out
+    plan.run(studies[0], 100_000, 8, 80.0, rate=1.0)  # in a moment, whatever their number
+    n_used = studies[0].temporal.optim.batch_size
+    assert f"at most {n_used} ranks of the 800,000 have a trial in a step" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_a_teacher_computes_on_is_counted_as_if_it_were_computed(
     studies: list[Study], tmp_path: Path, checkpointing: bool

@@ -48,7 +48,9 @@ class Backbone(nn.Module):
         self.longest = longest(model.config)
         self.takes_positions = takes_positions(model)
         if settings.activation_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            if not model.supports_gradient_checkpointing:
+                raise MtkdError(f"temporal.activation_checkpointing: {settings.backbone} cannot be told to")
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self._layers = list(layers_of(model, settings.backbone)[1])  # a plain list, as they are registered already
         names = {id(tensor): name for name, tensor in tensors_of(model).items()}
         self.model = model if settings.backbone == ONE_LAYER else _adapted(model, settings)

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from mtkd.config import Study
@@ -19,7 +20,7 @@ from mtkd.training.runtime import Runtime
 
 _ENDLESS = 1e12
 _MARGIN = 1.15  # a run here needed as much as planned within this
-_COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host, a node", "fits")
+_COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host", "fits")
 
 
 def run(
@@ -44,7 +45,8 @@ def run(
     open_shards(study)  # that there are any, before a backbone is unpacked
     cluster = Cluster(nodes, gpus_per_node, round(gpu_memory * GB), cpu)
     runtime = Runtime(study.temporal.optim)
-    runtime.world = cluster.ranks  # whose shares are looked at, and none of which runs here
+    # whose shares are looked at, and none of which runs here; beyond a trial a rank nothing is left to share out
+    runtime.world = min(cluster.ranks, study.temporal.optim.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         backbone = outline(study, folder / "all/outline")
@@ -89,6 +91,11 @@ def _say_work(study: Study, cluster: Cluster, work: Work) -> None:
         f"a step on a rank: at most {counted(work.n_micro, 'micro-batch', 'micro-batches')}, the largest of "
         f"{work.most:,} tokens where temporal.max_tokens allows {settings.max_tokens:,}"
     )
+    if cluster.ranks > optim.batch_size:
+        _say(
+            f"at most {counted(optim.batch_size, 'rank')} of the {cluster.ranks:,} have a trial in a step; a larger "
+            "temporal.optim.batch_size would give them work"
+        )
 
 
 def _table(cluster: Cluster, weights: Weights, found: dict[str, Memory]) -> Table:
@@ -96,12 +103,16 @@ def _table(cluster: Cluster, weights: Weights, found: dict[str, Memory]) -> Tabl
     on_host = any(memory.host for memory in found.values())
     n_frozen = sum(numbers for numbers, _ in weights.frozen)
     table = Table(
-        title="memory of a rank at its peak, GB",
+        title="memory of a rank at its peak, GB" + ("; host: of a node" if on_host else ""),
         caption=f"{weights.n_trained:,} numbers are trained beside {n_frozen:,} frozen ones",
+        box=box.SIMPLE_HEAD,  # narrow enough for a terminal of 80 columns, as a batch system's log is
+        collapse_padding=True,
+        pad_edge=False,
     )
     for name in _COLUMNS:
-        if on_host or name != "host, a node":
-            table.add_column(name, justify="left" if name == "ZeRO" else "right")
+        if on_host or name != "host":
+            is_first = name == "ZeRO"
+            table.add_column(name, justify="left" if is_first else "right", no_wrap=not is_first)
     for stage, each in found.items():
         parts = [each.frozen, each.states, each.gathered, each.activations, each.buckets, each.total]
         row = [f"{part / GB:.2f}" for part in parts]
