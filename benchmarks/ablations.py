@@ -1,9 +1,10 @@
 """What the language model adds: ``python benchmarks/ablations.py STUDY [key=value ...] [--seeds N] [--json F]``.
 
 The study's temporal teacher stands beside the same network with random weights, a single layer of attention, itself
-without a causal mask, and itself without its confidence head, on the same folds, with several seeds. A subject's AUROC
+without a causal mask, and itself without its confidence head, on the same folds, with several seeds. A subject's figure
 is the mean over seeds; each row is the teacher's mean over subjects divided by that of what stands in its place, with
-Wilcoxon's test over subjects, by Holm corrected for all rows of a level. Below 1, what was left out does harm.
+Wilcoxon's test over subjects, by Holm corrected for all rows of a level. Below 1, what was left out does harm. AUROC is
+within a subject, whatever level its scores have; balanced accuracy asks for one threshold that serves all subjects.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
 # what else a run makes is not looked at here, so it is made quickly
 OTHERS = ["evaluate.students={labels alone: {teachers: {}, ce: 1.0}}", "predict.student=labels alone"]
 OTHERS += ["spatial.optim.epochs=1", "distill.optim.epochs=1"]
+METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 Subjects = dict[str, float]
 
 
@@ -54,25 +56,29 @@ def _of_seed(workspace: Path, seed: int, beside: dict[str, Any]) -> dict[str, An
     return dict(found[0])
 
 
-def averaged(found: list[dict[str, Any]], level: str, model: str) -> Subjects:
-    """Each subject's AUROC, mean over the seeds with which it has one."""
+def averaged(found: list[dict[str, Any]], level: str, model: str, metric: str) -> Subjects:
+    """Each subject's figure, mean over seeds; a subject that lacks it with one of them is left out."""
     tables = [each["levels"][level]["joint"]["models"][model]["subjects"] for each in found]
-    values = {subject: [table[subject]["auroc"] for table in tables] for subject in tables[0]}
+    values = {subject: [table[subject][metric] for table in tables] for subject in tables[0]}
     return {subject: float(np.mean(own)) for subject, own in values.items() if None not in own}
 
 
 def add_rows(rows: Rows, name: str, found: list[dict[str, Any]]) -> None:
-    """Of both levels."""
+    """Of both levels and both metrics."""
     for level in ("window", "trial"):
-        teacher = averaged(found, level, TEACHER)
-        others = {kind: averaged(found, level, f"{TEACHER}, {kind}") for kind in STAND_INS}
-        tests = {kind: compare(teacher, other) for kind, other in others.items()}
-        corrected = holm({kind: float(test["p"]) for kind, test in tests.items()})
-        for kind, other in others.items():
-            ours, theirs = (float(np.mean([*each.values()])) for each in (teacher, other))
-            told = f"AUROC {ours:.3f} against {theirs:.3f}, {ours - theirs:+.3f}, p = {tests[kind]['p']:.3f}, "
-            told += f"corrected {corrected[kind]:.3f}; {len(teacher)} subjects, {len(found)} seeds"
-            rows.at_least(f"{name}, by {level}, against {kind}", ours / theirs, 1, told)
+        pairs = {(metric, kind): _pair(found, level, metric, kind) for metric in METRICS for kind in STAND_INS}
+        tests = {key: compare(*pair) for key, pair in pairs.items()}
+        corrected = holm({key: float(test["p"]) for key, test in tests.items()})
+        for (metric, kind), pair in pairs.items():
+            ours, theirs = (float(np.mean([*each.values()])) for each in pair)
+            told = f"{ours:.3f} against {theirs:.3f}, {ours - theirs:+.3f}, p = {tests[metric, kind]['p']:.3f}, "
+            told += f"corrected {corrected[metric, kind]:.3f}; {len(pair[0])} subjects, {len(found)} seeds"
+            rows.at_least(f"{name}, {METRICS[metric]} by {level}, against {kind}", ours / theirs, 1, told)
+
+
+def _pair(found: list[dict[str, Any]], level: str, metric: str, kind: str) -> tuple[Subjects, Subjects]:
+    """Of the teacher and of what stands in its place."""
+    return averaged(found, level, TEACHER, metric), averaged(found, level, f"{TEACHER}, {kind}", metric)
 
 
 def main() -> None:
