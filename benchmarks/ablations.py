@@ -88,6 +88,8 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
     given = arguments.parse_args()
+    if given.seeds < 1:
+        arguments.error("--seeds: at least one")
     rows, (study, *changes) = Rows(), given.study
     scratch: Callable[[], Any] = tempfile.TemporaryDirectory
     with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:

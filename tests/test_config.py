@@ -5,8 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from mtkd.config import ModalitySignals, Study, Windows
+from mtkd.config import Cache, ModalitySignals, Study, Windows
 from mtkd.files import fingerprint
 from mtkd.study import read_study
 
@@ -85,3 +86,17 @@ def test_class_names_follow_the_bits_of_the_class_index(simulated):
     assert study.class_names[1] == "high valence, low arousal"
     assert study.class_names[2] == "low valence, high arousal"
     assert read_study(simulated, ["classes=[a, b, c, d]"]).class_names == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("limits", [{0: 60.0}, {0: 60.0, "cpu": 8.0}, {"1": 2.0}])
+def test_what_devices_may_take_goes_through_json_and_back(limits):
+    cache = Cache(max_memory=limits)
+    again = Cache.model_validate_json(cache.model_dump_json())  # as a rank or a part of Ray's reads it
+    assert again == cache
+    assert again.max_memory == {int(key) if key != "cpu" else key: most for key, most in limits.items()}
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", -1, "-1", "1.5"])
+def test_what_is_no_device(device):
+    with pytest.raises(ValidationError, match="is neither a GPU's number nor cpu"):
+        Cache(max_memory={device: 1.0})

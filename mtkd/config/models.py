@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from mtkd.config.section import Band, Modality, Section
 
+Rank = Annotated[int, Field(ge=1, le=4096)]
+Alpha = Annotated[int, Field(ge=1, le=1_000_000)]
 Gigabytes = Annotated[float, Field(gt=0, le=1e9)]
 TeacherName = Literal["temporal", "spatial"]
 ONE_LAYER = "one-layer attention"  # as ``temporal.backbone``
@@ -31,15 +33,15 @@ class Lora(Section):
     all linear layers elsewhere.
     """
 
-    r: int = Field(8, ge=1, le=4096)
-    alpha: int = Field(16, ge=1)
+    r: Rank = 8
+    alpha: Alpha = 16
     dropout: float = Field(0.05, ge=0, lt=1)
     target_modules: list[str] | str | None = Field(None, description="names, a pattern, or all-linear")
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
-    rank_pattern: dict[str, int] = {}
-    alpha_pattern: dict[str, int] = {}
+    rank_pattern: dict[str, Rank] = {}
+    alpha_pattern: dict[str, Alpha] = {}
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: bool = False
     use_dora: bool = False
@@ -127,10 +129,12 @@ class Cache(Section):
     @field_validator("max_memory")
     @classmethod
     def _of_devices(cls, limits: dict[int | str, float] | None) -> dict[int | str, float] | None:
-        for device in limits or {}:
+        """JSON, in which a study is given on to ranks, has numbers as keys in quotes only."""
+        found = {int(key) if str(key).isdecimal() else key: most for key, most in (limits or {}).items()}
+        for device in found:
             if device != "cpu" and not (isinstance(device, int) and device >= 0):
                 raise ValueError(f"{device!r} is neither a GPU's number nor cpu")
-        return limits
+        return found or None
 
 
 class Distill(Section):

@@ -102,7 +102,7 @@ def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
     strength = np.abs(change)
     order = np.argsort(strength)[::-1][:N_EDGES]
     order = order[strength[order] > 0]
-    _topomap(ax, np.zeros(len(where)), where, cmap="Greys", vlim=(0, 1), contours=0)  # the bare head
+    _topomap(ax, np.zeros(len(where)), where, cmap="Greys", vlim=(0, 1), contours=0, res=8)  # the bare head
     top = strength[order[0]] if order.size else 1.0
     for edge in order[::-1]:
         ends, share = where[[rows[edge], columns[edge]]], strength[edge] / max(top, FULL_CHANGE)

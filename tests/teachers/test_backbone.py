@@ -88,11 +88,19 @@ def test_what_cannot_be_adapted_is_told_without_all_that_is_in_it(tiny_unit: Uni
     assert len(str(refused.value)) < 600
 
 
+@pytest.mark.parametrize(("layers", "n_adapted"), [(0, 4), ([1], 4), ([0, 1], 8)])
+def test_some_of_the_layers_are_adapted(tiny_unit: Unit, layers: int | list[int], n_adapted: int) -> None:
+    model = Backbone(tiny_unit, settings(lora=Lora(layers_to_transform=layers)))
+    adapted = model.model.targeted_module_names
+    assert len(adapted) == n_adapted
+    assert {int(name.split(".")[1]) for name in adapted} == set([layers] if isinstance(layers, int) else layers)
+
+
 @pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
 def test_a_pattern_that_fits_nothing(tiny_unit: Unit, key: str) -> None:
     for fits in ("q_proj", r"layers\.0\..*"):
         Backbone(tiny_unit, settings(lora=Lora(**{key: {fits: 4}})))
-    with pytest.raises(MtkdError, match=rf"^temporal\.lora\.{key}: gate_proj fits none of the adapted modules$"):
+    with pytest.raises(MtkdError, match=rf"^temporal\.lora\.{key}: 'gate_proj' fits none of the adapted modules$"):
         Backbone(tiny_unit, settings(lora=Lora(**{key: {"q_proj": 4, "gate_proj": 4}})))
 
 

@@ -189,8 +189,11 @@ def test_a_rate_is_measured_where_none_is_given(
     assert "no stage fits into 0.001 GB" in said
     plan.run(studies[0], 1, 1, 80.0, rate=5000.0)
     said = capsys.readouterr().out
-    assert "at 5e+03 tokens/s a rank, given" in said
-    assert "ZeRO 0 is the first that fits into 80 GB" in said
+    assert "at 5,000 tokens/s a rank, given" in said
+    assert "ZeRO 1 is the first that fits into 80 GB" in said  # what is shipped for a GPU starts DeepSpeed
+    plan.run(studies[0], 1, 1, 80.0, rate=5000.0, cpu=True)
+    advice = "ZeRO 0 is the first that fits into 80 GB with 15 % to spare: temporal.deepspeed=null temporal.accelerate="
+    assert advice + "configs/accelerate/cpu_one.yaml" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

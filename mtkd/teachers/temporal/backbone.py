@@ -107,6 +107,9 @@ def _adapted(model: Any, settings: Temporal) -> Any:
     lora = settings.lora.model_dump()
     lora |= {"lora_alpha": lora.pop("alpha"), "lora_dropout": lora.pop("dropout")}
     lora["target_modules"] = lora["target_modules"] or _usual_targets(model)
+    if lora["layers_to_transform"] is not None and lora["layers_pattern"] is None:
+        # peft's own guess wants another name before that of the list of layers
+        lora["layers_pattern"] = layers_of(model, settings.backbone)[0].rpartition(".")[2]
     try:
         adapted = peft.get_peft_model(model, peft.LoraConfig(**lora))
     except (ValueError, TypeError, KeyError, re.error) as error:
@@ -124,7 +127,7 @@ def _refuse_idle_patterns(adapted: Any, settings: Temporal) -> None:
         for pattern in getattr(settings.lora, key):
             fits = re.compile(rf"(.*\.)?({pattern})$")  # as peft itself asks
             if not any(fits.match(name) for name in adapted.targeted_module_names):
-                raise MtkdError(f"temporal.lora.{key}: {pattern} fits none of the adapted modules")
+                raise MtkdError(f"temporal.lora.{key}: {pattern!r} fits none of the adapted modules")
 
 
 def _usual_targets(model: Any) -> list[str] | str:

@@ -129,11 +129,15 @@ def _fits(memory: Memory, cluster: Cluster) -> str:
 
 
 def _advice(cluster: Cluster, found: dict[str, Memory]) -> str:
-    """A sentence on the first stage that fits with the margin; 0, training without DeepSpeed, is for one rank."""
+    """A sentence on the first stage that fits with the margin, and can be started by a file that is shipped.
+
+    Those for GPUs all start DeepSpeed, so stage 0, training without it, is for one rank of a CPU.
+    """
     size = f"{cluster.memory / GB:g} GB"
     for stage, memory in found.items():
-        if _fits(memory, cluster) == "yes" and (stage in SHIPPED or cluster.ranks == 1):
-            how = f"configs/deepspeed/{SHIPPED[stage]}.json" if stage in SHIPPED else "null"
+        if _fits(memory, cluster) == "yes" and (stage in SHIPPED or (cluster.cpu and cluster.ranks == 1)):
+            without = "null temporal.accelerate=configs/accelerate/cpu_one.yaml"
+            how = f"configs/deepspeed/{SHIPPED[stage]}.json" if stage in SHIPPED else without
             return f"ZeRO {stage} is the first that fits into {size} with 15 % to spare: temporal.deepspeed={how}"
     return (
         f"no stage fits into {size} with 15 % to spare; more ranks, a smaller temporal.max_tokens, "
@@ -144,7 +148,9 @@ def _advice(cluster: Cluster, found: dict[str, Memory]) -> str:
 def _say_time(work: Work, rate: Rate) -> None:
     minutes = work.slowest / rate.tokens_per_second / 60
     span = f"{minutes / 60:,.1f} h" if minutes >= 60 else f"{minutes:.1f} min" if minutes >= 1 else "a minute"
-    _say(f"time: at most {span}, at {rate.tokens_per_second:,.3g} tokens/s a rank, {rate.told}")
+    speed = rate.tokens_per_second
+    told = f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+    _say(f"time: at most {span}, at {told} tokens/s a rank, {rate.told}")
     _say(f"      {work.slowest:,} tokens on the rank that has most, step by step, validation included")
 
 
