@@ -4,7 +4,6 @@ ERROR_FILE = (
     "MTKD_ERROR_FILE"  # environment: where a launched rank leaves its sentence for the process that launched it
 )
 _LONGEST = 500
-_GAP = " ... "
 
 
 def one_line(error: Exception) -> str:
@@ -13,7 +12,7 @@ def one_line(error: Exception) -> str:
     Of a long one, which may quote a whole file or a whole model, the beginning and the end.
     """
     said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= _LONGEST else said[: _LONGEST // 2] + _GAP + said[-_LONGEST // 2 :]
+    return said if len(said) <= _LONGEST else said[: _LONGEST // 2] + " ... " + said[-_LONGEST // 2 :]
 
 
 class MtkdError(Exception):

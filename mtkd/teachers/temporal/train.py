@@ -58,7 +58,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     for job in jobs:
         if job not in missing:
             say(STAGE, f"{job.title}: reused {job.unit.folder}")
-            shutil.rmtree(checkpoints_of(job.unit), ignore_errors=True)  # of a run that was killed at its very end
+            shutil.rmtree(_checkpoints(job.unit), ignore_errors=True)  # of a run that was killed at its very end
     if missing:
         for own in variants(study, STAGE).values():
             unpack_aside(own)
@@ -134,7 +134,7 @@ def _train(job: Job, runtime: Runtime) -> None:
     say(STAGE, f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
     train, val = loaders(study, data, model, runtime)
     tell = functools.partial(say, STAGE)
-    checkpoints = Checkpoints(checkpoints_of(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
+    checkpoints = Checkpoints(_checkpoints(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
     history = fit(
         model,
         teacher_objective(study, data, settings.confidence_weight),
@@ -153,7 +153,7 @@ def _train(job: Job, runtime: Runtime) -> None:
     checkpoints.clear()
 
 
-def checkpoints_of(unit: Unit) -> Path:
+def _checkpoints(unit: Unit) -> Path:
     """Where those of a training lie, beside the folder that it will be."""
     return unit.folder.with_name(f"{unit.folder.name}.checkpoints")
 
