@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ install_import_hook([f"mtkd.{name}" for name in SHAPED], INT_IS_FLOAT)
 
 from mtkd.cli import main
 from mtkd.config import Modality, Study
-from mtkd.files import write_json
+from mtkd.files import read_json, write_json
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.signals.readers.pickles import load_arrays
+from mtkd.study import read_study
 from mtkd.teachers.temporal.unpack import unpack
 from mtkd.workspace import Unit
 
-ROOT = Path(__file__).resolve().parent
 LAYOUTS: dict[Modality, Layout] = {
     "eeg": Layout(ch_names=["F3", "F4", "Cz", "O1"], sfreq=128),
     "emg": Layout(ch_names=["zEMG", "tEMG"], sfreq=64),
@@ -73,18 +73,25 @@ class Pipeline:
 
     def copy(self, folder: Path) -> Study:
         """The study with all it has made in another workspace, to be tampered with."""
-        shutil.copytree(self.study.workspace, folder)
+        unfinished = shutil.ignore_patterns(".*")  # which other processes may be writing
+        shutil.copytree(self.study.workspace, folder, ignore=unfinished)
         return self.study.model_copy(update={"workspace": str(folder)})
 
 
+WRITES_TO_IT = "tests/deploy/test_predict.py"  # predictions, into the pipeline's own workspace
+
+
 def _group(file: str) -> str:
-    """Where tests run in several processes, those of a file share one, and so do those that need the pipeline."""
-    return "pipeline" if "pipeline" in (ROOT / file).read_text(encoding="utf-8") else file
+    """Where tests run in several processes, those of a file share one.
+
+    So do those that write into the pipeline's workspace and those that look at what is written there.
+    """
+    return "tests/test_pipeline.py" if file == WRITES_TO_IT else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process waits for it at the end."""
-    long = ("pipeline", "tests/training/test_stages.py", "tests/training/test_launch.py")
+    long = ("tests/test_pipeline.py", "tests/training/test_stages.py", "tests/training/test_launch.py")
     long += ("tests/test_real_recordings.py", "tests/test_parts.py", "tests/teachers/test_plan.py")
     first = {name: place for place, name in enumerate(long)}
     items.sort(key=lambda item: first.get(_group(item.nodeid.partition("::")[0]), len(first)))
@@ -201,8 +208,28 @@ def _rewrite(path: Path, change: Callable[..., tuple[np.ndarray, np.ndarray]]) -
 def pipeline(
     make_study: Callable[..., Study], uneven_raw: Path, smollm2: Unit, tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    """The whole pipeline through the real command line, DeepSpeed on two ranks; nobody changes what stands there."""
-    folder = tmp_path_factory.mktemp("pipeline")
+    """The whole pipeline through the real command line, DeepSpeed on two ranks; nobody changes what stands there.
+
+    It is gone through once: of several processes one does, and the others wait and read what it noted.
+    """
+    base = tmp_path_factory.getbasetemp()
+    notes = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pipeline.json"
+    with FileLock(notes.with_suffix(".lock")):
+        if not notes.is_file():
+            write_json(notes, _go_through(make_study, uneven_raw, smollm2, tmp_path_factory.mktemp("pipeline")))
+    noted = read_json(notes)
+    return Pipeline(
+        study=read_study(noted["file"]),
+        file=Path(noted["file"]),
+        killed=Outcome(**noted["killed"]),
+        left=[Path(path) for path in noted["left"]],
+        first=Outcome(**noted["first"]),
+    )
+
+
+def _go_through(
+    make_study: Callable[..., Study], uneven_raw: Path, smollm2: Unit, folder: Path
+) -> dict[str, str | list[str] | dict[str, Any]]:
     shutil.copytree(smollm2.folder, folder / "workspace/backbone" / smollm2.folder.name)
     study = make_study(
         f"data.folder={uneven_raw}",
@@ -218,7 +245,12 @@ def pipeline(
     killed = _run_and_kill_a_rank(folder / "study.yaml")
     left = sorted(path for path in (folder / "workspace/temporal").iterdir() if not path.name.startswith("."))
     first = run(folder / "study.yaml")
-    return Pipeline(study, folder / "study.yaml", killed, left, first)
+    return {
+        "file": str(folder / "study.yaml"),
+        "killed": asdict(killed),
+        "left": [str(path) for path in left],
+        "first": asdict(first),
+    }
 
 
 def run(study_file: Path, *overrides: str) -> Outcome:

@@ -72,7 +72,11 @@ def _run(stage: str, module: str, study: "Study", part: Part = WHOLE) -> None:
         from mtkd.cluster import spread
 
         spread(study, stage)
-    importlib.import_module(module).run(study, part)
+    made = importlib.import_module(module).run(study, part)
+    if part != WHOLE and not any(made.values() if isinstance(made, dict) else made):
+        from mtkd.console import say
+
+        say(stage, f"part {part}: nothing to do, as there are fewer units than parts")
 
 
 for _stage, (_module, _text) in STAGES.items():

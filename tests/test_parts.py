@@ -77,6 +77,20 @@ def test_a_ray_cluster_trains_the_same_teachers(mtkd: Callable[..., Any], study_
     assert teachers(workspace) == teachers(study_file.parent / "ws")
 
 
+def test_an_array_outside_slurm_is_told(repo: Path, study_file: Path) -> None:
+    command = ["bash", str(repo / "launch/parts.sbatch"), "spatial", str(study_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "SLURM_ARRAY_TASK_ID: is not set: this is a script for sbatch" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["spatial", "cache", "distill"])
+def test_a_part_without_units_is_told(mtkd: Callable[..., Any], study_file: Path, stage: str) -> None:
+    done = mtkd(stage, study_file, "--part", "99/99")
+    assert done.code == 0, done.err
+    assert done.out.strip() == f"{stage}  part 99/99: nothing to do, as there are fewer units than parts"
+
+
 def test_what_a_part_met_is_told_here(mtkd: Callable[..., Any], study_file: Path, workspace: Path) -> None:
     next((workspace / "shards").glob("all-*/s01.tar")).write_bytes(b"")
     done = mtkd("spatial", study_file, "units.engine=ray", f"workspace={workspace}")

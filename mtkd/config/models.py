@@ -1,5 +1,6 @@
 """The sections of a study file on training: teachers, their cache, the student."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -46,6 +47,16 @@ class Lora(Section):
     use_rslora: bool = False
     use_dora: bool = False
     init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
+
+    @field_validator("rank_pattern", "alpha_pattern")
+    @classmethod
+    def _patterns(cls, numbers: dict[str, int]) -> dict[str, int]:
+        for pattern in numbers:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return numbers
 
 
 class Temporal(Section):
@@ -126,15 +137,16 @@ class Cache(Section):
     dtype: Literal["float16", "float32"] = "float16"
     max_memory: dict[int | str, Gigabytes] | None = Field(None, min_length=1)
 
-    @field_validator("max_memory")
+    @field_validator("max_memory", mode="before")
     @classmethod
-    def _of_devices(cls, limits: dict[int | str, float] | None) -> dict[int | str, float] | None:
+    def _of_devices(cls, limits: object) -> object:
         """JSON, in which a study is given on to ranks, has numbers as keys in quotes only."""
-        found = {int(key) if str(key).isdecimal() else key: most for key, most in (limits or {}).items()}
-        for device in found:
-            if device != "cpu" and not (isinstance(device, int) and device >= 0):
+        if not isinstance(limits, dict):
+            return limits
+        for device in limits:
+            if device != "cpu" and not str(device).isdecimal():
                 raise ValueError(f"{device!r} is neither a GPU's number nor cpu")
-        return found or None
+        return {int(key) if key != "cpu" else key: most for key, most in limits.items()}
 
 
 class Distill(Section):

@@ -1,47 +1,52 @@
 """Starting a stage's ranks with ``accelerate launch``, and waiting for them."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from yaml import YAMLError
 
 from mtkd.config import Study
-from mtkd.errors import ERROR_FILE, MtkdError
+from mtkd.console import counted, say
+from mtkd.errors import ERROR_FILE, MtkdError, one_line
 from mtkd.files import write_json
 from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
-from mtkd.training.runtime import check_launch, clear_locks
+from mtkd.training.runtime import clear_locks, compiled
+from mtkd.training.zero import engine_config
 
 _PATIENCE_S = 60
 """How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
 
 
-def launch(study: Study, stage: str, config: str, part: Part = WHOLE) -> None:
+def launch(study: Study, stage: str, part: Part = WHOLE) -> None:
     """Run ``accelerate launch -m mtkd STAGE`` on a part of the resolved study; its first rank speaks for us.
 
+    What the libraries say is added to the stage's log, which other runs may be writing to as well.
+
     Raises:
-        MtkdError: ``config`` is none of accelerate's, a rank met bad input, or the launcher failed.
+        MtkdError: the configurations are none of accelerate's and DeepSpeed's, or do not belong together; a rank met
+            bad input; or the launcher failed.
     """
-    check_launch(config, f"{stage}.accelerate = {config}")
+    config = study.temporal.accelerate
+    told = _checked(study)
+    say(stage, f"starting {told} by {config}{'' if compiled() else ', which first compile for half a minute'}")
     clear_locks()
     log = Path(study.workspace) / stage / ("launch.log" if part == WHOLE else f"launch-{part.number}-{part.of}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
-    with tempfile.TemporaryDirectory() as folder, log.open("w") as file:
-        # torch's launcher would leave an empty folder of its own for good
-        command += ["--log_dir", folder, "-m", "mtkd", stage]
+    with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
         write_json(resolved, study.model_dump())
-        launcher = subprocess.Popen(
-            [*command, str(resolved), "--part", str(part)],
-            env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
-            stderr=file,  # what the libraries say; progress comes on standard output
-            preexec_fn=end_with_parent,  # and the ranks follow the launcher, so that none trains on for nobody
-        )
-        code = _wait(launcher)
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
+        # torch's launcher would leave an empty folder of its own for good
+        command += ["--log_dir", folder, "-m", "mtkd", stage, str(resolved), "--part", str(part)]
+        code = _wait(_started(command, error_file, file))
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
         if code != 0:
@@ -49,6 +54,49 @@ def launch(study: Study, stage: str, config: str, part: Part = WHOLE) -> None:
                 f"{stage}: accelerate launch with {config} ended with exit code {code}, see {log}; "
                 "the next start goes on from the last checkpoint"
             )
+
+
+def _checked(study: Study) -> str:
+    """What accelerate will start, in words, once it is sure that it does, and that its ranks will take it."""
+    settings = study.temporal
+    key = f"temporal.accelerate = {settings.accelerate}"
+    found = _read(settings.accelerate, key)
+    if found.num_machines > 1:
+        raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
+    starts_it = found.distributed_type == "DEEPSPEED"
+    if starts_it and settings.deepspeed is None:
+        raise MtkdError(f"{key}: starts DeepSpeed, but temporal.deepspeed is null")
+    if settings.deepspeed is not None and not starts_it:
+        raise MtkdError(f"{key}: starts no DeepSpeed, but temporal.deepspeed is {settings.deepspeed}, not null")
+    if settings.deepspeed is not None:
+        engine_config(settings.deepspeed, settings.optim)
+    on_gpu = torch.cuda.is_available() and not found.use_cpu
+    return f"{counted(found.num_processes, 'rank')} on {'GPUs' if on_gpu else 'the CPU'}"
+
+
+def _read(config: str, key: str) -> Any:
+    from accelerate.commands.config import load_config_from_file
+
+    if not Path(config).is_file():
+        raise MtkdError(f"{key}: no such file")
+    try:
+        return load_config_from_file(config)
+    except Exception as error:  # whatever foreign text makes it raise
+        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
+        raise MtkdError(f"{key}: {reason}") from None
+
+
+def _started(command: list[str], error_file: Path, log: TextIO) -> subprocess.Popen:
+    log.write(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z} {shlex.join(command)}\n")
+    log.flush()
+    # DeepSpeed looks for ninja where commands are, also where nobody has activated this environment
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return subprocess.Popen(
+        command,
+        env=os.environ | {ERROR_FILE: str(error_file), "PATH": path},
+        stderr=log,  # progress comes on standard output
+        preexec_fn=end_with_parent,  # and the ranks follow the launcher, so that none trains on for nobody
+    )
 
 
 def _wait(launcher: subprocess.Popen) -> int:

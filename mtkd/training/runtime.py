@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from yaml import YAMLError
 
 from mtkd.config import Optim
 from mtkd.console import counted
-from mtkd.errors import MtkdError, one_line
+from mtkd.errors import MtkdError
 from mtkd.training.zero import engine_config, forget_engines, kept, parted, plain_optimizer
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
@@ -216,8 +215,12 @@ def compile_operators() -> None:
         from deepspeed.accelerator import get_accelerator
 
         clear_locks()
-
         get_accelerator().create_op_builder("ShareMemCommBuilder").load()
+
+
+def compiled() -> bool:
+    """Whether ranks start without compiling anything."""
+    return torch.cuda.is_available() or any(_extensions().glob("**/deepspeed_shm_comm.so"))
 
 
 def clear_locks(limit_s: float = 300.0) -> None:
@@ -225,30 +228,14 @@ def clear_locks(limit_s: float = 300.0) -> None:
 
     torch waits for such a lock for ever, and says nothing.
     """
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", get_default_build_root()))
-    for lock in root.glob("**/lock"):
+    for lock in _extensions().glob("**/lock"):
         with contextlib.suppress(FileNotFoundError):  # whoever compiled is done
             while time.time() - lock.stat().st_mtime < limit_s:
                 time.sleep(1)
             lock.unlink()
 
 
-def check_launch(config: str, key: str) -> None:
-    """Make sure that ``accelerate launch`` will take a configuration; ``key`` is told in errors.
+def _extensions() -> Path:
+    from torch.utils.cpp_extension import get_default_build_root
 
-    Raises:
-        MtkdError: it is not there, none of accelerate's, or of more machines than this one.
-    """
-    from accelerate.commands.config import load_config_from_file
-
-    if not Path(config).is_file():
-        raise MtkdError(f"{key}: no such file")
-    try:
-        found = load_config_from_file(config)
-    except Exception as error:  # whatever foreign text makes it raise
-        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
-        raise MtkdError(f"{key}: {reason}") from None
-    if found.num_machines > 1:
-        raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR", get_default_build_root()))

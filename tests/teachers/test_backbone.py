@@ -104,6 +104,26 @@ def test_a_pattern_that_fits_nothing(tiny_unit: Unit, key: str) -> None:
         Backbone(tiny_unit, settings(lora=Lora(**{key: {"q_proj": 4, "gate_proj": 4}})))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("target_modules", ["q_proj", "query"], "'query' is the name of none of the backbone's modules"),
+        ("exclude_modules", ["v_proj", "value"], "'value' is the name of none of the backbone's modules"),
+        ("layers_to_transform", [0, 2], "2 is not one of layers 0 to 1"),
+        ("layers_to_transform", -1, "-1 is not one of layers 0 to 1"),
+    ],
+)
+def test_a_name_that_fits_nothing_beside_one_that_does(tiny_unit: Unit, key: str, value: object, told: str) -> None:
+    with pytest.raises(MtkdError, match=rf"^temporal\.lora\.{key}: {told}$"):
+        Backbone(tiny_unit, settings(lora=Lora.model_validate({key: value})))
+
+
+def test_names_that_fit(tiny_unit: Unit) -> None:
+    lora = Lora(target_modules=["q_proj", "layers.1.mlp.up_proj"], exclude_modules=["layers.0.self_attn.q_proj"])
+    adapted = Backbone(tiny_unit, settings(lora=lora)).model.targeted_module_names
+    assert sorted(adapted) == ["layers.1.mlp.up_proj", "layers.1.self_attn.q_proj"]
+
+
 def test_a_folder_of_safetensors_is_a_backbone(tiny_unit: Unit, make_study: Callable[..., Study]) -> None:
     assert read_json(tiny_unit.folder / "config.json")["num_hidden_layers"] == 2
     assert Backbone(tiny_unit, settings()).width == 32
@@ -147,24 +167,6 @@ def test_more_layers_than_there_are(make_study: Callable[..., Study], tiny_llama
     assert said == f"temporal.layers = 4, but {tiny_llama} has 3"
 
 
-@pytest.mark.parametrize(
-    "name", ["package:no_such_package_9", "package:no_such_package_9.sub", "package:", "package:os"]
-)
-def test_a_package_that_is_none(make_study: Callable[..., Study], name: str) -> None:
-    assert refused(make_study, f"temporal.backbone='{name}'").startswith(f"temporal.backbone = {name}")
-
-
-def test_a_folder_without_weights(make_study: Callable[..., Study], tmp_path: Path) -> None:
-    said = refused(make_study, f"temporal.backbone={tmp_path}")
-    assert said.startswith(f"temporal.backbone = {tmp_path}")
-
-
-def test_a_folder_with_two_ggufs(make_study: Callable[..., Study], tmp_path: Path) -> None:
-    for name in ("a.gguf", "b.gguf"):
-        (tmp_path / name).write_bytes(b"GGUF")
-    assert "2 GGUF files" in refused(make_study, f"temporal.backbone={tmp_path}")
-
-
 @pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])
 def test_weights_that_are_none(make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(tiny_llama / "config.json", tmp_path)
@@ -189,6 +191,11 @@ def test_a_pattern_that_is_none(make_study: Callable[..., Study], tiny_unit: Uni
         Backbone(tiny_unit, settings(lora=Lora(target_modules="(")))
 
 
+def test_a_prompt_without_a_tokenizer(make_study: Callable[..., Study], tiny_llama: Path) -> None:
+    said = refused(make_study, f"temporal.backbone={tiny_llama}", "temporal.prompt=Calm?")
+    assert said == f"temporal.prompt: {tiny_llama} has no tokenizer beside its weights"
+
+
 def test_code_that_a_folder_brings_along_is_not_run(
     make_study: Callable[..., Study], tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -208,32 +215,6 @@ def test_weights_that_are_pickled_are_not_read(
     shutil.copy(tiny_llama / "model.safetensors", tmp_path / "other.safetensors")
     torch.save({}, tmp_path / "pytorch_model.bin")
     assert refused(make_study, f"temporal.backbone={tmp_path}").startswith(f"temporal.backbone = {tmp_path}: cannot be")
-
-
-def test_a_hub_that_cannot_be_reached(make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    said = refused(make_study, "temporal.backbone=nobody-7f3a/no-such-model")
-    assert said.startswith("temporal.backbone = nobody-7f3a/no-such-model: neither")
-
-
-def test_a_revision_of_the_hub(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda name, **how: asked.append((name, how["revision"])) or tiny_llama
-    )
-    assert find("someone/model@v1.0").folder == find("someone/model").folder == tiny_llama
-    assert asked == [("someone/model", "v1.0"), ("someone/model", None)]
-
-
-def test_a_tokenizer_counts_where_it_is_used(tiny_llama: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
-    before = [find(str(folder)).digest(tmp_path, tokenizer) for tokenizer in (False, True)]
-    (folder / "tokenizer_config.json").write_text("{}")
-    after = [find(str(folder)).digest(tmp_path, tokenizer) for tokenizer in (False, True)]
-    assert after[0] == before[0]
-    assert after[1] != before[1]
 
 
 def test_a_frozen_backbone_has_no_gradient(tiny_unit: Unit) -> None:

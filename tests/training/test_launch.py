@@ -68,23 +68,11 @@ def test_what_was_killed_goes_on_to_the_same_weights(repo: Path, study_file: Pat
 
     With ZeRO-3, where a rank has a part of all; what most tests share goes on from a kill with ZeRO-2.
     """
-    changes = ["temporal.optim.epochs=3", "temporal.dropout=0.3", "temporal.checkpoint_steps=1"]
-    changes += [f"temporal.deepspeed={repo / 'configs/deepspeed/zero3.json'}"]
-    found = {}
-    for name in ("killed", "whole"):
-        workspace = tmp_path / name
-        shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
-        command = [sys.executable, "-m", "mtkd", "temporal", str(study_file), f"workspace={workspace}", *changes]
-        command += ["--part", "1/2"]  # the first fold
-        if name == "killed":
-            _kill_a_rank(command, "fold 0 epoch 1:")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("going on from ") == (name == "killed")
-        (fold,) = (workspace / "temporal").glob("fold-0-*")
-        assert not list((workspace / "temporal").glob("*.checkpoints"))
-        found[name] = [(fold / file).read_bytes() for file in ("weights.safetensors", "history.json")]
-    assert found["killed"] == found["whole"]
+    deepspeed = f"temporal.deepspeed={repo / 'configs/deepspeed/zero3.json'}"
+    killed, whole = _killed_and_whole(study_file, tmp_path, 2, deepspeed)
+    for file in ("weights.safetensors", "history.json"):
+        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+    assert not list(killed.parent.glob("*.checkpoints"))
 
 
 @pytest.mark.gpu
@@ -93,28 +81,35 @@ def test_what_was_killed_on_a_gpu_goes_on_to_the_same_losses(
     repo: Path, study_file: Path, tmp_path: Path, compiled: bool
 ) -> None:
     """In bfloat16, whose sums a GPU takes in any order; random numbers are those of the other."""
-    changes = ["temporal.optim.epochs=3", "temporal.dropout=0.3", "temporal.checkpoint_steps=1"]
-    changes += ["temporal.dtype=bfloat16", f"temporal.compile={compiled}", "temporal.lora.dropout=0.3"]
+    changes = ["temporal.dtype=bfloat16", f"temporal.compile={compiled}", "temporal.lora.dropout=0.3"]
     changes += [f"temporal.accelerate={repo / 'configs/accelerate/one_gpu.yaml'}"]
     changes += [f"temporal.deepspeed={repo / 'configs/deepspeed/zero2.json'}"]
-    found = {}
-    for name in ("killed", "whole"):
-        workspace = tmp_path / name
-        shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
-        command = [sys.executable, "-m", "mtkd", "temporal", str(study_file), f"workspace={workspace}", *changes]
-        command += ["--part", "1/2"]
-        if name == "killed":
-            _kill_a_rank(command, "fold 0 epoch 1:", n_ranks=1)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("going on from ") == (name == "killed")
-        (fold,) = (workspace / "temporal").glob("fold-0-*")
-        found[name] = json.loads((fold / "history.json").read_text())["epochs"]
-    for ours, theirs in zip(found["killed"], found["whole"], strict=True):
+    folders = _killed_and_whole(study_file, tmp_path, 1, *changes)
+    killed, whole = [json.loads((folder / "history.json").read_text())["epochs"] for folder in folders]
+    for ours, theirs in zip(killed, whole, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-2)
 
 
-def _kill_a_rank(command: list[str], after: str, n_ranks: int = 2) -> None:
+def _killed_and_whole(study_file: Path, folder: Path, n_ranks: int, *changes: str) -> tuple[Path, Path]:
+    """The first fold's teacher from a training of which a rank was killed, and from one that nobody disturbed."""
+    given = ["temporal.optim.epochs=3", "temporal.dropout=0.3", "temporal.checkpoint_steps=1", *changes]
+    found = []
+    for name in ("killed", "whole"):
+        workspace = folder / name
+        shutil.copytree(study_file.parent / "ws/shards", workspace / "shards")
+        command = [sys.executable, "-m", "mtkd", "temporal", str(study_file), f"workspace={workspace}", *given]
+        command += ["--part", "1/2"]
+        if name == "killed":
+            _kill_a_rank(command, "fold 0 epoch 1:", n_ranks)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"  starting {n_ranks} rank{'s on ' if n_ranks > 1 else ' on '}" in done.stdout
+        assert done.stdout.count("going on from ") == (name == "killed")
+        found += (workspace / "temporal").glob("fold-0-*")
+    return found[0], found[1]
+
+
+def _kill_a_rank(command: list[str], after: str, n_ranks: int) -> None:
     """End the last of a stage's ranks some steps after it said something."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stdout or []:
@@ -134,7 +129,7 @@ def _kill_a_rank(command: list[str], after: str, n_ranks: int = 2) -> None:
 
 def test_a_launcher_without_its_configuration(make_study: Callable[..., Any]) -> None:
     with pytest.raises(MtkdError, match=r"^temporal\.accelerate = none\.yaml: no such file$"):
-        launch(make_study(), "temporal", "none.yaml")
+        launch(make_study("temporal.accelerate=none.yaml"), "temporal")
 
 
 @pytest.mark.parametrize(
@@ -146,11 +141,29 @@ def test_a_configuration_that_is_none_of_accelerates(
     path = tmp_path / "launch.yaml"
     path.write_text(content)
     with pytest.raises(MtkdError, match=rf"^temporal\.accelerate = {path}: .") as refused:
-        launch(make_study(), "temporal", str(path))
+        launch(make_study(f"temporal.accelerate={path}"), "temporal")
     assert "\n" not in str(refused.value)
 
 
 def test_a_configuration_of_several_machines(make_study: Callable[..., Any], repo: Path) -> None:
     path = repo / "configs/accelerate/many_nodes.yaml"
     with pytest.raises(MtkdError, match=r"is of 2 machines; start each of them with launch/node\.sh$"):
-        launch(make_study(), "temporal", str(path))
+        launch(make_study(f"temporal.accelerate={path}"), "temporal")
+
+
+@pytest.mark.parametrize(
+    ("accelerate", "deepspeed", "told"),
+    [
+        ("cpu_one.yaml", "zero2.json", r"starts no DeepSpeed, but temporal\.deepspeed is .*, not null"),
+        ("cpu_two_ranks.yaml", "null", r"starts DeepSpeed, but temporal\.deepspeed is null"),
+        ("cpu_two_ranks.yaml", "none.json", r"^temporal\.deepspeed = none\.json: no such file"),
+    ],
+)
+def test_configurations_that_do_not_belong_together_are_told_before_ranks_start(
+    make_study: Callable[..., Any], repo: Path, accelerate: str, deepspeed: str, told: str
+) -> None:
+    folder = repo / "configs/accelerate"
+    study = make_study(f"temporal.accelerate={folder / accelerate}", f"temporal.deepspeed={deepspeed}")
+    with pytest.raises(MtkdError, match=f"{told}$"):
+        launch(study, "temporal")
+    assert not Path(study.workspace, "temporal").exists()

@@ -10,7 +10,7 @@ import torch.utils.checkpoint
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mtkd.config import ONE_LAYER, Temporal
+from mtkd.config import ONE_LAYER, Lora, Temporal
 from mtkd.errors import MtkdError, one_line
 from mtkd.teachers.temporal.attention import PACKED, Segments, register
 from mtkd.teachers.temporal.examine import longest, plain, takes_positions
@@ -107,27 +107,42 @@ def _adapted(model: Any, settings: Temporal) -> Any:
     lora = settings.lora.model_dump()
     lora |= {"lora_alpha": lora.pop("alpha"), "lora_dropout": lora.pop("dropout")}
     lora["target_modules"] = lora["target_modules"] or _usual_targets(model)
+    name, layers = layers_of(model, settings.backbone)
     if lora["layers_to_transform"] is not None and lora["layers_pattern"] is None:
         # peft's own guess wants another name before that of the list of layers
-        lora["layers_pattern"] = layers_of(model, settings.backbone)[0].rpartition(".")[2]
+        lora["layers_pattern"] = name.rpartition(".")[2]
+    _refuse_numbers(settings.lora, len(layers))
+    modules = [each for each, _ in model.named_modules()]
     try:
         adapted = peft.get_peft_model(model, peft.LoraConfig(**lora))
     except (ValueError, TypeError, KeyError, re.error) as error:
         raise MtkdError(f"temporal.lora: {one_line(error)}") from None
-    _refuse_idle_patterns(adapted, settings)
+    _refuse_idle(settings.lora, adapted.targeted_module_names, modules)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):  # or it would make float32 of all that it reads, to no other end
             module.cast_input_dtype_enabled = False
     return adapted
 
 
-def _refuse_idle_patterns(adapted: Any, settings: Temporal) -> None:
-    """peft passes over a pattern that fits none of what it adapts."""
+def _refuse_idle(lora: Lora, adapted: list[str], modules: list[str]) -> None:
+    """peft passes over what fits none of its modules as long as something else does; here it is a mistake of typing."""
     for key in ("rank_pattern", "alpha_pattern"):
-        for pattern in getattr(settings.lora, key):
+        for pattern in getattr(lora, key):
             fits = re.compile(rf"(.*\.)?({pattern})$")  # as peft itself asks
-            if not any(fits.match(name) for name in adapted.targeted_module_names):
+            if not any(fits.match(name) for name in adapted):
                 raise MtkdError(f"temporal.lora.{key}: {pattern!r} fits none of the adapted modules")
+    for key, among in (("target_modules", adapted), ("exclude_modules", modules)):
+        names = getattr(lora, key) or []
+        for wanted in [] if isinstance(names, str) else names:  # a pattern that fits nothing peft refuses itself
+            if not any(name == wanted or name.endswith(f".{wanted}") for name in among):
+                raise MtkdError(f"temporal.lora.{key}: {wanted!r} is the name of none of the backbone's modules")
+
+
+def _refuse_numbers(lora: Lora, n_layers: int) -> None:
+    numbers = lora.layers_to_transform
+    for number in [numbers] if isinstance(numbers, int) else numbers or []:
+        if not 0 <= number < n_layers:
+            raise MtkdError(f"temporal.lora.layers_to_transform: {number} is not one of layers 0 to {n_layers - 1}")
 
 
 def _usual_targets(model: Any) -> list[str] | str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtkd.digests import digests_of
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.files import fingerprint
 
 _INDEX = "model.safetensors.index.json"
@@ -21,6 +21,11 @@ class Source:
 
     folder: Path
     gguf: str | None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there are files of one; a GGUF file has one within."""
+        return self.gguf is not None or any((self.folder / name).is_file() for name in _TOKENIZER)
 
     def digest(self, workspace: Path, tokenizer: bool) -> str:
         """Fingerprint of configuration and weights, and of the tokenizer where that is used."""
@@ -80,6 +85,20 @@ def _from_hub(backbone: str, weights: bool) -> Path:
         )
         return Path(found)
     except Exception as error:  # network, unknown id, gated: each has its own class
-        raise MtkdError(
-            f"temporal.backbone = {backbone}: neither file nor folder, nor on the hub ({type(error).__name__})"
-        ) from None
+        raise MtkdError(f"temporal.backbone = {backbone}: {_not_from_hub(error)}") from None
+
+
+def _not_from_hub(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    kinds: list[tuple[type[Exception], str]] = [  # the narrower before the wider
+        (errors.HFValidationError, "no such file or folder, and no id that the hub could have"),
+        (errors.GatedRepoError, "on the hub, but gated: accept its terms there, and set HF_TOKEN"),
+        (errors.RepositoryNotFoundError, "neither file nor folder, nor on the hub; a private one needs HF_TOKEN"),
+        (errors.RevisionNotFoundError, "the hub has no such revision of it"),
+        (errors.LocalEntryNotFoundError, "neither file nor folder nor in the hub's cache, and the hub is out of reach"),
+    ]
+    for kind, told in kinds:
+        if isinstance(error, kind):
+            return told
+    return f"neither file nor folder, and not to be had from the hub ({type(error).__name__}: {one_line(error)})"

@@ -64,11 +64,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
             unpack_aside(own)
         if emulates_bfloat16(study.temporal):
             say(STAGE, "temporal.dtype = bfloat16, for which this CPU has no instructions: float32 is far faster here")
-        say(
-            STAGE,
-            f"starting the ranks of {study.temporal.accelerate} (the first start ever compiles for half a minute)",
-        )
-        launch(study, STAGE, study.temporal.accelerate, part)
+        launch(study, STAGE, part)
     return [job.unit for job in jobs]
 
 

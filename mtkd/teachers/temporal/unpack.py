@@ -176,6 +176,8 @@ def _embedded(model: Any, source: Source, settings: Temporal) -> Float[Tensor, "
     embed = model.get_input_embeddings()
     if not settings.prompt:
         return torch.empty(0, embed.embedding_dim)
+    if not source.has_tokenizer:
+        raise MtkdError(f"temporal.prompt: {settings.backbone} has no tokenizer beside its weights")
     safe = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **safe, **_gguf(source))
