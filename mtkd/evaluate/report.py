@@ -108,7 +108,7 @@ def _context(
         "confusion": _image(plots.confusion_figure(results)) if trained else None,
         "calibration": _image(plots.calibration_figure(results, predictions)) if trained else None,
         "confidence": _confidence(results, predictions),
-        "scalps": [_scalp(each) for each in importance],
+        "scalps": [_scalp(each, _top(importance)) for each in importance],
         "folds": [_fold(fold, results["study"]["class_names"]) for fold in results["folds"]],
         "provenance": [(key, _text(value)) for key, value in results["provenance"].items()],
     }
@@ -204,8 +204,13 @@ def _confidence(results: dict[str, Any], predictions: dict[str, Predictions]) ->
     return {"rows": rows} | {key: _image(draw(results, predictions, names)) for key, draw in figures.items()}
 
 
-def _scalp(importance: dict[str, Any]) -> dict[str, Any]:
-    figure, left_out = scalp_figure(importance)
+def _top(importance: list[dict[str, Any]]) -> float:
+    """The largest importance of any fold, for one scale of colours."""
+    return max((float(value) for each in importance for value in each["values"] if value == value), default=1.0)
+
+
+def _scalp(importance: dict[str, Any], top: float) -> dict[str, Any]:
+    figure, left_out = scalp_figure(importance, top)
     has_edges = importance.get("learned") is not None
     return {"figure": _image(figure) if figure else None, "left_out": left_out, "edges": has_edges}
 

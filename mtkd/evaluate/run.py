@@ -114,6 +114,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "hop_s": study.windows.hop_s,
         "transductive": study.signals.transductive,
     }
+    say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
     results = build_results(
         facts,
         predictions,
@@ -123,6 +124,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         _provenance(study, unit),
     )
     write_json(folder / RESULTS, results)
+    say(STAGE, "what the spatial teacher looks at, and the report")
     write_report(results, predictions, electrode_importance(study, folds), folder)
     for name, rows in predictions.items():
         np.savez_compressed(folder / f"predictions-{slug(name)}.npz", **vars(rows))

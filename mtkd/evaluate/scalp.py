@@ -27,13 +27,14 @@ OLD_NAMES = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
 """The 10-20 system's names of places that the 10-05 system renamed."""
 
 
-def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]]:
+def scalp_figure(importance: dict[str, Any], top: float | None = None) -> tuple["Figure | None", list[str]]:
     """Map of a value for each electrode and, where edges were learned, the largest changes to them on a second head.
 
     Args:
         importance: ``ch_names`` (names of the 10-05 system, in any case); ``values``, one for each name, in any unit,
             NaN where there is none; ``learned``, (n, n), symmetric, what training added to each edge's weight, NaN
             where there is no such edge, or None; ``title``.
+        top: where the scale of colours ends, in the unit of the values; without, at their largest.
 
     Returns:
         The figure, or None where fewer than four names have a value and are on the montage; and the names that do not
@@ -57,7 +58,8 @@ def scalp_figure(importance: dict[str, Any]) -> tuple["Figure | None", list[str]
     figure = new_figure(9.5 if weights is not None else 5.2, 4.6)
     axes = list(figure.subplots(1, 1 if weights is None else 2, squeeze=False)[0])
     where, chosen = np.array([place[names[index]] for index in known]), [names[index] for index in known]
-    image = _importance(axes[0], values[known], where, str(importance.get("title", "importance")))
+    image = _importance(axes[0], values[known], where, top)
+    axes[0].set_title(str(importance.get("title", "importance")), fontsize=10, color=INK)
     _electrodes(axes[0], where, chosen, disc=False)
     figure.colorbar(image, ax=axes, location="left", shrink=0.6, label="importance", pad=0.03)
     if weights is not None:
@@ -87,16 +89,16 @@ def _flat(point: NDArray[np.float64]) -> NDArray[np.float64]:
     return point[:2] / max(across, 1e-12) * RADIUS_M * angle / (np.pi / 2)
 
 
-def _importance(ax: "Axes", values: NDArray, where: NDArray, title: str) -> "ScalarMappable":
+def _importance(ax: "Axes", values: NDArray, where: NDArray, top: float | None) -> "ScalarMappable":
     signed = bool((values < 0).any())
-    top = float(np.abs(values).max()) or 1.0
+    top = top or float(np.abs(values).max()) or 1.0
     limits = (-top if signed else 0.0, top)
-    image = _topomap(ax, values, where, cmap="RdBu_r" if signed else "YlOrBr", vlim=limits)
-    ax.set_title(title, fontsize=10, color=INK)
-    return image
+    return _topomap(ax, values, where, cmap="RdBu_r" if signed else "YlOrBr", vlim=limits)
 
 
 def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
     rows, columns = np.triu_indices(len(where), 1)
     change = np.nan_to_num((weights + weights.T) / 2)[rows, columns]
     strength = np.abs(change)
@@ -107,7 +109,11 @@ def _edges(ax: "Axes", weights: NDArray, where: NDArray) -> None:
     for edge in order[::-1]:
         ends, share = where[[rows[edge], columns[edge]]], strength[edge] / max(top, FULL_CHANGE)
         colour = STRONGER if change[edge] > 0 else WEAKER
-        ax.plot(ends[:, 0], ends[:, 1], color=colour, lw=0.5 + 3.5 * share, alpha=0.25 + 0.65 * share, zorder=1)
+        line: dict[str, Any] = {"color": colour, "lw": 0.5 + 3.5 * share, "alpha": 0.25 + 0.65 * share, "zorder": 1}
+        # bent, so that it passes by the electrodes between its ends
+        ax.add_patch(
+            FancyArrowPatch(*ends, arrowstyle="-", connectionstyle="arc3,rad=0.18", shrinkA=0, shrinkB=0, **line)
+        )
     title = f"largest {order.size} learned changes to edges (at most {top:.2g})\nblue: stronger, orange: weaker"
     ax.set_title(title, fontsize=10, color=INK)
 

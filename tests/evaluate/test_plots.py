@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import image, pyplot
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 
 from mtkd.errors import MtkdError
 from mtkd.evaluate import plots
@@ -107,6 +109,10 @@ def test_panels_fill_their_rows() -> None:
         assert (len(panels), grid.nrows, grid.ncols) == (n, *shape)
 
 
+def edges_of(figure: Any) -> list[FancyArrowPatch]:
+    return [patch for patch in figure.axes[1].patches if isinstance(patch, FancyArrowPatch)]
+
+
 def test_scalp_figure(quadrants: Any) -> None:
     figure, left_out = scalp_figure(quadrants.importance)
     assert left_out == []
@@ -114,13 +120,13 @@ def test_scalp_figure(quadrants: Any) -> None:
     text = words(figure)
     assert text.count("Fp1") == text.count("T3") == 2
     assert "largest 20 learned changes" in text
-    edges = [line for line in figure.axes[1].lines if len(line.get_xdata()) == 2]
+    edges = edges_of(figure)
     weights = np.triu(quadrants.importance["learned"], 1)
     row, column = np.unravel_index(weights.argmax(), weights.shape)
     place = positions(quadrants.importance["ch_names"])
     names = quadrants.importance["ch_names"]
-    widest = max(edges, key=lambda line: line.get_linewidth())
-    np.testing.assert_allclose(widest.get_xydata(), [place[names[row]], place[names[column]]])
+    ends = max(edges, key=lambda edge: edge.get_linewidth()).get_path().vertices[[0, -1]]
+    np.testing.assert_allclose(ends, [place[names[row]], place[names[column]]], atol=1e-9)
     assert len(edges) == 20
 
 
@@ -138,9 +144,17 @@ def test_edges_that_grew_weaker_are_told_apart(quadrants: Any) -> None:
     learned[0, 1] = learned[1, 0] = 0.5
     learned[2, 3] = learned[3, 2] = -0.7
     figure, _ = scalp_figure(quadrants.importance | {"learned": learned})
-    edges = {line.get_color(): line for line in figure.axes[1].lines if len(line.get_xdata()) == 2}
+    edges = {to_hex(edge.get_edgecolor()).upper(): edge for edge in edges_of(figure)}
     assert set(edges) == {STRONGER, WEAKER}
     assert edges[WEAKER].get_linewidth() > edges[STRONGER].get_linewidth()
+
+
+def test_one_scale_of_colours_for_several_heads(quadrants: Any) -> None:
+    tops = {
+        scalp_figure(quadrants.importance | {"values": np.full(19, each)}, 3.0)[0].axes[-1].get_ylim()[1]
+        for each in (1, 2)
+    }
+    assert tops == {3.0}
 
 
 def test_electrodes_off_the_montage_are_named() -> None:

@@ -20,6 +20,10 @@ from mtkd.training.runtime import Runtime
 
 _ENDLESS = 1e12
 _MARGIN = 1.15  # a run here needed as much as planned within this
+_COLUMNS_TOLD = (
+    "ZeRO 0: without DeepSpeed, of one rank; trained: with gradients and moments;\n"
+    "gathered: weights of other ranks, fetched ahead; buckets: gradients on their way"
+)
 _COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host", "fits")
 
 
@@ -104,7 +108,8 @@ def _table(cluster: Cluster, weights: Weights, found: dict[str, Memory]) -> Tabl
     n_frozen = sum(numbers for numbers, _ in weights.frozen)
     table = Table(
         title="memory of a rank at its peak, GB" + ("; host: of a node" if on_host else ""),
-        caption=f"{weights.n_trained:,} numbers are trained beside {n_frozen:,} frozen ones",
+        caption=f"{weights.n_trained:,} numbers are trained beside {n_frozen:,} frozen ones\n{_COLUMNS_TOLD}",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,  # narrow enough for a terminal of 80 columns, as a batch system's log is
         collapse_padding=True,
         pad_edge=False,
