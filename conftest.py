@@ -92,7 +92,9 @@ def _group(file: str) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process waits for it at the end."""
     long = ("tests/test_pipeline.py", "tests/training/test_stages.py", "tests/training/test_launch.py")
-    long += ("tests/test_real_recordings.py", "tests/test_parts.py", "tests/teachers/test_plan.py")
+    long += ("tests/test_parts.py", "tests/test_real_recordings.py", "tests/test_readme.py")
+    long += ("tests/evaluate/test_beside.py", "tests/teachers/test_plan.py", "tests/training/test_two_ranks.py")
+    long += ("tests/sweep/test_interrupted.py", "tests/sweep/test_experiment.py", "tests/signals/test_possible.py")
     first = {name: place for place, name in enumerate(long)}
     items.sort(key=lambda item: first.get(_group(item.nodeid.partition("::")[0]), len(first)))
 

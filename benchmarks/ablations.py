@@ -39,7 +39,9 @@ def results(study: str, given: list[str], seed: int, workspace: Path) -> dict[st
     """``results.json`` of all these teachers with one seed."""
     beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
     words = [*given, *OTHERS, f"evaluate.teachers={json.dumps(beside)}", f"seed={seed}", f"workspace={workspace}"]
-    subprocess.run([sys.executable, "-m", "mtkd", "run", study, *words], check=True)
+    done = subprocess.run([sys.executable, "-m", "mtkd", "run", study, *words], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)  # it has said why
     return _of_seed(workspace, seed, beside)
 
 

@@ -40,10 +40,11 @@ def register() -> None:
     """Make the attention known to transformers under the name ``PACKED``."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)
+    # Not compiled: trials' lengths are numbers, each set of which would be compiled anew. As a decorator it would have
+    # whoever imports this module wait two seconds for torch's compiler.
+    ALL_ATTENTION_FUNCTIONS.register(PACKED, torch.compiler.disable(packed_attention))
 
 
-@torch.compiler.disable  # trials' lengths are numbers, each set of which would be compiled anew
 def packed_attention(
     module: Any,
     query: Float[Tensor, "1 head token dim"],

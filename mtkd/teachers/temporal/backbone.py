@@ -63,7 +63,7 @@ class Backbone(nn.Module):
         for layer in self._layers:
             layer.compile(dynamic=True)
             if getattr(layer, "gradient_checkpointing", False):
-                layer._gradient_checkpointing_func = _checkpointed
+                layer._gradient_checkpointing_func = torch.compiler.disable(_checkpointed)
 
     def forward(self, tokens: Float[Tensor, "token width"], packing: Packing) -> Float[Tensor, "token width"]:
         """Hidden states of the tokens of a packing, without those of the prompts; float32.
@@ -92,7 +92,6 @@ class Backbone(nn.Module):
         return unpadded(rows, lengths)
 
 
-@torch.compiler.disable
 def _checkpointed(layer: "functools.partial[Any]", *args: Any) -> Any:
     """In the place of transformers' own, within which torch would compile nothing: checkpoints a compiled layer."""
     compiled = torch.compile(layer.func, dynamic=True)
