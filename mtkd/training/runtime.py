@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from yaml import YAMLError
 
 from mtkd.config import Optim
 from mtkd.console import counted
-from mtkd.errors import MtkdError
+from mtkd.errors import MtkdError, one_line
 from mtkd.training.zero import engine_config, forget_engines, kept, parted, plain_optimizer
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
@@ -204,6 +205,23 @@ def _check_engine(deepspeed: str | None, n_ranks: int) -> None:
 def launched() -> bool:
     """Whether ``accelerate launch`` started this process."""
     return "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def read_launch(config: str, key: str) -> Any:
+    """What ``accelerate launch`` will read from a file; ``key`` is told in errors.
+
+    Raises:
+        MtkdError: it is not there, or none of accelerate's.
+    """
+    from accelerate.commands.config import load_config_from_file
+
+    if not Path(config).is_file():
+        raise MtkdError(f"{key}: no such file")
+    try:
+        return load_config_from_file(config)
+    except Exception as error:  # whatever foreign text makes it raise
+        reason = one_line(error) if isinstance(error, ValueError | YAMLError) else "not what `accelerate config` writes"
+        raise MtkdError(f"{key}: {reason}") from None
 
 
 def compile_operators() -> None:
