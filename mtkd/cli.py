@@ -73,7 +73,7 @@ def _run(stage: str, module: str, study: "Study", part: Part = WHOLE) -> None:
 
         spread(study, stage)
     made = importlib.import_module(module).run(study, part)
-    if part != WHOLE and not any(made.values() if isinstance(made, dict) else made):
+    if part != WHOLE and not made:
         from mtkd.console import say
 
         say(stage, f"part {part}: nothing to do, as there are fewer units than parts")

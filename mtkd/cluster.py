@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import joblib
 import ray
+from ray.util.queue import Queue
 
 from mtkd.config import Study, Units
 from mtkd.console import counted, say
@@ -19,6 +21,8 @@ from mtkd.errors import MtkdError, one_line
 from mtkd.parts import Part
 from mtkd.processes import end_with_parent
 from mtkd.study import most_units
+
+_POLL_S = 1.0
 
 
 @contextmanager
@@ -51,35 +55,61 @@ def joblib_on_ray() -> Iterator[None]:
 
 
 def spread(study: Study, stage: str) -> None:
-    """Run a stage in as many parts as the cluster of ``units`` has room for, and tell what each says.
+    """Run a stage in as many parts as the cluster of ``units`` has room for, and tell what each says while it does.
 
     A part whose node is lost is started again on another one, and goes on from the last checkpoint.
 
     Raises:
-        MtkdError: there is no cluster, none of its nodes has room for a part, or a part met bad input.
+        MtkdError: there is no cluster, none of its nodes has room for a part, a node does not see the workspace, or a
+            part met bad input.
     """
     units = study.units
-    with connected(units.ray_address, stage, "units.ray_address"):
-        n_parts = sum(_room(node["Resources"], units) for node in ray.nodes() if node["Alive"])
-        if not n_parts:
-            raise MtkdError(f"{stage}: no node has {units.cpus_per_part:g} CPUs and {units.gpus_per_part:g} GPUs")
-        n_parts = min(n_parts, most_units(study, stage))
+    with connected(units.ray_address, stage, "units.ray_address"), _mark(Path(study.workspace)) as mark:
+        n_parts = min(_n_parts(stage, units), most_units(study, stage))
         say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
         settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
         run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)
+        lines = Queue(actor_options={"num_cpus": 0})
         parts = [Part(number, n_parts) for number in range(1, n_parts + 1)]
-        pending = [run.remote(study.model_dump_json(), stage, str(part)) for part in parts]
+        pending = [run.remote(study, stage, str(part), str(mark), lines) for part in parts]
         while pending:
-            (done,), pending = ray.wait(pending)
-            try:
-                code, out, err = ray.get(done)
-            except ray.exceptions.RayError as error:  # its node was lost again and again
-                raise MtkdError(
-                    f"{stage}: a part was lost ({one_line(error)}); what stands is not done again"
-                ) from None
-            print(out, end="", flush=True)
-            if code:
-                raise MtkdError((err.strip() or f"{stage}: exit code {code}").splitlines()[-1].removeprefix("mtkd: "))
+            done, pending = ray.wait(pending, timeout=_POLL_S)
+            _tell(lines)
+            for each in done:
+                _take(each, stage)
+
+
+@contextmanager
+def _mark(workspace: Path) -> Iterator[Path]:
+    """A file by which a node tells whether it sees this workspace, and not one of its own by the same name."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=".ray-", dir=workspace) as file:
+        yield Path(file.name).resolve()
+
+
+def _n_parts(stage: str, units: Units) -> int:
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    n_parts = sum(_room(each, units) for each in resources)
+    if not n_parts:
+        raise MtkdError(f"{stage}: no node has {units.cpus_per_part:g} CPUs and {units.gpus_per_part:g} GPUs")
+    if not units.gpus_per_part and any(each.get("GPU") for each in resources):
+        say(stage, "parts compute on CPUs, as units.gpus_per_part is 0, though the cluster has GPUs")
+    return n_parts
+
+
+def _tell(lines: Queue) -> None:
+    """Print what the parts have said since."""
+    print(*lines.get_nowait_batch(lines.qsize()), sep="", end="", flush=True)
+
+
+def _take(done: "ray.ObjectRef[tuple[int, str]]", stage: str) -> None:
+    """See that a part ended well."""
+    try:
+        code, err = ray.get(done)
+    except ray.exceptions.RayError as error:  # its node was lost again and again
+        raise MtkdError(f"{stage}: a part was lost ({one_line(error)}); what stands is not done again") from None
+    if code:
+        raise MtkdError((err.strip() or f"{stage}: exit code {code}").splitlines()[-1].removeprefix("mtkd: "))
 
 
 def _room(resources: dict[str, float], units: Units) -> int:
@@ -88,14 +118,26 @@ def _room(resources: dict[str, float], units: Units) -> int:
     return int(min(resources.get("CPU", 0) / units.cpus_per_part, by_gpu))
 
 
-def _run_part(study: str, stage: str, part: str) -> tuple[int, str, str]:
-    """On a node: the stage's own command, which may start ranks; what it says on both streams."""
-    with tempfile.TemporaryDirectory() as folder:
+def _run_part(study: Study, stage: str, part: str, mark: str, lines: Queue) -> tuple[int, str]:
+    """On a node: the stage's own command, which may start ranks, and which says to ``lines`` what it says.
+
+    Returns:
+        Its exit code, and what it said on the stream for errors.
+    """
+    if not Path(mark).exists():
+        return 2, f"{stage}: the node {socket.gethostname()} does not see the workspace {Path(mark).parent}"
+    # without a GPU given, none is taken, or all parts would take the node's first
+    hidden = {} if study.units.gpus_per_part else {"CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as err:
         path = Path(folder, "study.json")
-        path.write_text(study)
+        path.write_text(study.model_dump_json())
         command = [sys.executable, "-m", "mtkd", stage, str(path), "units.engine=joblib", "--part", part]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=end_with_parent)
-    return done.returncode, done.stdout, done.stderr
+        how: dict[str, Any] = {"env": os.environ | hidden, "text": True, "preexec_fn": end_with_parent}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, **how) as process:
+            for line in process.stdout or []:
+                lines.put(line)
+        err.seek(0)
+        return process.returncode, err.read()
 
 
 def _short_tmp() -> str:

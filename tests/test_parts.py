@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,12 +105,19 @@ def test_a_part_that_is_lost_again_and_again_is_told(
 ) -> None:
     """As where each node that takes it dies. The part is a function of our own, the cluster is Ray's."""
 
-    def lost(study: str, stage: str, part: str) -> None:
+    def lost(*given: object) -> None:
         os._exit(1)
 
     monkeypatch.setattr(cluster, "_run_part", lost)
     with pytest.raises(MtkdError, match=r"^spatial: a part was lost \(.+\); what stands is not done again$"):
         cluster.spread(make_study("units.engine=ray"), "spatial")
+
+
+def test_a_node_that_does_not_see_the_workspace_is_told(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    """Here a task is given the mark of another workspace, where a node would have a disk of its own."""
+    code, told = cluster._run_part(make_study(), "spatial", "1/1", str(tmp_path / "ws/.ray-mark"), None)
+    assert code == 2
+    assert told == f"spatial: the node {socket.gethostname()} does not see the workspace {tmp_path / 'ws'}"
 
 
 def test_no_room_for_a_part_is_told(mtkd: Callable[..., Any], study_file: Path) -> None:

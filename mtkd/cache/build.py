@@ -23,6 +23,7 @@ from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import SampleInfo, encode_array
+from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial import train as spatial
@@ -94,18 +95,19 @@ class Teacher:
     def __init__(self, model: Any, cutter: Cutter, most: int) -> None:
         self.model, self.cutter, self._most = model, cutter, most
         self.device = next(model.heads.parameters()).device
+        self._padded = isinstance(model, TemporalTeacher) and not model.backbone.packed
 
     def batches(self, samples: list[Sample]) -> Iterator[list[Sample]]:
         """The same trials, in order, as many together as it answers at once."""
         some: list[Sample] = []
-        n_held = 0
+        sizes: list[int] = []
         for sample in samples:
             size = self._size(sample)
-            if some and n_held + size > self._most:
+            if some and held([*sizes, size], self._padded) > self._most:
                 yield some
-                some, n_held = [], 0
+                some, sizes = [], []
             some.append(sample)
-            n_held += size
+            sizes.append(size)
         if some:
             yield some
 

@@ -39,12 +39,12 @@ from mtkd.workspace import Unit, make_unit
 STAGE = "distill"
 
 
-def run(study: Study, part: Part = WHOLE) -> dict[str, list[Unit]]:
-    """Train every student of ``evaluate.students`` on every fold where it does not stand yet; or a part of them.
+def run(study: Study, part: Part = WHOLE) -> list[Unit]:
+    """Train every student of ``evaluate.students`` on every fold where it does not stand yet; return their units, those
+    of a part.
 
     Students with swept settings wait until the sweep stands.
     """
-    units: dict[str, list[Unit]] = {}
     wanted: dict[Path, tuple[Unit, Callable[[], None]]] = {}  # two students may share a unit
     for name in study.evaluate.students:
         try:
@@ -53,14 +53,14 @@ def run(study: Study, part: Part = WHOLE) -> dict[str, list[Unit]]:
             say(STAGE, f"{name}: waits for `mtkd sweep`")
             continue
         _tell_settings(study, name)
-        units[name] = [unit_of(study, fold, settings) for fold, settings in chosen]
-        for unit, (fold, settings) in zip(units[name], chosen, strict=True):
+        units = [unit_of(study, fold, settings) for fold, settings in chosen]
+        for unit, (fold, settings) in zip(units, chosen, strict=True):
             wanted.setdefault(unit.folder, (unit, functools.partial(_make, study, name, fold, settings, unit)))
-        reused = sum(unit.stands() for unit in units[name])
-        if reused:
+        if reused := sum(unit.stands() for unit in units):
             say(STAGE, f"{name}: reused {reused} of {len(chosen)} folds")
-    side_by_side([make for unit, make in part.pick(list(wanted.values())) if not unit.stands()])
-    return units
+    own = part.pick(list(wanted.values()))
+    side_by_side([make for unit, make in own if not unit.stands()])
+    return [unit for unit, _ in own]
 
 
 def _tell_settings(study: Study, name: str) -> None:

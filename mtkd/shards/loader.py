@@ -24,6 +24,7 @@ class RankShares(Sampler[list[Piece]]):
         sizes: of the trials, by which ranks are to have equally much; tokens, or 1 each.
         batch_size: trials over all ranks.
         most: what a piece may hold; None makes one of each share.
+        padded: whether a piece's trials are padded to its longest, which then counts.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class RankShares(Sampler[list[Piece]]):
         seed: int = 0,
         shuffle: bool = False,
         most: int | None = None,
+        padded: bool = False,
     ) -> None:
-        self.sizes, self.batch_size, self.rank, self.world, self.most = sizes, batch_size, rank, world, most
+        self.sizes, self.batch_size, self.rank, self.world = sizes, batch_size, rank, world
+        self.most, self.padded = most, padded
         self.seed, self.shuffle, self.epoch = seed, shuffle, 0
         self.start = 0  # batches of the epoch that lie behind
 
@@ -55,7 +58,7 @@ class RankShares(Sampler[list[Piece]]):
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         for start in range(self.start * self.batch_size, len(order), self.batch_size):
             whole = order[start : start + self.batch_size].tolist()
-            yield share_out(whole, self.sizes, self.world, self.most)
+            yield share_out(whole, self.sizes, self.world, self.most, self.padded)
 
 
 class _Pieces(Dataset[Piece]):
@@ -86,12 +89,14 @@ class Loader:
         workers: int = 0,
         sizes: Sequence[int] | None = None,
         most: int | None = None,
+        padded: bool = False,
     ) -> None:
         keep_freed_memory()
         self.cutter, self.keys = cutter, keys
         self._n_given = 0
         sizes = [1] * len(keys) if sizes is None else sizes
-        self.sampler = RankShares(sizes, batch_size, rank, world, seed=seed, shuffle=shuffle, most=most)
+        how: dict[str, Any] = {"seed": seed, "shuffle": shuffle, "most": most, "padded": padded}
+        self.sampler = RankShares(sizes, batch_size, rank, world, **how)
         # a generator of its own, or each pass would take a number from those that dropout draws
         generator = torch.Generator()
         self._loader = DataLoader(

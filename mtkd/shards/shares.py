@@ -6,8 +6,11 @@ Piece = list[int]
 """Positions of trials that are read and computed together; ``~i`` stands for one that only fills up."""
 
 
-def share_out(trials: Sequence[int], sizes: Sequence[int], world: int, most: int | None) -> list[list[Piece]]:
-    """The pieces of each rank. ``sizes`` are those of all trials, ``most`` is what a piece may hold of them.
+def share_out(
+    trials: Sequence[int], sizes: Sequence[int], world: int, most: int | None, padded: bool = False
+) -> list[list[Piece]]:
+    """The pieces of each rank. ``sizes`` are those of all trials, ``most`` is what a piece may hold of them; where
+    trials are ``padded`` to the longest of their piece, their padding too.
 
     It depends on nothing but its arguments, so every rank knows the shares of all. A trial larger than ``most`` is a
     piece of its own.
@@ -18,7 +21,7 @@ def share_out(trials: Sequence[int], sizes: Sequence[int], world: int, most: int
         rank = min(range(world), key=lambda rank: (loads[rank], len(ranks[rank])))
         ranks[rank].append(trial)
         loads[rank] += sizes[trial]
-    shares = [_pieces(own, sizes, most) for own in ranks]
+    shares = [_pieces(own, sizes, most, padded) for own in ranks]
     n_pieces = max(len(share) for share in shares)
     for share in shares:
         while len(share) < n_pieces:
@@ -27,20 +30,27 @@ def share_out(trials: Sequence[int], sizes: Sequence[int], world: int, most: int
     return [[sorted(piece, key=lambda trial: place.get(trial, -1)) for piece in share] for share in shares]
 
 
-def _pieces(own: list[int], sizes: Sequence[int], most: int | None) -> list[Piece]:
+def held(sizes: Sequence[int], padded: bool) -> int:
+    """What a piece holds of trials of these sizes."""
+    return len(sizes) * max(sizes) if padded else sum(sizes)
+
+
+def _pieces(own: list[int], sizes: Sequence[int], most: int | None, padded: bool) -> list[Piece]:
     """Trials, the longest first, each in the first piece that has room for it."""
     if most is None:
         return [own] if own else []
     pieces: list[Piece] = []
     left: list[int] = []
     for trial in own:
-        fitting = next((index for index, room in enumerate(left) if room >= sizes[trial]), None)
+        # padded, each takes as much as the longest, which came first
+        takes = [sizes[piece[0] if padded else trial] for piece in pieces]
+        fitting = next((index for index, size in enumerate(takes) if left[index] >= size), None)
         if fitting is None:
             pieces.append([trial])
             left.append(most - sizes[trial])
         else:
             pieces[fitting].append(trial)
-            left[fitting] -= sizes[trial]
+            left[fitting] -= takes[fitting]
     return pieces
 
 

@@ -15,7 +15,7 @@ from mtkd.shards.loader import Loader
 from mtkd.training.objective import Objective, Term
 from mtkd.training.resume import Checkpoint, Checkpoints
 from mtkd.training.runtime import Runtime
-from mtkd.training.zero import whole
+from mtkd.training.zero import size_of, whole
 
 Watch = Callable[[int, dict[str, float]], None]
 
@@ -78,7 +78,7 @@ class _Training:
         self.model, self.objective, self.train, self.val = model.to(runtime.device), objective, train, val
         self.optim, self.runtime, self.checkpoints = optim, runtime, checkpoints
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.history = History(n_parameters=sum(parameter.numel() for parameter in trained))
+        self.history = History(n_parameters=sum(map(size_of, trained)))
         self.epoch, self.step, self.best_state = 0, 0, dict[str, Tensor]()
         self.meter, self._started = _Meter(runtime), time.perf_counter()
         found = checkpoints.latest() if checkpoints else None
@@ -200,11 +200,12 @@ class _Meter:
         self._counts: Tensor | None = None
         self._values: Tensor | None = None
         self._noted: list[tuple[Tensor, list[str], str]] = []
+        self._before: list[tuple[Tensor, list[str], str]] = []  # of the last step
 
     def count(self, masks: list[dict[str, Tensor]]) -> Tensor:
         """Windows that each term counts in a global batch, from the masks of this rank's parts of it."""
         self.names = list(masks[0])
-        own = torch.stack([torch.stack([mask.sum() for mask in part.values()]) for part in masks]).sum(0).float()
+        own = torch.stack([torch.stack([part[name].sum() for name in self.names]) for part in masks]).sum(0).float()
         counts = self.runtime.total(own)
         self._counts = counts if self._counts is None else self._counts + counts
         return counts
@@ -214,9 +215,10 @@ class _Meter:
 
         Gradients of the parts add up to that of the whole where they are averaged over ranks.
         """
-        own = torch.stack([(term.value.float() * term.mask).sum() for term in terms.values()])
+        ordered = [terms[name] for name in self.names]  # as they were counted
+        own = torch.stack([(term.value.float() * term.mask).sum() for term in ordered])
         self._values = own.detach() if self._values is None else self._values + own.detach()
-        weights = torch.tensor([term.weight for term in terms.values()], device=own.device)
+        weights = torch.tensor([term.weight for term in ordered], device=own.device)
         return (weights * own / counts.clamp_min(1)).sum() * self.runtime.world
 
     def note(self, value: Tensor, keys: list[str], name: str) -> None:
@@ -232,9 +234,10 @@ class _Meter:
         Raises:
             Diverged: names the trials of its batch.
         """
-        n_left = 2 if self.runtime.device.type == "cuda" and not now else 0
-        while len(self._noted) > n_left:
-            noted, keys, name = self._noted.pop(0)
+        all_of_them = now or self.runtime.device.type != "cuda"
+        due = self._before + (self._noted if all_of_them else [])
+        self._before, self._noted = [] if all_of_them else self._noted, []
+        for noted, keys, name in due:
             if not math.isfinite(value := noted.item()):
                 raise Diverged(
                     f"{name} became {value} in epoch {epoch + 1}, at the trials {', '.join(keys)}; "

@@ -73,8 +73,10 @@ class FoldData:
         shuffle: bool,
         size: Callable[[Sample], int] | None = None,
         most: int | None = None,
+        padded: bool = False,
     ) -> Loader:
-        """Batches for this rank; ranks share them by the trials' ``size`` and compute at ``most`` so much at once.
+        """Batches for this rank; ranks share them by the trials' ``size`` and compute at ``most`` so much at once,
+        with the padding of those that are ``padded``.
 
         Raises:
             MtkdError: none of the subjects has a trial as long as a step.
@@ -93,6 +95,7 @@ class FoldData:
             shuffle=shuffle,
             sizes=[size(self.cutter.shards.samples[key]) for key in keys] if size else None,
             most=most,
+            padded=padded,
         )
 
 

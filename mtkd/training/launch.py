@@ -11,14 +11,14 @@ from typing import TextIO
 
 import torch
 
-from mtkd.config import Study
+from mtkd.config import Study, Temporal
 from mtkd.console import counted, say
 from mtkd.errors import ERROR_FILE, MtkdError
 from mtkd.files import write_json
 from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
 from mtkd.training.runtime import clear_locks, compiled, read_launch
-from mtkd.training.zero import engine_config
+from mtkd.training.zero import engine_config, refuse_compile
 
 _PATIENCE_S = 60
 """How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
@@ -62,15 +62,29 @@ def _checked(study: Study) -> str:
     found = read_launch(settings.accelerate, key)
     if found.num_machines > 1:
         raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
-    starts_it = found.distributed_type == "DEEPSPEED"
-    if starts_it and settings.deepspeed is None:
-        raise MtkdError(f"{key}: starts DeepSpeed, but temporal.deepspeed is null")
-    if settings.deepspeed is not None and not starts_it:
-        raise MtkdError(f"{key}: starts no DeepSpeed, but temporal.deepspeed is {settings.deepspeed}, not null")
-    if settings.deepspeed is not None:
-        engine_config(settings.deepspeed, settings.optim)
+    n_ranks = found.num_processes or 0
+    if n_ranks < 1:
+        raise MtkdError(f"{key}: num_processes is {n_ranks}, not the number of ranks")
+    if found.mixed_precision not in (None, "no"):
+        raise MtkdError(f"{key}: sets mixed_precision; temporal.dtype is the study's key for that")
+    _check_engine(key, found.distributed_type == "DEEPSPEED", bool(found.use_cpu), n_ranks, settings)
     on_gpu = torch.cuda.is_available() and not found.use_cpu
-    return f"{counted(found.num_processes, 'rank')} on {'GPUs' if on_gpu else 'the CPU'}"
+    return f"{counted(n_ranks, 'rank')} on {'GPUs' if on_gpu else 'the CPU'}"
+
+
+def _check_engine(key: str, starts_it: bool, use_cpu: bool, n_ranks: int, settings: Temporal) -> None:
+    if settings.deepspeed is None:
+        if starts_it:
+            raise MtkdError(f"{key}: starts DeepSpeed, but temporal.deepspeed is null")
+        if n_ranks > 1:
+            raise MtkdError(f"{key}: starts {n_ranks} ranks, but temporal.deepspeed is null")
+        return
+    if not starts_it:
+        raise MtkdError(f"{key}: starts no DeepSpeed, but temporal.deepspeed is {settings.deepspeed}, not null")
+    if use_cpu:
+        raise MtkdError(f"{key}: with use_cpu = true accelerate leaves DeepSpeed out; without, ranks take a CPU too")
+    stage = engine_config(settings.deepspeed, settings.optim).get("zero_optimization", {}).get("stage", 0)
+    refuse_compile(settings, stage)
 
 
 def _started(command: list[str], error_file: Path, log: TextIO) -> subprocess.Popen:

@@ -40,7 +40,7 @@ class Checkpoints:
 
     Args:
         folder: of this training alone.
-        runtime: the ranks, to whose number and stage of ZeRO a checkpoint belongs.
+        runtime: the ranks, to whose number and configuration of ZeRO a checkpoint belongs.
         every: steps from one to the next; besides, there is one at the end of each epoch. None: only those.
         tell: says what is worth saying, on the first rank.
         of: fingerprint of what is trained; one of anything else is not gone on from.
@@ -105,9 +105,13 @@ class Checkpoints:
         files = {f"rank-{rank}": checkpoint.own}
         if rank == 0:
             files |= {f"shared-{name}": tensors for name, tensors in checkpoint.shared.items()}
-            write_json(aside / STATE, checkpoint.state | {"ranks": self._runtime.kind, "of": self.of})
+            write_json(aside / STATE, checkpoint.state | self._needs())
         for name, tensors in files.items():
             safetensors.torch.save_file(tensors, aside / f"{name}.safetensors")
+
+    def _needs(self) -> dict[str, str]:
+        """What must be the same where it is gone on from."""
+        return {"ranks": self._runtime.kind, "zero_optimization": self._runtime.layout, "of": self.of}
 
     def _publish(self, aside: Path, place: Path) -> None:
         """The manifest comes last, then the name; then those that are no longer needed go.
@@ -130,7 +134,9 @@ class Checkpoints:
             reason = self._what_is_wrong(place)
             if reason is None:
                 return place.name
-            self._tell(f"{place}: {reason}; going on from what was before it")
+            self._tell(f"{place}: {reason}; looking at what was before it")
+        if self._standing():
+            self._tell(f"beginning anew, as none in {self.folder} can be gone on from")
         return None
 
     def _what_is_wrong(self, place: Path) -> str | None:
@@ -141,6 +147,8 @@ class Checkpoints:
                 return f"is of {state['ranks']}, and this is {runtime.kind}"
             if state["of"] != self.of:
                 return "is of another training"
+            if state["zero_optimization"] != runtime.layout:
+                return "is of another zero_optimization in DeepSpeed's configuration"
             needed = [STATE, *(f"rank-{rank}.safetensors" for rank in range(runtime.world))]
             damaged = [name for name in {*listed, *needed} if digest(place / name) != listed.get(name)]
         except (MtkdError, OSError, AttributeError, KeyError, TypeError) as error:

@@ -18,6 +18,7 @@ from yaml import YAMLError
 from mtkd.config import Optim
 from mtkd.console import counted
 from mtkd.errors import MtkdError, one_line
+from mtkd.files import fingerprint
 from mtkd.training.zero import engine_config, forget_engines, kept, parted, plain_optimizer
 
 # DeepSpeed reads this when it is imported, and transformers and accelerate import it wherever it is installed; without
@@ -50,7 +51,8 @@ class Runtime:
             # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             handlers = [InitProcessGroupKwargs(backend=backend, timeout=_PATIENCE)]
-        self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
+        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed's own words, of every rank, belong into the log
+            self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
         if self.device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count():
@@ -75,6 +77,11 @@ class Runtime:
         if not self._deepspeed and self.world == 1:
             return "torch"
         return f"{f'DeepSpeed ZeRO-{self.stage}' if self._deepspeed else 'torch'}, {counted(self.world, 'rank')}"
+
+    @property
+    def layout(self) -> str:
+        """Fingerprint of what decides how a rank's part of the optimizer's state lies, by the configuration's keys."""
+        return fingerprint(self._config.get("zero_optimization", {}))
 
     @property
     def stage(self) -> int:

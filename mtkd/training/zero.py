@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtkd.config import Optim
+from mtkd.config import Optim, Temporal
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
 
@@ -45,6 +45,7 @@ _ZERO_KEYS = {
     "stage3_prefetch_bucket_size",
     "stage3_param_persistence_threshold",
     "stage3_model_persistence_threshold",
+    "stage3_gather_16bit_weights_on_model_save",
     "round_robin_gradients",
     "load_from_fp32_weights",
     "elastic_checkpoint",
@@ -70,7 +71,7 @@ def engine_config(path: str, optim: Optim) -> dict[str, Any]:
             raise MtkdError(f"{path}: {key} is set by the study's temporal.optim; leave it to 'auto'")
     inner = {f"zero_optimization.{key}" for key in config.get("zero_optimization", {}).keys() - _ZERO_KEYS}
     for key in sorted(config.keys() - _ENGINE_KEYS | inner):
-        raise MtkdError(f"{path}: {key} may change what is learned, which is the study's temporal section's to say")
+        raise MtkdError(f"{path}: {key} is none of the keys that are known to leave alone what is learned")
     if config.get("gradient_accumulation_steps", 1) != 1:
         raise MtkdError(f"{path}: gradient_accumulation_steps must be 1; the batch is the study's")
     if config.get("zero_optimization", {}).get("stage", 0) not in (0, 1, 2, 3):
@@ -78,6 +79,18 @@ def engine_config(path: str, optim: Optim) -> dict[str, Any]:
     config["train_micro_batch_size_per_gpu"] = 1  # not what it goes by: trials differ in length
     config["gradient_clipping"] = optim.grad_clip
     return config
+
+
+def refuse_compile(settings: Temporal, stage: int) -> None:
+    """Make sure that what is to be compiled can be.
+
+    Raises:
+        MtkdError: it cannot.
+    """
+    if settings.compile and stage == 3:
+        raise MtkdError(
+            "temporal.compile: with ZeRO-3 weights come and go while a layer runs, which cannot be compiled"
+        )
 
 
 def parted(config: dict[str, Any], dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -100,6 +113,11 @@ def whole(parameters: Iterable[Tensor], write: bool = False) -> AbstractContextM
     from deepspeed import zero
 
     return zero.GatheredParameters(in_parts, modifier_rank=0 if write else None)
+
+
+def size_of(parameter: Tensor) -> int:
+    """Its numbers, all of them, whatever part of it a rank keeps."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def is_written_here(parameter: Tensor) -> bool:

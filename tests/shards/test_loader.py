@@ -26,6 +26,7 @@ cases = st.fixed_dictionaries(
         "epoch": st.integers(0, 3),
         "shuffle": st.booleans(),
         "most": st.none() | st.integers(9, 20),
+        "padded": st.booleans(),
     }
 )
 
@@ -33,7 +34,7 @@ cases = st.fixed_dictionaries(
 def ranks(case, world=None, start=0) -> list[list[list[Piece]]]:
     """The shares of every rank, batch by batch."""
     world = world or case["world"]
-    order = {key: case[key] for key in ("seed", "shuffle", "most")}
+    order = {key: case[key] for key in ("seed", "shuffle", "most", "padded")}
     samplers = [RankShares(case["sizes"], case["batch_size"], rank, world, **order) for rank in range(world)]
     for sampler in samplers:
         sampler.epoch, sampler.start = case["epoch"], start
@@ -58,7 +59,9 @@ def test_all_ranks_get_equally_many_pieces_that_fit(case):
         assert len({len(share) for share in together}) == 1
         for piece in itertools.chain(*together):
             assert piece
-            assert case["most"] is None or sum(case["sizes"][max(i, ~i)] for i in piece) <= case["most"]
+            sizes = [case["sizes"][max(position, ~position)] for position in piece]
+            held = len(sizes) * max(sizes) if case["padded"] else sum(sizes)
+            assert case["most"] is None or held <= case["most"]
 
 
 @given(cases)
@@ -103,7 +106,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(case):
 def test_shuffled_epochs_and_seeds_differ_and_plain_ones_do_not():
     def order(seed: int, epoch: int, shuffle: bool) -> tuple[int, ...]:
         case = {"sizes": [1] * 50, "batch_size": 5, "world": 1, "seed": seed, "epoch": epoch, "shuffle": shuffle}
-        return tuple(position for share in ranks(case | {"most": None})[0] for position in real(share))
+        return tuple(position for share in ranks(case | {"most": None, "padded": False})[0] for position in real(share))
 
     assert len({order(seed, epoch, True) for seed in range(3) for epoch in range(3)}) == 9
     assert {order(seed, epoch, False) for seed in range(3) for epoch in range(3)} == {tuple(range(50))}

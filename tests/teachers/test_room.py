@@ -76,3 +76,12 @@ def test_a_trial_larger_than_that_is_asked_for_alone(pipeline: Any) -> None:
     whole = load_teacher(pipeline.study, shards, folds_of(pipeline.study)[0], "temporal")
     batches = list(Teacher(whole.model, whole.cutter, 1).batches(shards.index.samples))
     assert [len(batch) for batch in batches] == [1] * len(shards.index.samples)
+
+
+def test_padding_counts_where_trials_are_padded(study: Study, tmp_path: Path) -> None:
+    """To a decoder with attention of its own."""
+    config = transformers.BloomConfig(hidden_size=32, n_layer=1, n_head=4, vocab_size=61)
+    transformers.BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    assert not any(loader.sampler.padded for loader in loaders(study))
+    padded = changed(study, backbone=str(tmp_path / "bloom"), layers=None)
+    assert all(loader.sampler.padded for loader in loaders(padded))

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
@@ -85,7 +86,7 @@ def test_what_was_killed_on_a_gpu_goes_on_to_the_same_losses(
     changes += [f"temporal.accelerate={repo / 'configs/accelerate/one_gpu.yaml'}"]
     changes += [f"temporal.deepspeed={repo / 'configs/deepspeed/zero2.json'}"]
     folders = _killed_and_whole(study_file, tmp_path, 1, *changes)
-    killed, whole = [json.loads((folder / "history.json").read_text())["epochs"] for folder in folders]
+    killed, whole = [json.loads((folder / "history.json").read_text()) for folder in folders]
     for ours, theirs in zip(killed, whole, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-2)
 
@@ -167,3 +168,28 @@ def test_configurations_that_do_not_belong_together_are_told_before_ranks_start(
     with pytest.raises(MtkdError, match=f"{told}$"):
         launch(study, "temporal")
     assert not Path(study.workspace, "temporal").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes", "told"),
+    [
+        ({"use_cpu": True}, [], "with use_cpu = true accelerate leaves DeepSpeed out; without, ranks take a CPU too"),
+        ({"num_processes": None}, [], "num_processes is (0|-1), not the number of ranks"),
+        ({"mixed_precision": "bf16"}, [], r"sets mixed_precision; temporal\.dtype is the study's key for that"),
+        (
+            {"distributed_type": "MULTI_CPU"},
+            ["temporal.deepspeed=null"],
+            r"starts 2 ranks, but temporal\.deepspeed is null",
+        ),
+        ({}, ["temporal.compile=true", "temporal.deepspeed=configs/deepspeed/zero3.json"], "which cannot be compiled"),
+    ],
+)
+def test_what_ranks_would_refuse_is_told_before_they_start(
+    make_study: Callable[..., Any], repo: Path, tmp_path: Path, lines: dict[str, Any], changes: list[str], told: str
+) -> None:
+    shipped = yaml.safe_load((repo / "configs/accelerate/cpu_two_ranks.yaml").read_text())
+    content = {key: value for key, value in (shipped | lines).items() if value is not None}
+    write_json(tmp_path / "launch.yaml", content)
+    study = make_study(f"temporal.accelerate={tmp_path / 'launch.yaml'}", *changes)
+    with pytest.raises(MtkdError, match=f"{told}$"):
+        launch(study, "temporal")

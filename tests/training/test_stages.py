@@ -159,7 +159,7 @@ def test_a_gpu_learns_what_a_cpu_learns(
     ours = train(stage, sys.executable, "-m", "mtkd", "temporal", given=(config,))
     assert ours[2] == f"DeepSpeed ZeRO-{stage[4]}, 1 rank on {torch.cuda.get_device_name()}"
     assert on_a_cpu[2] == "torch"
-    for one, other in zip(ours[0]["epochs"], on_a_cpu[0]["epochs"], strict=True):
+    for one, other in zip(ours[0], on_a_cpu[0], strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 
 

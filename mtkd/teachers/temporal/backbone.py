@@ -117,6 +117,7 @@ def _adapted(model: Any, settings: Temporal) -> Any:
     except (ValueError, TypeError, KeyError, re.error) as error:
         raise MtkdError(f"temporal.lora: {one_line(error)}") from None
     _refuse_idle(settings.lora, adapted.targeted_module_names, modules)
+    _refuse_other_layers(settings.lora, adapted.targeted_module_names, name)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):  # or it would make float32 of all that it reads, to no other end
             module.cast_input_dtype_enabled = False
@@ -130,11 +131,27 @@ def _refuse_idle(lora: Lora, adapted: list[str], modules: list[str]) -> None:
             fits = re.compile(rf"(.*\.)?({pattern})$")  # as peft itself asks
             if not any(fits.match(name) for name in adapted):
                 raise MtkdError(f"temporal.lora.{key}: {pattern!r} fits none of the adapted modules")
-    for key, among in (("target_modules", adapted), ("exclude_modules", modules)):
+    for key in ("target_modules", "exclude_modules"):
         names = getattr(lora, key) or []
         for wanted in [] if isinstance(names, str) else names:  # a pattern that fits nothing peft refuses itself
-            if not any(name == wanted or name.endswith(f".{wanted}") for name in among):
+            if not _is_among(wanted, modules):
                 raise MtkdError(f"temporal.lora.{key}: {wanted!r} is the name of none of the backbone's modules")
+            if key == "target_modules" and not _is_among(wanted, adapted):
+                raise MtkdError(f"temporal.lora.{key}: {wanted!r} adapts nothing, as other keys of it leave it out")
+
+
+def _refuse_other_layers(lora: Lora, adapted: list[str], layers: str) -> None:
+    """peft adapts a module that is named in full whatever ``layers_to_transform`` says."""
+    numbers = lora.layers_to_transform
+    wanted = {numbers} if isinstance(numbers, int) else set(numbers or [])
+    for name in adapted if wanted else []:
+        found = re.match(rf"{re.escape(layers)}\.(\d+)\.", name)
+        if found and int(found[1]) not in wanted:
+            raise MtkdError(f"temporal.lora.target_modules: {name} is in no layer of layers_to_transform")
+
+
+def _is_among(wanted: str, modules: list[str]) -> bool:
+    return any(name == wanted or name.endswith(f".{wanted}") for name in modules)
 
 
 def _refuse_numbers(lora: Lora, n_layers: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtkd.config import Study
 from mtkd.shards.batch import Batch
+from mtkd.shards.shares import held
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import outline
 from mtkd.teachers.temporal.work import Work, teacher_of
@@ -68,15 +69,14 @@ def fill(model: nn.Module) -> None:
 
 def _few(work: Work, model: TemporalTeacher) -> tuple[list[str], int]:
     """The first trials of the largest micro-batch, as many as have few tokens together, and how many those are."""
-    cutter, keys, n_tokens = work.data.cutter, list[str](), 0
+    cutter, sizes = work.data.cutter, list[int]()
     for key in work.largest:
         sample = cutter.shards.samples[key]
         own = model.n_tokens(sample, cutter.n_steps(sample))
-        if keys and n_tokens + own > _FEW:
+        if sizes and held([*sizes, own], not work.packed) > _FEW:
             break
-        keys.append(key)
-        n_tokens += own
-    return keys, n_tokens
+        sizes.append(own)
+    return work.largest[: len(sizes)], held(sizes, not work.packed)
 
 
 def _step_s(study: Study, data: FoldData, batch: Batch, model: nn.Module, device: torch.device) -> float:

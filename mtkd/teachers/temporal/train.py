@@ -39,6 +39,7 @@ from mtkd.training.fold import (
 from mtkd.training.launch import launch
 from mtkd.training.resume import Checkpoints
 from mtkd.training.runtime import Runtime, launched
+from mtkd.training.zero import refuse_compile
 from mtkd.workspace import Unit, make_unit
 
 STAGE: TeacherName = "temporal"
@@ -58,7 +59,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     for job in jobs:
         if job not in missing:
             say(STAGE, f"{job.title}: reused {job.unit.folder}")
-            shutil.rmtree(_checkpoints(job.unit), ignore_errors=True)  # of a run that was killed at its very end
+            _forget_checkpoints(job.unit)
     if missing:
         for own in variants(study, STAGE).values():
             unpack_aside(own)
@@ -71,6 +72,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
 def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     end_with_parent()
     runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
+    refuse_compile(study.temporal, runtime.stage)
     if runtime.rank == 0:  # what it finds out about large files the others then read
         for own in variants(study, STAGE).values():
             unpack_aside(own)
@@ -79,6 +81,9 @@ def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     runtime.agree([job.unit.fingerprint for job in jobs], "the folds, the data or the backbone")
     # Each rank has looked by itself, and another run may have finished a fold in between.
     missing = runtime.from_first([index for index, job in enumerate(jobs) if not job.unit.stands()])
+    if runtime.rank == 0:
+        for index in set(range(len(jobs))) - set(missing):
+            _forget_checkpoints(jobs[index].unit)
     for index in missing:
         with alone(jobs[index].unit, runtime, functools.partial(say, STAGE)) as needed:
             if needed:
@@ -154,6 +159,11 @@ def _checkpoints(unit: Unit) -> Path:
     return unit.folder.with_name(f"{unit.folder.name}.checkpoints")
 
 
+def _forget_checkpoints(unit: Unit) -> None:
+    """Those of a training that was killed at its very end, when its teacher stood already."""
+    shutil.rmtree(_checkpoints(unit), ignore_errors=True)
+
+
 def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runtime) -> tuple[Loader, Loader]:
     """Those of training and validation trials, shared by tokens and computed ``max_tokens`` at a time.
 
@@ -180,7 +190,7 @@ def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runti
             f"temporal.max_tokens is {settings.max_tokens}"
         )
     make = functools.partial(data.loader, optim=settings.optim, runtime=runtime, seed=study.seed)
-    make = functools.partial(make, size=size, most=settings.max_tokens)
+    make = functools.partial(make, size=size, most=settings.max_tokens, padded=not model.backbone.packed)
     return make(data.fold.train, shuffle=True), make(data.fold.val, shuffle=False)
 
 
@@ -190,10 +200,6 @@ def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher
     train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(lambda: train, runtime.total)
     if study.temporal.compile:
-        if runtime.stage == 3:
-            raise MtkdError(
-                "temporal.compile: with ZeRO-3 weights come and go while a layer runs, which cannot be compiled"
-            )
         model.backbone.compile_layers()
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
     return model

@@ -1,6 +1,7 @@
 """A backbone made ready once: cut to its first layers, without its vocabulary, its prompt embedded."""
 
 import contextlib
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,16 @@ def unpack_aside(study: Study) -> None:
     """The same in a process of its own: whoever trains or waits meanwhile never holds the backbone whole.
 
     Raises:
-        MtkdError: as ``unpack``.
+        MtkdError: as ``unpack``, or the system ended that process.
     """
     if not _unit(study).stands():
-        in_a_child(unpack, study)
+        try:
+            in_a_child(unpack, study)
+        except BrokenProcessPool:
+            raise MtkdError(
+                f"temporal.backbone = {study.temporal.backbone}: the system ended the process that unpacked it, most "
+                "likely for want of memory"
+            ) from None
 
 
 def outline(study: Study, folder: Path, layers: int | None = None) -> Unit:
@@ -93,8 +100,9 @@ def _outlined(study: Study, settings: Temporal) -> tuple[Any, int, bool]:
         with torch.device("meta"):
             model = _configured(source.folder, settings)
             n_prompt, packed = len(_embedded(model, source, settings)), knows_attention(model)
-    with torch.device("meta"):
-        _cut(model, settings)
+    if settings.backbone != ONE_LAYER:
+        with torch.device("meta"):
+            _cut(model, settings)
     return model, n_prompt, packed
 
 

@@ -59,16 +59,23 @@ def read_weights(folder: Path, dtype: torch.dtype, parting: Parting = in_one_pie
         model = transformers.AutoModel.from_config(config, dtype=dtype, **options)
     if all(parameter.is_meta for parameter in model.parameters()):
         return model
-    try:
-        for name, tensor in tensors_of(model).items():
-            with torch.no_grad(), whole([tensor], write=True):
-                if is_written_here(tensor):
-                    # opened anew for each, or the pages of all of them would be held in the end
-                    with safetensors.safe_open(folder / WEIGHTS, framework="pt") as stored:
-                        tensor.copy_(stored.get_tensor(name))
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        raise MtkdError(f"{folder / WEIGHTS}: no readable weights ({one_line(error)})") from None
+    for name, tensor in tensors_of(model).items():
+        with torch.no_grad(), whole([tensor], write=True):
+            if is_written_here(tensor):
+                tensor.copy_(_stored(folder / WEIGHTS, name, tensor.shape))
     return model
+
+
+def _stored(path: Path, name: str, shape: torch.Size) -> Tensor:
+    """One tensor of a file, which is opened anew for each, or the pages of all of them would be held in the end."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as stored:
+            found: Tensor = stored.get_tensor(name)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise MtkdError(f"{path}: no readable weights ({one_line(error)})") from None
+    if found.shape != shape:
+        raise MtkdError(f"{path}: no readable weights ({name} has the shape {tuple(found.shape)}, not {tuple(shape)})")
+    return found
 
 
 def tensors_of(model: Any) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from mtkd.config import Study
 from mtkd.shards.batch import Cutter
 from mtkd.shards.loader import Loader
-from mtkd.shards.shares import Piece
+from mtkd.shards.shares import Piece, held
 from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.train import loaders, patches
@@ -25,7 +25,7 @@ class Work:
     micro-batches that a step has. ``slowest`` counts the tokens of the rank that has most, step by step over all
     epochs, validation included. ``largest`` are the trials of the micro-batch with most tokens, ``most`` of them, which
     is of ``data``; ``share_bytes`` takes the largest share of a rank, whose signals are on the device all at once.
-    Trials that are not ``packed`` lie under each other, padded.
+    Trials that are not ``packed`` lie under each other, padded, and in ``slowest`` and ``most`` their padding counts.
     """
 
     n_folds: int
@@ -42,7 +42,7 @@ class Work:
 
 
 def work_of(study: Study, backbone: Unit, runtime: Runtime) -> Work:
-    """All that ``mtkd temporal`` will do on the runtime's number of ranks, up to the last epoch.
+    """The training of the study's own teacher on the runtime's number of ranks, up to the last epoch.
 
     Raises:
         MtkdError: there are no shards, or they cannot be trained on.
@@ -100,7 +100,8 @@ def _shares(loader: Loader, epoch: int) -> list[list[list[Piece]]]:
 
 
 def _tokens(loader: Loader, piece: Piece) -> int:
-    return sum(loader.sampler.sizes[trial] for trial in piece if trial >= 0)
+    sizes = [loader.sampler.sizes[trial] for trial in piece if trial >= 0]
+    return held(sizes, loader.sampler.padded) if sizes else 0
 
 
 def _slowest(loader: Loader, share: list[list[Piece]]) -> int:
