@@ -16,7 +16,7 @@ from mtkd.teachers.temporal.weights import WEIGHTS, read_weights
 from mtkd.training.fit import _Meter, trained_state
 from mtkd.training.objective import Term
 from mtkd.training.runtime import Runtime
-from mtkd.training.zero import whole
+from mtkd.training.zero import size_of, whole
 
 CLIP = 10.0
 WINDOWS = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 1.0], [1.0, 1.0, 1.0], [4.0, -1.0, 5.0]])
@@ -62,9 +62,11 @@ def kept(runtime: Runtime, backbone: Path) -> dict[str, int | bool]:
     model = read_weights(backbone, torch.float32, runtime.parting)
     parameters = dict(model.named_parameters())
     here = sum(getattr(each, "ds_tensor", each).numel() for each in parameters.values())
+    counted = sum(map(size_of, parameters.values()))
     with whole(parameters.values()), safetensors.safe_open(backbone / WEIGHTS, "pt") as stored:
         right = all(torch.equal(each, stored.get_tensor(name)) for name, each in parameters.items())
-        return {"here": here, "whole": sum(each.numel() for each in parameters.values()), "right": right}
+        n_whole = sum(each.numel() for each in parameters.values())
+        return {"here": here, "counted": counted, "whole": n_whole, "right": right}
 
 
 def left() -> int:

@@ -75,6 +75,7 @@ def test_with_zero_3_each_rank_keeps_half_of_the_backbone(told: list[dict[str, A
         kept = rank["kept"]
         share = kept["here"] / kept["whole"]
         assert kept["right"]
+        assert kept["counted"] == kept["whole"]
         assert share == pytest.approx(0.5, rel=0.01) if rank["stage"] == 3 else share == 1
 
 
