@@ -37,24 +37,17 @@ class Runtime:
     """One process of a training; ``deepspeed`` is the path of a DeepSpeed configuration, None to train without it."""
 
     def __init__(self, optim: Optim, deepspeed: str | None = None) -> None:
-        from accelerate import Accelerator
-        from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
-
         started = int(os.environ.get("WORLD_SIZE", "1"))
         _check_engine(deepspeed, started)
         self._deepspeed, self._optim = deepspeed, optim
         self._config = engine_config(deepspeed, optim) if deepspeed else {}
-        plugin, handlers = None, []
-        if deepspeed is not None:
-            # The flag off, or transformers would part every model by itself, and in another type than the study's.
-            plugin = DeepSpeedPlugin(hf_ds_config=copy.deepcopy(self._config), zero3_init_flag=False)
-            # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
-            handlers = [InitProcessGroupKwargs(backend=backend, timeout=_PATIENCE)]
         with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed's own words, of every rank, belong into the log
-            self.accelerator = Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
+            self.accelerator = _accelerator(self._config)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
+        self._check_ranks(started)
+
+    def _check_ranks(self, started: int) -> None:
         if self.device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count():
             raise MtkdError(
                 f"temporal.accelerate starts more ranks than this machine has GPUs ({torch.cuda.device_count()}); "
@@ -198,6 +191,21 @@ class Runtime:
         self.accelerator.free_memory()
         if self.stage == 3:
             forget_engines()
+
+
+def _accelerator(config: dict[str, Any]) -> Any:
+    """Accelerate's view of this process, with DeepSpeed where there is a configuration of it."""
+    from accelerate import Accelerator
+    from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
+
+    if not config:
+        return Accelerator()
+    # The flag off, or transformers would part every model by itself, and in another type than the study's.
+    plugin = DeepSpeedPlugin(hf_ds_config=copy.deepcopy(config), zero3_init_flag=False)
+    # Without a backend named, accelerate sees no accelerator and makes every rank believe it is alone.
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    handlers = [InitProcessGroupKwargs(backend=backend, timeout=_PATIENCE)]
+    return Accelerator(deepspeed_plugin=plugin, kwargs_handlers=handlers)
 
 
 def _check_engine(deepspeed: str | None, n_ranks: int) -> None:
