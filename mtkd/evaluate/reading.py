@@ -50,6 +50,7 @@ def reading(results: dict[str, Any]) -> list[str]:
         sentences = ["No distilled student was evaluated, so nothing is said about distillation.", levels]
     sentences += _chance(block, [student, baseline, block["best_teacher"]])
     sentences += _possible(block, student or baseline)
+    sentences += _beside(results, block)
     sentences += _elsewhere(results, level)
     n_seeds = results["protocol"]["n_seeds"]
     if n_seeds < SEEDS_FOR_A_CLAIM:
@@ -63,6 +64,21 @@ def _level(results: dict[str, Any]) -> str:
     counts = block["chance"]["n_trials_per_class"]
     n_subjects = len(block["models"][results["study"]["baseline"]]["subjects"])
     return "trial" if sum(counts) >= TRIALS_A_CLASS * len(counts) * n_subjects else "window"
+
+
+def _beside(results: dict[str, Any], block: dict[str, Any]) -> list[str]:
+    """Of the teachers that teach nobody, those that are shown to differ from the one that does."""
+    tests = block["beside"]
+    hits = [
+        f"“{entry['model']}” is {outcome(entry, results['protocol']['alpha'])} than “{entry['baseline']}” in "
+        f"{NAMES[entry['metric']]} ({_test(entry)})"
+        for entry in tests
+        if _shown(results, entry)
+    ]
+    if not tests:
+        return []
+    nothing = "No teacher of evaluate.teachers is shown to differ from the one that teaches."
+    return [f"{hit}." for hit in hits] or [nothing]
 
 
 def _elsewhere(results: dict[str, Any], level: str) -> list[str]:
@@ -92,7 +108,7 @@ def _levels(block: dict[str, Any], level: str, students: list[str], teacher: str
 
     parts = [f"the student “{name}”, without EEG, reaches {one(name)}" for name in students]
     if teacher:
-        parts.append(f"the best teacher, “{teacher}”, which reads EEG, {one(teacher)}")
+        parts.append(f"“{teacher}”, of the teachers, which read EEG, that of the highest AUROC, {one(teacher)}")
     what = f"whole {level}s" if level == "trial" else f"{level}s"
     return f"Deciding {what} of unseen subjects among all classes (mean ± sd over them), {'; '.join(parts)}."
 

@@ -32,6 +32,18 @@ def test_a_shown_gain_is_told_with_its_numbers(binary: Any) -> None:
     assert "Above what guessing reaches" in text
 
 
+def test_what_stands_beside_a_teacher_is_told(binary: Any) -> None:
+    models = {"temporal teacher": "temporal teacher", "labels alone": "labels alone", "distilled": "spatial teacher"}
+    found = results(binary, models)
+    block = found["levels"]["trial"]["joint"]
+    assert "evaluate.teachers" not in " ".join(reading(found))
+    entry = copy.deepcopy(block["comparisons"][0]) | {"model": "random weights", "baseline": "temporal teacher"}
+    block["beside"] = [entry | {"p_holm": 0.6}]
+    assert "No teacher of evaluate.teachers is shown to differ from the one that teaches." in reading(found)
+    block["beside"] = [entry | {"p_holm": 0.01, "effect": -0.8, "metric": "auroc"}]
+    assert "“random weights” is lower than “temporal teacher” in AUROC (" in " ".join(reading(found))
+
+
 def test_no_difference_is_told(binary: Any) -> None:
     same = {"labels alone": "labels alone", "distilled": "labels alone", "temporal teacher": "temporal teacher"}
     text = only(binary, same)

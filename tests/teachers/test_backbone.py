@@ -187,7 +187,7 @@ def refused(make_study: Callable[..., Study], *overrides: str) -> str:
 
 def test_more_layers_than_there_are(make_study: Callable[..., Study], tiny_llama: Path) -> None:
     said = refused(make_study, f"temporal.backbone={tiny_llama}", "temporal.layers=4")
-    assert said == f"temporal.layers = 4, but {tiny_llama} has 3"
+    assert said == f"temporal.layers = 4, but {tiny_llama} has 3; null keeps all of them"
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,6 +211,15 @@ def test_nothing_of_a_backbone_is_read_but_its_configuration(
     assert found["3, offload"].host > found["3"].host == 0
 
 
+def test_a_configuration_alone_can_be_planned(
+    make_study: Callable[..., Study], studies: list[Study], tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Before a backbone's weights are fetched."""
+    shutil.copy(tiny_llama / "config.json", tmp_path)
+    given = [f"temporal.backbone={tmp_path}", "temporal.layers=null", *CHANGES]
+    plan.run(make_study(*given, workspace=Path(studies[0].workspace)), 1, 1, 80.0, rate=1.0)
+
+
 def test_a_rate_is_measured_where_none_is_given(
     studies: list[Study], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,13 +227,15 @@ def test_a_rate_is_measured_where_none_is_given(
     plan.run(studies[0], 1, 1, 0.001)
     said = capsys.readouterr().out
     assert "measured here (CPU" in said
-    assert "no stage fits into 0.001 GB" in said
+    assert "no stage that could be started here fits into 0.001 GB" in said
     plan.run(studies[0], 1, 1, 80.0, rate=5000.0)
     said = capsys.readouterr().out
     assert "at 5,000 tokens/s a rank, given" in said
-    assert "ZeRO 1 is the first that fits into 80 GB" in said  # what is shipped for a GPU starts DeepSpeed
+    assert "ZeRO 1 is the first to start here with 15 % of 80 GB" in said  # what is shipped for a GPU starts DeepSpeed
     plan.run(studies[0], 1, 1, 80.0, rate=5000.0, cpu=True)
-    advice = "ZeRO 0 is the first that fits into 80 GB with 15 % to spare: temporal.deepspeed=null temporal.accelerate="
+    advice = (
+        "ZeRO 0 is the first to start here with 15 % of 80 GB to spare: temporal.deepspeed=null temporal.accelerate="
+    )
     assert advice + "configs/accelerate/cpu_one.yaml" in capsys.readouterr().out
 
 

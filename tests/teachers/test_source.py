@@ -33,7 +33,7 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 def test_a_folder_with_two_ggufs(tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
-    assert "2 GGUF files" in refused(str(tmp_path))
+    assert "(it has 2)" in refused(str(tmp_path))
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

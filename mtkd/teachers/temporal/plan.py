@@ -23,7 +23,8 @@ _ENDLESS = 1e12
 _MARGIN = 1.15  # a run here needed as much as planned within this
 _COLUMNS_TOLD = (
     "ZeRO 0: without DeepSpeed, of one rank; trained: with gradients and moments;\n"
-    "gathered: weights of other ranks, fetched ahead; buckets: gradients on their way"
+    "gathered: weights of other ranks, fetched ahead; buckets: gradients on their way;\n"
+    "barely: it fits, with less than 15 % to spare"
 )
 _COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "a rank", "host", "fits")
 
@@ -148,10 +149,10 @@ def _advice(cluster: Cluster, found: dict[str, Memory]) -> str:
         if _fits(memory, cluster) == "yes" and (stage in SHIPPED or (cluster.cpu and cluster.ranks == 1)):
             without = "null temporal.accelerate=configs/accelerate/cpu_one.yaml"
             how = f"configs/deepspeed/{SHIPPED[stage]}.json" if stage in SHIPPED else without
-            return f"ZeRO {stage} is the first that fits into {size} with 15 % to spare: temporal.deepspeed={how}"
+            return f"ZeRO {stage} is the first to start here with 15 % of {size} to spare: temporal.deepspeed={how}"
     return (
-        f"no stage fits into {size} with 15 % to spare; more ranks, a smaller temporal.max_tokens, "
-        "temporal.activation_checkpointing or temporal.dtype=bfloat16 need less"
+        f"no stage that could be started here fits into {size} with 15 % to spare; more ranks, a smaller "
+        "temporal.max_tokens, temporal.activation_checkpointing or temporal.dtype=bfloat16 need less"
     )
 
 

@@ -57,7 +57,8 @@ def find(backbone: str, weights: bool = True) -> Source:
     if path.is_file() and path.suffix == ".gguf":
         return Source(path.parent, path.name)
     if path.is_dir():
-        return _in_folder(path, backbone)
+        only_configured = not weights and (path / "config.json").is_file() and not any(path.glob("*.gguf"))
+        return Source(path, None) if only_configured else _in_folder(path, backbone)
     folder = _from_hub(backbone, weights)
     return _in_folder(folder, backbone) if weights else Source(folder, None)
 
@@ -68,7 +69,8 @@ def _in_folder(folder: Path, backbone: str) -> Source:
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) != 1:
         raise MtkdError(
-            f"temporal.backbone = {backbone}: {folder} holds no safetensors and {len(ggufs)} GGUF files, not one"
+            f"temporal.backbone = {backbone}: {folder} holds neither config.json with safetensors nor one GGUF "
+            f"file (it has {len(ggufs)})"
         )
     return Source(folder, ggufs[0].name)
 

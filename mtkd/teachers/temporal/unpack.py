@@ -214,7 +214,9 @@ def _cut(model: Any, settings: Temporal) -> None:
             f"{model.config.hidden_size}; one is needed for both"
         )
     if n_layers > len(layers):
-        raise MtkdError(f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}")
+        raise MtkdError(
+            f"temporal.layers = {n_layers}, but {settings.backbone} has {len(layers)}; null keeps all of them"
+        )
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, layers[:n_layers])
     model.set_input_embeddings(nn.Embedding(1, model.get_input_embeddings().embedding_dim, dtype=model.dtype))
