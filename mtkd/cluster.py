@@ -108,6 +108,8 @@ def _take(done: "ray.ObjectRef[tuple[int, str]]", stage: str) -> None:
         code, err = ray.get(done)
     except ray.exceptions.RayError as error:  # its node was lost again and again
         raise MtkdError(f"{stage}: a part was lost ({one_line(error)}); what stands is not done again") from None
+    if code < 0:
+        raise MtkdError(f"{stage}: a part was ended by signal {-code}; what stands is not done again")
     if code:
         raise MtkdError((err.strip() or f"{stage}: exit code {code}").splitlines()[-1].removeprefix("mtkd: "))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 import sys
 import time
@@ -74,7 +75,8 @@ class Runtime:
     @property
     def layout(self) -> str:
         """Fingerprint of what decides how a rank's part of the optimizer's state lies, by the configuration's keys."""
-        return fingerprint(self._config.get("zero_optimization", {}))
+        keys = self._config.get("zero_optimization", {})
+        return fingerprint(json.dumps(keys, sort_keys=True))  # in whatever order they stand
 
     @property
     def stage(self) -> int:

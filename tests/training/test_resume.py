@@ -215,6 +215,11 @@ def test_one_of_another_layout_of_the_optimizers_state_is_not_taken(
     monkeypatch.setattr(runtime, "_config", {"zero_optimization": {"stage": 0, "round_robin_gradients": True}})
     assert Checkpoints(tmp_path, runtime, None, told.append).latest() is None
     assert "is of another zero_optimization in DeepSpeed's configuration" in told[0]
+    layouts = []
+    for keys in ({"stage": 2, "reduce_scatter": True}, {"reduce_scatter": True, "stage": 2}):
+        monkeypatch.setattr(runtime, "_config", {"zero_optimization": keys})
+        layouts.append(runtime.layout)
+    assert layouts[0] == layouts[1]
 
 
 def test_one_of_another_training_or_whose_manifest_lists_nothing_is_not_taken(tmp_path: Path) -> None:
