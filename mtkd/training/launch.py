@@ -63,7 +63,7 @@ def _checked(study: Study) -> str:
     for name in ("num_machines", "num_processes"):
         if type(number := getattr(found, name) or 0) is not int:
             raise MtkdError(f"{key}: {name} is {number!r}, not a whole number")
-    if found.num_machines > 1:
+    if (found.num_machines or 1) > 1:
         raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
     n_ranks = found.num_processes or 0
     if n_ranks < 1:

@@ -177,6 +177,7 @@ def test_configurations_that_do_not_belong_together_are_told_before_ranks_start(
         ({"num_processes": "two"}, [], "num_processes is 'two', not a whole number"),
         ({"num_processes": 2.5}, [], r"num_processes is 2\.5, not a whole number"),
         ({"num_machines": "two"}, [], "num_machines is 'two', not a whole number"),
+        ({"num_machines": 0, "use_cpu": True}, [], "with use_cpu = true accelerate leaves .*"),
         ({"num_processes": None}, [], "num_processes is (0|-1), not the number of ranks"),
         ({"mixed_precision": "bf16"}, [], r"sets mixed_precision; temporal\.dtype is the study's key for that"),
         (
