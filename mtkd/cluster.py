@@ -13,16 +13,19 @@ from typing import Any
 
 import joblib
 import ray
-from ray.util.queue import Queue
 
 from mtkd.config import Study, Units
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
+from mtkd.files import scratch_folder
 from mtkd.parts import Part
 from mtkd.processes import end_with_parent
 from mtkd.study import most_units
 
 _POLL_S = 1.0
+_PATIENT = {"health_check_failure_threshold": 1000}
+"""Of a cluster of one machine: Ray takes a node that a busy machine lets wait for half a minute for dead, ends it, and
+leaves its driver waiting for another. One that is dead in truth closes its sockets."""
 
 
 @contextmanager
@@ -60,46 +63,57 @@ def spread(study: Study, stage: str) -> None:
     A part whose node is lost is started again on another one, and goes on from the last checkpoint.
 
     Raises:
-        MtkdError: there is no cluster, none of its nodes has room for a part, a node does not see the workspace, or a
-            part met bad input.
+        MtkdError: there is no cluster, none of its nodes has room for a part, a node does not see the workspace, a part
+            met bad input, or all nodes are lost.
     """
-    units = study.units
-    with connected(units.ray_address, stage, "units.ray_address"), _mark(Path(study.workspace)) as mark:
+    units, place = study.units, Path(study.workspace) / "parts"
+    with connected(units.ray_address, stage, "units.ray_address"), scratch_folder(place) as aside:
         n_parts = min(_n_parts(stage, units), most_units(study, stage))
         say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
         settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
         run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)
-        lines = Queue(actor_options={"num_cpus": 0})
-        parts = [Part(number, n_parts) for number in range(1, n_parts + 1)]
-        pending = [run.remote(study, stage, str(part), str(mark), lines) for part in parts]
+        folder = aside.resolve()  # a node that has another workspace by the same name does not find it
+        said = {folder / str(number): Part(number, n_parts) for number in range(1, n_parts + 1)}
+        told = dict.fromkeys(said, 0)
+        for path in said:
+            path.touch()
+        pending = [run.remote(study, stage, str(part), str(path)) for path, part in said.items()]
         while pending:
             done, pending = ray.wait(pending, timeout=_POLL_S)
-            _tell(lines)
+            _tell(told)
             for each in done:
                 _take(each, stage)
+            if pending and not _n_parts_at_once(units):  # Ray would wait for another node for ever
+                raise MtkdError(f"{stage}: no node of the cluster is left; what stands is not done again")
 
 
-@contextmanager
-def _mark(workspace: Path) -> Iterator[Path]:
-    """A file by which a node tells whether it sees this workspace, and not one of its own by the same name."""
-    workspace.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(prefix=".ray-", dir=workspace) as file:
-        yield Path(file.name).resolve()
+def _resources() -> list[dict[str, float]]:
+    """Those of every node that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _n_parts_at_once(units: Units) -> int:
+    return sum(_room(each, units) for each in _resources())
 
 
 def _n_parts(stage: str, units: Units) -> int:
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    n_parts = sum(_room(each, units) for each in resources)
+    n_parts = _n_parts_at_once(units)
     if not n_parts:
         raise MtkdError(f"{stage}: no node has {units.cpus_per_part:g} CPUs and {units.gpus_per_part:g} GPUs")
-    if not units.gpus_per_part and any(each.get("GPU") for each in resources):
+    if not units.gpus_per_part and any(each.get("GPU") for each in _resources()):
         say(stage, "parts compute on CPUs, as units.gpus_per_part is 0, though the cluster has GPUs")
     return n_parts
 
 
-def _tell(lines: Queue) -> None:
-    """Print what the parts have said since."""
-    print(*lines.get_nowait_batch(lines.qsize()), sep="", end="", flush=True)
+def _tell(told: dict[Path, int]) -> None:
+    """Print the lines that parts have written since, behind so many bytes of each file."""
+    for path, n_bytes in told.items():
+        with path.open("rb") as file:  # opened anew, as network file systems tell what is new then
+            file.seek(n_bytes)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        told[path] += len(whole)
+        print(whole.decode(errors="replace"), end="", flush=True)
 
 
 def _take(done: "ray.ObjectRef[tuple[int, str]]", stage: str) -> None:
@@ -120,26 +134,23 @@ def _room(resources: dict[str, float], units: Units) -> int:
     return int(min(resources.get("CPU", 0) / units.cpus_per_part, by_gpu))
 
 
-def _run_part(study: Study, stage: str, part: str, mark: str, lines: Queue) -> tuple[int, str]:
-    """On a node: the stage's own command, which may start ranks, and which says to ``lines`` what it says.
+def _run_part(study: Study, stage: str, part: str, says: str) -> tuple[int, str]:
+    """On a node: the stage's own command, which may start ranks, and whose lines go to the file ``says``.
 
     Returns:
         Its exit code, and what it said on the stream for errors.
     """
-    if not Path(mark).exists():
-        return 2, f"{stage}: the node {socket.gethostname()} does not see the workspace {Path(mark).parent}"
+    if not Path(says).exists():
+        return 2, f"{stage}: the node {socket.gethostname()} does not see the workspace {Path(says).parent.parent}"
     # without a GPU given, none is taken, or all parts would take the node's first
     hidden = {} if study.units.gpus_per_part else {"CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as err:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as err, Path(says).open("ab") as out:
         path = Path(folder, "study.json")
         path.write_text(study.model_dump_json())
         command = [sys.executable, "-m", "mtkd", stage, str(path), "units.engine=joblib", "--part", part]
-        how: dict[str, Any] = {"env": os.environ | hidden, "text": True, "preexec_fn": end_with_parent}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, **how) as process:
-            for line in process.stdout or []:
-                lines.put(line)
+        code = subprocess.call(command, env=os.environ | hidden, stdout=out, stderr=err, preexec_fn=end_with_parent)
         err.seek(0)
-        return process.returncode, err.read()
+        return code, err.read()
 
 
 def _short_tmp() -> str:
@@ -151,11 +162,11 @@ def _short_tmp() -> str:
 def _start(given: str | None, stage: str, key: str, session: str) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    address, local = given, {}
+    address, local = given, dict[str, Any]()
     if address is None:  # a cluster of this machine alone, which nobody else can reach, whatever else runs here
         address = "local"
         local = {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        local["_temp_dir"] = session
+        local |= {"_temp_dir": session, "_system_config": _PATIENT}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)

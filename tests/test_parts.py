@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def test_a_part_that_is_lost_again_and_again_is_told(
 
 
 def test_a_node_that_does_not_see_the_workspace_is_told(make_study: Callable[..., Any], tmp_path: Path) -> None:
-    """Here a task is given the mark of another workspace, where a node would have a disk of its own."""
-    code, told = cluster._run_part(make_study(), "spatial", "1/1", str(tmp_path / "ws/.ray-mark"), None)
+    """Here a task is given a file of another workspace, where a node would have a disk of its own."""
+    code, told = cluster._run_part(make_study(), "spatial", "1/1", str(tmp_path / "ws/.parts/1"))
     assert code == 2
     assert told == f"spatial: the node {socket.gethostname()} does not see the workspace {tmp_path / 'ws'}"
 
@@ -124,3 +125,31 @@ def test_no_room_for_a_part_is_told(mtkd: Callable[..., Any], study_file: Path) 
     done = mtkd("spatial", study_file, "units.engine=ray", "units.cpus_per_part=1000")
     assert done.code == 2
     assert done.err.splitlines()[-1] == "mtkd: spatial: no node has 1000 CPUs and 0 GPUs"
+
+
+def test_that_all_nodes_with_room_are_lost_is_told(
+    make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster of a head without processors and a node that is killed, for the loss of which Ray is told to look."""
+    from ray.cluster_utils import Cluster
+
+    config = {"health_check_period_ms": 300, "health_check_failure_threshold": 2}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": config})
+    try:
+        node = nodes.add_node(num_cpus=2)
+        study, tell = make_study("units.engine=ray", f"units.ray_address={nodes.address}"), cluster._tell
+        monkeypatch.setattr(cluster, "_run_part", lambda *given: time.sleep(1000))
+
+        def tell_and_kill(told: dict[Path, int]) -> None:
+            tell(told)
+            if node in nodes.list_all_nodes():
+                nodes.remove_node(node, allow_graceful=False)
+
+        monkeypatch.setattr(cluster, "_tell", tell_and_kill)
+        with pytest.raises(
+            MtkdError, match=r"^spatial: no node of the cluster is left; what stands is not done again$"
+        ):
+            cluster.spread(study, "spatial")
+    finally:
+        nodes.shutdown()
+    assert not list(Path(study.workspace).glob(".parts*"))
