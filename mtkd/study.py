@@ -17,7 +17,7 @@ from mtkd.files import refuse_deep, slug
 
 ANOTHER_STUDENT = ("settings", "modalities", "teachers")
 """Keys of ``distill`` that no search may change."""
-_TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
+_TEACHERS_ONLY = ("teachers", "crossfit", "temperature", "kd", "hint", "weighting")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
 _REFERENCE = re.compile(r"\w+(\.\w+)*")
@@ -165,7 +165,8 @@ def variants(study: Study, teacher: TeacherName) -> dict[str, Study]:
 
 def most_units(study: Study, stage: str) -> int:
     """How many units a stage in parts has at most, its teachers and students counted on every fold."""
-    teachers = {teacher: len(variants(study, teacher)) for teacher in get_args(TeacherName)}
+    n_left_out = study.splits.crossfit if study.splits.crossfit > 1 else 0
+    teachers = {teacher: len(variants(study, teacher)) + n_left_out for teacher in get_args(TeacherName)}
     per_fold = teachers | {"cache": sum(teachers.values()), "distill": len(study.evaluate.students)}
     return study.splits.n_folds * per_fold[stage]
 

@@ -1,5 +1,7 @@
 """The stage ``cache``: what each teacher says of every window of every trial, one set a teacher and fold.
 
+A teacher from cross-fitting has a set of its own, with the trials of the subjects that it left out.
+
 Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features),
 ``TEACHER.confidence.npy`` and ``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's
 shards, so that a data set and the caches of its teachers are read as a zip of streams.
@@ -25,7 +27,7 @@ from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import SampleInfo, encode_array
 from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
-from mtkd.signals.splits import Fold
+from mtkd.signals.splits import Fold, crossfit
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher
@@ -58,7 +60,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
 
 
 def teacher_unit(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
-    """The unit of one teacher of one fold."""
+    """The unit of one teacher of one fold, or of one of its parts."""
     return {"temporal": temporal.unit_of, "spatial": spatial.unit_of}[teacher](study, fold)
 
 
@@ -76,11 +78,20 @@ def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
         "windows": study.windows.model_dump(),
         "fold": fold.index,
         "split": fold.fingerprint,
-        "subjects": {"train": fold.train, "val": fold.val},
+        "subjects": {"train": fold.train, "val": fold.val, "left_out": fold.left_out},
         "data": open_shards(study)[0].manifest().digest,
         "weights": teacher_unit(study, fold, teacher).manifest().digest,
     }
-    return make_unit(study, STAGE, f"{teacher}-fold-{fold.index}", inputs)
+    return make_unit(study, STAGE, f"{teacher}-{fold.name}", inputs)
+
+
+def listened_to(study: Study, fold: Fold, crossed: bool) -> list[Fold]:
+    """What a student of a fold hears teachers of: the fold, for all trials, and then its parts, for those of the
+    subjects that each left out.
+
+    Where a student is ``crossed``, which is its ``crossfit``.
+    """
+    return [fold, *(crossfit(fold, study.splits) if crossed else [])]
 
 
 class Teacher:
@@ -145,7 +156,8 @@ def _write(job: Job, name: TeacherName) -> None:
     with job.unit.build() as (folder, measured):
         index = {}
         for tar, group in shards.index.shards.items():
-            if whole := [sample for sample in group if windows.n_steps(sample)]:
+            asked = [each for each in group if not fold.left_out or each.subject in fold.left_out]
+            if whole := [sample for sample in asked if windows.n_steps(sample)]:
                 index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)

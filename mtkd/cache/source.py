@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mtkd.cache.build import load_teacher, teacher_unit, unit_of
+from mtkd.cache.build import listened_to, load_teacher, teacher_unit, unit_of
 from mtkd.config import Study, TeacherName
+from mtkd.files import fingerprint
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import refuse_leak
+from mtkd.workspace import Unit
 
 _PARTS = ("logits", "features", "confidence", "mask")
 
@@ -32,29 +34,31 @@ class Source(Protocol):
 
 
 class CachedSource:
-    """Answers read from a fold's cache.
+    """Answers read from a fold's cache; where it is ``crossed``, a training subject's are of the teacher without it.
 
     Raises:
         MtkdError: the cache does not stand, was made for another fold, other weights or other windows, or its teacher
-            was trained with a test subject of the fold.
+            was trained with a test subject of the fold or with one that it left out.
     """
 
-    def __init__(self, study: Study, fold: Fold, teachers: list[TeacherName]) -> None:
-        self.units = {name: unit_of(study, fold, name) for name in teachers}
-        for unit in self.units.values():
-            refuse_leak(unit, fold)
-        self.shards = {name: ShardSet(unit.folder) for name, unit in self.units.items()}
+    def __init__(self, study: Study, fold: Fold, teachers: list[TeacherName], crossed: bool = True) -> None:
+        folds = listened_to(study, fold, crossed)
+        units = {name: [unit_of(study, each, name) for each in folds] for name in teachers}
+        _refuse_leaks(units, folds)
+        self.fingerprints = {name: _made_by(own) for name, own in units.items()}
+        self._sets = {name: _by_trial([ShardSet(unit.folder) for unit in own], folds) for name, own in units.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
-        return {name: self._part(name, "mask", batch) & batch.steps for name in self.units}
+        return {name: self._part(name, "mask", batch) & batch.steps for name in self._sets}
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
-        return {name: self._signal(name, batch) for name in self.units}
+        return {name: self._signal(name, batch) for name in self._sets}
 
     def _part(self, name: TeacherName, part: str, batch: Batch) -> Tensor:
-        arrays = [self.shards[name].read(key, f"{name}.{part}.npy") for key in batch.keys]
+        whole, of_trial = self._sets[name]
+        arrays = [of_trial.get(key, whole).read(key, f"{name}.{part}.npy") for key in batch.keys]
         return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
 
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
@@ -64,8 +68,29 @@ class CachedSource:
             parts["features"].float(),
             parts["confidence"],
             parts["mask"] & batch.steps,
-            self.units[name].fingerprint,
+            self.fingerprints[name],
         )
+
+
+def _refuse_leaks(units: dict[TeacherName, list[Unit]], folds: list[Fold]) -> None:
+    for own in units.values():
+        for unit, fold in zip(own, folds, strict=True):
+            refuse_leak(unit, fold)
+
+
+def _made_by(units: list[Unit]) -> str:
+    """One fingerprint of all."""
+    return units[0].fingerprint if len(units) == 1 else fingerprint([unit.fingerprint for unit in units])
+
+
+def _by_trial(sets: list[ShardSet], folds: list[Fold]) -> tuple[ShardSet, dict[str, ShardSet]]:
+    """The set of all trials, and for those of a subject that was left out the set to read instead.
+
+    Whether they stand there or not: what is missing is not to be heard from a teacher that saw the subject.
+    """
+    of_subject = {subject: held for held, fold in zip(sets, folds, strict=True) for subject in fold.left_out}
+    samples = sets[0].index.samples
+    return sets[0], {each.key: of_subject[each.subject] for each in samples if each.subject in of_subject}
 
 
 def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
@@ -80,31 +105,49 @@ class LiveSource:
     """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold.
 
     Raises:
-        MtkdError: a teacher does not stand, or was trained with a test subject of the fold.
+        MtkdError: a teacher does not stand, or was trained with a test subject of the fold or with one it left out.
     """
 
-    def __init__(self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName]) -> None:
-        units = {name: teacher_unit(study, fold, name) for name in teachers}
-        for unit in units.values():
-            refuse_leak(unit, fold)
-        self.teachers = {name: load_teacher(study, shards, fold, name) for name in teachers}
-        self._fingerprints = {name: unit.fingerprint for name, unit in units.items()}
+    def __init__(
+        self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName], crossed: bool = True
+    ) -> None:
+        folds = listened_to(study, fold, crossed)
+        units = {name: [teacher_unit(study, each, name) for each in folds] for name in teachers}
+        _refuse_leaks(units, folds)
+        self.fingerprints = {name: _made_by(own) for name, own in units.items()}
+        self.teachers = {name: [load_teacher(study, shards, each, name) for each in folds] for name in teachers}
+        of_subject = {subject: number for number, each in enumerate(folds) for subject in each.left_out}
+        self._asked = {each.key: of_subject.get(each.subject, 0) for each in shards.index.samples}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
-        heard = {name: teacher.heard(batch.keys) for name, teacher in self.teachers.items()}
-        return {name: mask.to(batch.steps.device) & batch.steps for name, mask in heard.items()}
+        found = {}
+        for name, own in self.teachers.items():
+            said = [(rows, own[number].heard(keys)) for number, rows, keys in self._groups(batch)]
+            found[name] = _together(said, batch.steps) & batch.steps
+        return found
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
-        said = {}
-        for name, teacher in self.teachers.items():
-            signal = teacher.say(batch.keys)
-            said[name] = TeacherSignal(
-                signal.logits.to(batch.steps.device),
-                signal.features.to(batch.steps.device),
-                signal.confidence.to(batch.steps.device),
-                signal.mask.to(batch.steps.device) & batch.steps,
-                self._fingerprints[name],
-            )
-        return said
+        return {name: self._signal(name, batch) for name in self.teachers}
+
+    def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
+        said = [(rows, self.teachers[name][number].say(keys)) for number, rows, keys in self._groups(batch)]
+        parts = {part: _together([(rows, getattr(one, part)) for rows, one in said], batch.steps) for part in _PARTS}
+        parts["mask"] &= batch.steps
+        return TeacherSignal(**parts, fingerprint=self.fingerprints[name])
+
+    def _groups(self, batch: Batch) -> list[tuple[int, list[int], list[str]]]:
+        """Which of a name's teachers are asked, and the rows and keys of the trials that each answers."""
+        asked = [self._asked[key] for key in batch.keys]
+        groups = {number: [row for row, own in enumerate(asked) if own == number] for number in sorted(set(asked))}
+        return [(number, rows, [batch.keys[row] for row in rows]) for number, rows in groups.items()]
+
+
+def _together(said: list[tuple[list[int], Tensor]], steps: Tensor) -> Tensor:
+    """What several teachers said of some rows each, (row, step, ...), as the rows of one batch, padded as it is."""
+    first = said[0][1]
+    whole = torch.zeros((*steps.shape, *first.shape[2:]), dtype=first.dtype, device=steps.device)
+    for rows, values in said:
+        whole[rows, : values.shape[1]] = values.to(steps.device)
+    return whole

@@ -152,6 +152,9 @@ class Cache(Section):
 class Distill(Section):
     """The student and its loss. Teachers' numbers are their weights; with none it learns from labels alone.
 
+    Of a training subject it hears the teachers that did not see it, where ``splits.crossfit`` makes some; with
+    ``crossfit`` false those that did, as of all others.
+
     ``settings`` is a file that ``mtkd sweep`` wrote, whose changes are applied fold by fold, or ``sweep`` for a search
     of the student's own.
     """
@@ -162,6 +165,7 @@ class Distill(Section):
     dropout: float = Field(0.2, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1)
     teachers: dict[TeacherName, Annotated[float, Field(ge=0)]] = {"temporal": 1.0, "spatial": 1.0}
+    crossfit: bool = True
     weighting: Literal["equal", "confidence", "camkd"] = "confidence"
     temperature: float = Field(2.0, gt=0, le=1000)
     ce: float = Field(0.3, ge=0)

@@ -59,8 +59,13 @@ class Windows(Section):
 
 
 class Splits(Section):
-    """Outer folds and, inside each, validation subjects. Always by subject."""
+    """Outer folds and, inside each, validation subjects. Always by subject.
+
+    With ``crossfit`` above 1 a fold's training subjects are dealt out to so many parts, and each part has teachers of
+    its own that were trained without it, beside those trained on all: a student hears them of that part's trials.
+    """
 
     n_folds: int = Field(4, ge=2, le=10_000)
+    crossfit: int = Field(1, ge=1, le=10_000)
     val_share: float = Field(0.25, gt=0, lt=1)
     seed: int = Field(0, ge=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from mtkd.cache.build import listened_to
 from mtkd.cache.build import unit_of as cache_unit
 from mtkd.config import Distill, Study
 from mtkd.errors import MtkdError
@@ -111,7 +112,10 @@ def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> d
     """What a student depends on: of the caches, those of its own teachers."""
     inputs = common_inputs(study, stage, fold, open_shards(study)[0])
     inputs["settings"] = searched(settings.model_dump(), settings)
-    inputs["cache"] = {name: cache_unit(study, fold, name).manifest().digest for name in settings.teachers}
+    heard = listened_to(study, fold, settings.crossfit)
+    inputs["cache"] = {
+        name: [cache_unit(study, each, name).manifest().digest for each in heard] for name in settings.teachers
+    }
     return inputs
 
 

@@ -87,7 +87,7 @@ def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
 def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History, set[str]]:
     """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read."""
     data = fold_data(study, fold, settings.modalities, study.windows)
-    source = CachedSource(study, fold, list(settings.teachers))
+    source = CachedSource(study, fold, list(settings.teachers), settings.crossfit)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)

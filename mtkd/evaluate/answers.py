@@ -21,7 +21,7 @@ _BATCH = 32  # trials
 def teacher_answers(study: Study, fold: Fold, teacher: TeacherName) -> Predictions:
     """A teacher's answers, read from its fold's cache."""
     data = fold_data(study, fold, [], study.windows)
-    source = CachedSource(study, fold, [teacher])
+    source = CachedSource(study, fold, [teacher], crossed=False)
     shares = _class_shares(study, data)
     return Predictions.concatenate([_rows(source(batch)[teacher], batch, data, shares) for batch in _batches(data)])
 

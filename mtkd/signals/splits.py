@@ -1,6 +1,6 @@
 """Outer folds and validation, always by subject."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,12 +11,27 @@ from mtkd.files import fingerprint
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: three disjoint lists of subjects."""
+    """One outer fold: three disjoint lists of subjects.
+
+    Of its cross-fitting, a ``part`` is counted from 1, and ``left_out`` are the training subjects that it does without.
+    """
 
     index: int
     train: list[str]
     val: list[str]
     test: list[str]
+    part: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What its units are called."""
+        return f"fold-{self.index}" + (f"-without-{self.part}" if self.part else "")
+
+    @property
+    def title(self) -> str:
+        """What progress is told under."""
+        return f"fold {self.index}" + (f" without part {self.part}" if self.part else "")
 
     @property
     def fingerprint(self) -> str:
@@ -40,3 +55,27 @@ def make_folds(subjects: list[str], splits: Splits) -> list[Fold]:
             raise MtkdError(f"splits.n_folds = {splits.n_folds}: {len(subjects)} subjects are too few")
         folds.append(Fold(index, sorted(rest[n_val:]), sorted(rest[:n_val]), sorted(test)))
     return folds
+
+
+def crossfit(fold: Fold, splits: Splits) -> list[Fold]:
+    """The fold without each part of its training subjects in turn; none where ``crossfit`` is 1.
+
+    A teacher of each says what it would of subjects that it never saw, as it will in use. Validation and test subjects
+    stay as they are.
+
+    Raises:
+        MtkdError: too few training subjects to leave one out in every part.
+    """
+    if splits.crossfit == 1:
+        return []
+    if len(fold.train) < splits.crossfit:
+        raise MtkdError(
+            f"splits.crossfit = {splits.crossfit}: the {len(fold.train)} training subjects of fold {fold.index} are "
+            "too few"
+        )
+    order = np.random.default_rng([splits.seed, fold.index]).permutation(fold.train).tolist()
+    parts = [sorted(order[part :: splits.crossfit]) for part in range(splits.crossfit)]
+    return [
+        replace(fold, train=sorted(set(fold.train) - set(left_out)), part=part + 1, left_out=left_out)
+        for part, left_out in enumerate(parts)
+    ]

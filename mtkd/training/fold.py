@@ -20,7 +20,7 @@ from mtkd.shards.index import Sample
 from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
-from mtkd.signals.splits import Fold, make_folds
+from mtkd.signals.splits import Fold, crossfit, make_folds
 from mtkd.study import variants
 from mtkd.training.checkpoint import save_weights
 from mtkd.training.fit import History
@@ -59,9 +59,7 @@ class FoldData:
         windows = Cutter(self.cutter.shards, {}, study.windows, study.labels)
         n_windows = [windows.n_steps(self.cutter.shards.samples[key]) for key in self.keys(self.fold.train)]
         labels = np.repeat(self.labels(self.fold.train), n_windows)
-        _refuse_one_class(
-            set(labels.tolist()), study, f"fold {self.fold.index}: no training trial", "every training trial"
-        )
+        _refuse_one_class(set(labels.tolist()), study, f"{self.fold.title}: no training trial", "every training trial")
         return class_weights(labels.tolist(), study.n_classes)
 
     def loader(
@@ -84,7 +82,7 @@ class FoldData:
         keys = self.keys(subjects)
         if not keys:
             length_s = self.cutter.windows.window_s
-            raise MtkdError(f"fold {self.fold.index}: no trial of {', '.join(subjects)} is {length_s:g} s long")
+            raise MtkdError(f"{self.fold.title}: no trial of {', '.join(subjects)} is {length_s:g} s long")
         return Loader(
             self.cutter,
             keys,
@@ -111,6 +109,15 @@ def folds_of(study: Study) -> list[Fold]:
     return make_folds(index.subjects, study.splits)
 
 
+def with_parts(study: Study) -> list[Fold]:
+    """All that the study's own teachers are trained on: each fold, and what cross-fitting makes of it.
+
+    Raises:
+        MtkdError: as ``folds_of``, or a fold has too few training subjects to deal them out.
+    """
+    return [each for fold in folds_of(study) for each in (fold, *crossfit(fold, study.splits))]
+
+
 @dataclass(frozen=True)
 class Job:
     """One teacher to train: of a fold, and of the study or of a variant with a name."""
@@ -123,14 +130,15 @@ class Job:
     @property
     def title(self) -> str:
         """What progress is told under."""
-        return f"{self.name + ', ' if self.name else ''}fold {self.fold.index}"
+        return f"{self.name + ', ' if self.name else ''}{self.fold.title}"
 
 
 def jobs_of(study: Study, teacher: TeacherName, unit_of: Callable[[Study, Fold], Unit]) -> list[Job]:
-    """All trainings of a teacher: those of the study's own on every fold, then of each variant."""
-    folds = folds_of(study)
+    """All trainings of a teacher: those of the study's own on every fold and its parts, then of each variant."""
     return [
-        Job(own, fold, unit_of(own, fold), name) for name, own in variants(study, teacher).items() for fold in folds
+        Job(own, fold, unit_of(own, fold), name)
+        for name, own in variants(study, teacher).items()
+        for fold in (folds_of(study) if name else with_parts(study))
     ]
 
 
@@ -159,7 +167,7 @@ def make_cutter(study: Study, shards: ShardSet, fold: Fold, modalities: list[Mod
     """
     known = layouts([sample for sample in shards.index.samples if sample.subject in fold.train], modalities)
     if modalities and not known:
-        raise MtkdError(f"fold {fold.index}: no training subject has {' or '.join(modalities)}")
+        raise MtkdError(f"{fold.title}: no training subject has {' or '.join(modalities)}")
     return Cutter(shards, known, windows, study.labels)
 
 
@@ -228,7 +236,7 @@ def write_trained(
 
 
 def refuse_leak(unit: Unit, fold: Fold) -> None:
-    """Make sure that what stands in a unit owes nothing to the fold's test subjects.
+    """Make sure that what stands in a unit owes nothing to the fold's test subjects, nor to those that it left out.
 
     By the subjects whose trials its training was given, not by those that it was meant to be given.
 
@@ -238,9 +246,10 @@ def refuse_leak(unit: Unit, fold: Fold) -> None:
     heard = unit.manifest().measured.get("subjects")
     if not isinstance(heard, list):
         raise MtkdError(f"{unit.folder}: its manifest does not say whom it was trained with; delete it")
-    for subject in fold.test:
-        if subject in heard:
-            raise MtkdError(f"{unit.folder}: was trained with {subject}, a test subject of fold {fold.index}")
+    for role, subjects in {"a test subject of": fold.test, "whom cross-fitting left out of": fold.left_out}.items():
+        for subject in subjects:
+            if subject in heard:
+                raise MtkdError(f"{unit.folder}: was trained with {subject}, {role} {fold.title}")
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mtkd.config import Splits
 from mtkd.errors import MtkdError
-from mtkd.signals.splits import Fold, make_folds
+from mtkd.signals.splits import Fold, crossfit, make_folds
 
 subject_sets = st.sets(st.text("abc012", min_size=1, max_size=4), min_size=3, max_size=40).map(sorted)
 splits = st.builds(
@@ -91,3 +91,31 @@ def test_validation_that_leaves_nobody_to_train_is_refused():
 @given(st.integers(4, 40), st.integers(2, 4))
 def test_enough_subjects_are_never_refused(n_subjects, n_folds):
     make_folds([f"s{index}" for index in range(n_subjects)], Splits(n_folds=n_folds))
+
+
+@given(subject_sets, splits, st.integers(2, 8))
+def test_every_training_subject_is_left_out_once(subjects, given_splits, n_parts):
+    given_splits = given_splits.model_copy(update={"crossfit": n_parts})
+    for fold in made(subjects, given_splits):
+        if len(fold.train) < n_parts:
+            with pytest.raises(
+                MtkdError, match=rf"^splits\.crossfit = {n_parts}: the {len(fold.train)} training subject"
+            ):
+                crossfit(fold, given_splits)
+            continue
+        parts = crossfit(fold, given_splits)
+        assert [(each.index, each.part) for each in parts] == [(fold.index, 1 + part) for part in range(n_parts)]
+        assert sorted(subject for each in parts for subject in each.left_out) == fold.train
+        for each in parts:
+            assert sorted(each.train + each.left_out) == fold.train
+            assert each.train
+            assert each.left_out
+            assert (each.val, each.test) == (fold.val, fold.test)
+        assert len({each.name for each in (fold, *parts)}) == 1 + n_parts
+        assert len({each.fingerprint for each in (fold, *parts)}) == 1 + n_parts
+        assert parts == crossfit(fold, given_splits)
+
+
+def test_without_cross_fitting_nobody_is_left_out():
+    splits = Splits(n_folds=2)
+    assert [crossfit(fold, splits) for fold in make_folds(list("abcdef"), splits)] == [[], []]

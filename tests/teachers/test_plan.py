@@ -126,7 +126,7 @@ def test_all_tokens_of_all_trials_are_counted(studies: list[Study], tmp_path: Pa
     model = teacher_of(study, work.data, outline(study, tmp_path / "again"))
     sizes = [model.n_tokens(samples[key], work.data.cutter.n_steps(samples[key])) for key in work.largest]
     assert work.most == sum(sizes) <= study.temporal.max_tokens
-    assert work.n_trials == work.n_folds * 8
+    assert work.n_trials == work.n_teachers * 8
     assert work.n_tokens == work.n_trials * sizes[0]
     assert work.slowest == sum(slowest_of(study, fold, model, ranks) for fold in folds_of(study))
 

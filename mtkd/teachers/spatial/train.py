@@ -1,4 +1,4 @@
-"""The stage ``spatial``: one graph teacher a fold."""
+"""The stage ``spatial``: one graph teacher a fold, and one for each of its cross-fitting parts."""
 
 import functools
 
@@ -34,7 +34,7 @@ MODALITIES: list[Modality] = ["eeg"]
 
 
 def run(study: Study, part: Part = WHOLE) -> list[Unit]:
-    """Train the teacher of every fold that does not stand yet; return their units, those of a part."""
+    """Train every teacher that does not stand yet; return their units, those of a part."""
     jobs, missing = part.pick(jobs_of(study, STAGE, unit_of)), []
     for job in jobs:
         if job.unit.stands():
@@ -49,7 +49,7 @@ def unit_of(study: Study, fold: Fold) -> Unit:
     """The unit of one fold's teacher."""
     data = fold_data(study, fold, MODALITIES, study.windows).unit
     inputs = common_inputs(study, STAGE, fold, data) | {"settings": study.spatial.model_dump()}
-    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+    return make_unit(study, STAGE, fold.name, inputs)
 
 
 def build_model(study: Study, shards: ShardSet, fold: Fold) -> SpatialTeacher:

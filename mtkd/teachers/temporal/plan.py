@@ -32,7 +32,7 @@ _COLUMNS = ("ZeRO", "frozen", "trained", "gathered", "activations", "buckets", "
 def run(
     study: Study, nodes: int, gpus_per_node: int, gpu_memory: float, rate: float | None = None, cpu: bool = False
 ) -> dict[str, Memory]:
-    """Print memory, work and time of training the temporal teacher of every fold; return the memory by stage.
+    """Print memory, work and time of training the temporal teachers of all folds; return the memory by stage.
 
     Those of ``evaluate.teachers`` are named, but not planned.
 
@@ -92,8 +92,8 @@ def _say_work(study: Study, cluster: Cluster, work: Work) -> None:
         f" of {cluster.memory / GB:g} GB each"
     )
     _say(
-        f"an epoch of {counted(work.n_folds, 'fold')}: {counted(work.n_trials, 'trial')}, {work.n_tokens:,} tokens "
-        f"{'without padding' if work.packed else 'and their padding'}, "
+        f"an epoch of {counted(work.n_teachers, 'teacher')}: {counted(work.n_trials, 'trial')}, "
+        f"{work.n_tokens:,} tokens {'without padding' if work.packed else 'and their padding'}, "
         f"{counted(work.n_steps, 'step')} of {counted(optim.batch_size, 'trial')}"
     )
     _say(f"at most {counted(optim.epochs, 'epoch')}: {optim.epochs * work.n_steps:,} steps")

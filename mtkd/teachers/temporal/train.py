@@ -1,4 +1,7 @@
-"""The stage ``temporal``: one teacher a fold, each trained by ``accelerate launch`` with DeepSpeed on all its ranks."""
+"""The stage ``temporal``: one teacher a fold, and one for each of its cross-fitting parts.
+
+Each is trained by ``accelerate launch`` with DeepSpeed on all its ranks.
+"""
 
 import functools
 import gc
@@ -48,7 +51,7 @@ _OF_THE_MACHINE = {"accelerate", "deepspeed", "max_tokens", "activation_checkpoi
 
 
 def run(study: Study, part: Part = WHOLE) -> list[Unit]:
-    """Train the teacher of every fold that does not stand yet; return their units, those of a part.
+    """Train every teacher that does not stand yet; return their units, those of a part.
 
     Under ``accelerate launch`` this process is one of its ranks; otherwise it launches them and waits.
     """
@@ -111,7 +114,7 @@ def unit_of(study: Study, fold: Fold) -> Unit:
         "settings": settings.model_dump(exclude=_OF_THE_MACHINE | {"backbone"}),
         "backbone": backbone_inputs(study),
     }
-    return make_unit(study, STAGE, f"fold-{fold.index}", inputs)
+    return make_unit(study, STAGE, fold.name, inputs)
 
 
 def patches(study: Study) -> Windows:

@@ -33,7 +33,7 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Mod
     lies = fill(model, unpack(study).folder / BACKBONE, unit.folder / WEIGHTS, limits or None)
     if len(lies) > 1 or DISK in lies:
         told = ", ".join(f"{n} on {f'GPU {place}' if isinstance(place, int) else place}" for place, n in lies.items())
-        say(STAGE, f"fold {fold.index}: too large for one device, so its layers lie: {told}")
+        say(STAGE, f"{fold.title}: too large for one device, so its layers lie: {told}")
     return model.eval()
 
 

@@ -12,23 +12,23 @@ from mtkd.shards.shares import Piece, held
 from mtkd.signals.splits import Fold
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.train import loaders, patches
-from mtkd.training.fold import FoldData, fold_data, folds_of
+from mtkd.training.fold import FoldData, fold_data, with_parts
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
 
 @dataclass(frozen=True)
 class Work:
-    """The training of all folds.
+    """The training of all teachers, of folds and their cross-fitting parts.
 
-    ``n_tokens``, ``n_trials`` and ``n_steps`` are those of an epoch, over all folds; ``n_micro`` is the most
+    ``n_tokens``, ``n_trials`` and ``n_steps`` are those of an epoch, over all teachers; ``n_micro`` is the most
     micro-batches that a step has. ``slowest`` counts the tokens of the rank that has most, step by step over all
     epochs, validation included. ``largest`` are the trials of the micro-batch with most tokens, ``most`` of them, which
     is of ``data``; ``share_bytes`` takes the largest share of a rank, whose signals are on the device all at once.
     Trials that are not ``packed`` lie under each other, padded, and in ``slowest`` and ``most`` their padding counts.
     """
 
-    n_folds: int
+    n_teachers: int
     n_trials: int
     n_tokens: int
     n_steps: int
@@ -42,16 +42,16 @@ class Work:
 
 
 def work_of(study: Study, backbone: Unit, runtime: Runtime) -> Work:
-    """The training of the study's own teacher on the runtime's number of ranks, up to the last epoch.
+    """The training of the study's own teachers on the runtime's number of ranks, up to the last epoch.
 
     Raises:
         MtkdError: there are no shards, or they cannot be trained on.
     """
-    found = [_of_fold(study, fold, backbone, runtime) for fold in folds_of(study)]
+    found = [_of_fold(study, fold, backbone, runtime) for fold in with_parts(study)]
     largest = max(found, key=lambda work: work.most)
     return replace(
         largest,
-        n_folds=len(found),
+        n_teachers=len(found),
         n_trials=sum(work.n_trials for work in found),
         n_tokens=sum(work.n_tokens for work in found),
         n_steps=sum(work.n_steps for work in found),
@@ -79,7 +79,7 @@ def _of_fold(study: Study, fold: Fold, backbone: Unit, runtime: Runtime) -> Work
     loader, largest = max(pieces, key=lambda found: _tokens(*found))
     slowest = sum(_slowest(train, share) for share in shares) + epochs * sum(_slowest(val, share) for share in checked)
     return Work(
-        n_folds=1,
+        n_teachers=1,
         n_trials=len(sizes),
         n_tokens=sum(sizes),
         n_steps=len(train),

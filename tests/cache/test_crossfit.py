@@ -1,0 +1,170 @@
+"""Soft labels for training subjects, from teachers that were trained without them."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtkd.cache import build
+from mtkd.cache.source import CachedSource, LiveSource, Source
+from mtkd.config import Study, TeacherName
+from mtkd.distill.train import unit_of as student_unit
+from mtkd.errors import MtkdError
+from mtkd.layers.heads import TeacherSignal
+from mtkd.shards import build as shards
+from mtkd.shards.batch import Batch
+from mtkd.shards.index import read_index
+from mtkd.signals.splits import Fold, crossfit
+from mtkd.study import changed, most_units
+from mtkd.teachers.spatial import train as spatial
+from mtkd.teachers.temporal import train as temporal
+from mtkd.teachers.temporal.unpack import outline
+from mtkd.teachers.temporal.work import work_of
+from mtkd.training.fold import FoldData, Job, fold_data, folds_of, jobs_of
+from mtkd.training.runtime import Runtime
+from mtkd.workspace import Unit
+
+TEACHERS: list[TeacherName] = ["temporal", "spatial"]
+
+
+@pytest.fixture(scope="module")
+def study(make_study: Callable[..., Study], tiny_llama: Path) -> Study:
+    """Two folds of two training subjects, each of which is left out once; all teachers and caches stand."""
+    changes = (f"temporal.backbone={tiny_llama}", "temporal.optim.epochs=1", "spatial.optim.epochs=1")
+    study = make_study("splits.crossfit=2", "temporal.deepspeed=null", *changes)
+    shards.run(study)
+    for job in jobs_of(study, "temporal", temporal.unit_of):
+        temporal._train(job, Runtime(study.temporal.optim))
+    spatial.run(study)
+    build.run(study)
+    return study
+
+
+@pytest.fixture
+def copied(study: Study, tmp_path: Path) -> Study:
+    shutil.copytree(study.workspace, tmp_path / "workspace", symlinks=True)
+    return study.model_copy(update={"workspace": str(tmp_path / "workspace")})
+
+
+@pytest.fixture
+def fold(study: Study) -> Fold:
+    return folds_of(study)[0]
+
+
+def some_trials(study: Study, fold: Fold) -> Batch:
+    """Two trials of every subject, those of one never behind each other."""
+    cutter = fold_data(study, fold, [], study.windows).cutter
+    return cutter.batch([f"{subject}_t0{trial}" for trial in (1, 3) for subject in cutter.shards.index.subjects])
+
+
+def test_every_teacher_is_a_unit_that_says_whom_it_heard(study: Study) -> None:
+    for teacher in TEACHERS:
+        jobs = jobs_of(study, teacher, functools.partial(build.teacher_unit, teacher=teacher))
+        names = [job.unit.folder.name.rpartition("-")[0] for job in jobs]
+        assert names == [f"fold-{index}{part}" for index in (0, 1) for part in ("", "-without-1", "-without-2")]
+        assert len(jobs) == most_units(study, teacher)
+        for job in jobs:
+            assert job.unit.manifest().measured["subjects"] == sorted(job.fold.train + job.fold.val)
+    assert most_units(study, "cache") == 12
+    assert len(list((Path(study.workspace) / "cache").glob("*/manifest.json"))) == 12
+
+
+def test_the_cache_of_one_holds_whom_it_left_out(study: Study, fold: Fold) -> None:
+    for each in (fold, *crossfit(fold, study.splits)):
+        for teacher in TEACHERS:
+            samples = read_index(build.unit_of(study, each, teacher).folder).samples
+            subjects = each.left_out or fold.train + fold.val + fold.test
+            assert sorted(sample.key for sample in samples) == sorted(
+                f"{s}_t0{n}" for s in subjects for n in range(1, 5)
+            )
+
+
+@pytest.mark.parametrize("crossed", [True, False])
+def test_each_subject_is_answered_by_who_did_not_train_on_it(study: Study, fold: Fold, crossed: bool) -> None:
+    batch, set_of_shards = some_trials(study, fold), shards.open_shards(study)[1]
+    cached = CachedSource(study, fold, TEACHERS, crossed)(batch)
+    subject_of = {sample.key: sample.subject for sample in set_of_shards.index.samples}
+    for teacher in TEACHERS:
+        said = {}
+        for each in (fold, *crossfit(fold, study.splits)):
+            own = build.load_teacher(study, set_of_shards, each, teacher).say(batch.keys)
+            said |= dict.fromkeys(each.left_out if crossed or not each.part else [], own)
+            if not each.part:
+                whole = own
+        for row, key in enumerate(batch.keys):
+            expected = said.get(subject_of[key], whole)
+            torch.testing.assert_close(cached[teacher].logits[row], expected.logits[row], rtol=1e-2, atol=1e-3)
+        assert not crossed or set(said) == set(fold.train)
+        if crossed:
+            first = batch.keys.index(f"{fold.train[0]}_t01")
+            assert not torch.allclose(cached[teacher].logits[first], whole.logits[first], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("crossed", [True, False])
+def test_a_live_source_asks_the_same_teachers(study: Study, fold: Fold, crossed: bool) -> None:
+    batch, opened = some_trials(study, fold), shards.open_shards(study)[1]
+    cached: Source = CachedSource(study, fold, TEACHERS, crossed)
+    live: Source = LiveSource(study, opened, fold, TEACHERS, crossed)
+    ours, theirs = cached(batch), live(batch)
+    for teacher in TEACHERS:
+        assert torch.equal(cached.masks(batch)[teacher], live.masks(batch)[teacher])
+        for part in ("logits", "features", "confidence", "mask"):
+            a, b = getattr(ours[teacher], part), getattr(theirs[teacher], part)
+            torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+        assert _are_named(ours[teacher], theirs[teacher])
+
+
+def _are_named(*signals: TeacherSignal) -> bool:
+    return all(signal.fingerprint for signal in signals)
+
+
+def test_students_that_hear_others_are_others(study: Study, fold: Fold) -> None:
+    def unit(**changes: Any) -> Unit:
+        return student_unit(study, fold, changed(study.distill, changes, ""))
+
+    assert unit().fingerprint != unit(crossfit=False).fingerprint
+    assert unit(teachers={}).fingerprint == unit(teachers={}, crossfit=False).fingerprint
+
+
+def test_a_teacher_that_was_given_whom_it_left_out_is_refused(copied: Study, fold: Fold) -> None:
+    """The planted leak: a loader that hands over a trial of the subject whose soft labels the teacher is to give."""
+    part = crossfit(fold, copied.splits)[1]
+    unit, given = build.teacher_unit(copied, part, "spatial"), FoldData.keys
+    for caught in (unit, build.unit_of(copied, part, "spatial")):
+        shutil.rmtree(caught.folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FoldData, "keys", lambda self, subjects: given(self, [*subjects, part.left_out[0]]))
+        spatial._train(Job(copied, part, unit, ""))
+    build.run(copied)
+    wanted = f"was trained with {part.left_out[0]}, whom cross-fitting left out of fold 0 without part 2$"
+    with pytest.raises(MtkdError, match=f"^{build.unit_of(copied, part, 'spatial').folder}: {wanted}"):
+        CachedSource(copied, fold, ["spatial"])
+    with pytest.raises(MtkdError, match=f"^{unit.folder}: {wanted}"):
+        LiveSource(copied, shards.open_shards(copied)[1], fold, ["spatial"])
+    CachedSource(copied, fold, ["spatial"], crossed=False)  # who does not hear it is not concerned
+
+
+def test_what_one_did_not_say_is_heard_from_no_other(
+    copied: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = crossfit(fold, copied.splits)[0]
+    unit = build.unit_of(copied, part, "spatial")
+    shutil.rmtree(unit.folder)
+    with pytest.raises(MtkdError, match=f"^{unit.folder}: not there yet; run `mtkd cache` first"):
+        CachedSource(copied, fold, ["spatial"])
+    answers = build.answers
+    monkeypatch.setattr(build, "answers", lambda samples, *others: answers(samples[1:], *others))
+    build.run(copied)
+    with pytest.raises(MtkdError, match=f"^{unit.folder}: holds no trial {part.left_out[0]}_t01$"):
+        CachedSource(copied, fold, ["spatial"])(some_trials(copied, fold))
+
+
+def test_they_are_planned(study: Study, tmp_path: Path) -> None:
+    """A fold's teacher reads two subjects of four trials, each of its parts one."""
+    work = work_of(study, outline(study, tmp_path / "outline"), Runtime(study.temporal.optim))
+    assert work.n_teachers == 6
+    assert work.n_trials == 2 * (8 + 4 + 4)
