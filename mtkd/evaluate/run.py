@@ -28,7 +28,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 8
+VERSION = 9
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -64,6 +64,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "settings": study.evaluate.model_dump(),
         "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
         "modalities": list(study.signals.modalities),
+        "crossfit": study.splits.crossfit,
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)
@@ -113,6 +114,8 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         },
         "hop_s": study.windows.hop_s,
         "transductive": study.signals.transductive,
+        "crossfit": study.splits.crossfit,
+        "plain": _plain(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
     results = build_results(
@@ -133,6 +136,12 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
 def _alone(study: Study) -> list[str]:
     """The students from labels alone."""
     return [name for name in study.evaluate.students if not base_settings(study, name).teachers]
+
+
+def _plain(study: Study) -> list[str]:
+    """The students that hear of training subjects what teachers say that were trained on them."""
+    taught = {name: base_settings(study, name) for name in study.evaluate.students if name not in _alone(study)}
+    return [name for name, settings in taught.items() if study.splits.crossfit == 1 or not settings.crossfit]
 
 
 def _baselines(study: Study) -> dict[str, str]:

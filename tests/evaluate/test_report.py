@@ -162,6 +162,20 @@ def test_what_was_transductive_is_told_in_every_table(binary: Any, tmp_path: Pat
         assert ("no statistic of a test subject was used" in text) != transductive
 
 
+def test_whom_students_heard_of_training_subjects_is_told(binary: Any, tmp_path: Path) -> None:
+    def page(**facts: Any) -> str:
+        results = binary.results()
+        results["study"] |= facts
+        return " ".join(write_report(results, binary.predictions, [], tmp_path).read_text(encoding="utf-8").split())
+
+    own = "heard of training subjects came from teachers that were trained on them."
+    crossed = "Each of 3 parts of a fold's training subjects has teachers that were trained without it, and all"
+    assert own not in page(crossfit=1, plain=[])
+    assert f"What “distilled”, “a &lt;b&gt;” {own} ±" in page(crossfit=1, plain=["distilled", "a <b>"])
+    assert f"What “distilled” {own} {crossed} other distilled students" in page(crossfit=3, plain=["distilled"])
+    assert f"{crossed} distilled students" in page(crossfit=3, plain=[])
+
+
 def test_other_predictions_than_the_results_are_refused(
     quadrants: Any, quadrant_results: dict[str, Any], tmp_path: Path
 ) -> None:
