@@ -17,11 +17,12 @@ import ray
 from mtkd.config import Study, Units
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
-from mtkd.files import scratch_folder
+from mtkd.files import scratch_folder, write_json
 from mtkd.parts import Part
 from mtkd.processes import end_with_parent
 from mtkd.study import most_units
 
+STUDY = "study.json"
 _POLL_S = 1.0
 _PATIENT = {"health_check_failure_threshold": 1000}
 """Of a cluster of one machine: Ray takes a node that a busy machine lets wait for half a minute for dead, ends it, and
@@ -70,21 +71,31 @@ def spread(study: Study, stage: str) -> None:
     with connected(units.ray_address, stage, "units.ray_address"), scratch_folder(place) as aside:
         n_parts = min(_n_parts(stage, units), most_units(study, stage))
         say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
+        write_json(aside / STUDY, study.model_dump())
+        folder = str(aside.resolve())  # a node that has another workspace by the same name does not find it
         settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
         run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)
-        folder = aside.resolve()  # a node that has another workspace by the same name does not find it
-        said = {folder / str(number): Part(number, n_parts) for number in range(1, n_parts + 1)}
-        told = dict.fromkeys(said, 0)
-        for path in said:
-            path.touch()
-        pending = [run.remote(study, stage, str(part), str(path)) for path, part in said.items()]
-        while pending:
-            done, pending = ray.wait(pending, timeout=_POLL_S)
-            _tell(told)
-            for each in done:
-                _take(each, stage)
-            if pending and not _n_parts_at_once(units):  # Ray would wait for another node for ever
-                raise MtkdError(f"{stage}: no node of the cluster is left; what stands is not done again")
+        parts = [Part(number, n_parts) for number in range(1, n_parts + 1)]
+        for part in parts:
+            _lines_of(folder, part).touch()
+        pending = [run.remote(stage, part, folder, bool(units.gpus_per_part)) for part in parts]
+        _hear(pending, stage, units, dict.fromkeys([_lines_of(folder, part) for part in parts], 0))
+
+
+def _lines_of(folder: str, part: Part) -> Path:
+    """The file that a part writes its lines to."""
+    return Path(folder, f"{part.number}.log")
+
+
+def _hear(pending: "list[ray.ObjectRef[tuple[int, str]]]", stage: str, units: Units, told: dict[Path, int]) -> None:
+    """Tell what parts say until all have ended."""
+    while pending:
+        done, pending = ray.wait(pending, timeout=_POLL_S)
+        _tell(told)
+        for each in done:
+            _take(each, stage)
+        if pending and not _n_parts_at_once(units):  # Ray would wait for another node for ever
+            raise MtkdError(f"{stage}: no node of the cluster is left; what stands is not done again")
 
 
 def _resources() -> list[dict[str, float]]:
@@ -134,21 +145,20 @@ def _room(resources: dict[str, float], units: Units) -> int:
     return int(min(resources.get("CPU", 0) / units.cpus_per_part, by_gpu))
 
 
-def _run_part(study: Study, stage: str, part: str, says: str) -> tuple[int, str]:
-    """On a node: the stage's own command, which may start ranks, and whose lines go to the file ``says``.
+def _run_part(stage: str, part: Part, folder: str, on_gpu: bool) -> tuple[int, str]:
+    """On a node: the stage's own command, which may start ranks, on the study in ``folder``, where its lines go too.
 
     Returns:
         Its exit code, and what it said on the stream for errors.
     """
-    if not Path(says).exists():
-        return 2, f"{stage}: the node {socket.gethostname()} does not see the workspace {Path(says).parent.parent}"
+    if not Path(folder).is_dir():
+        return 2, f"{stage}: the node {socket.gethostname()} does not see the workspace {Path(folder).parent}"
     # without a GPU given, none is taken, or all parts would take the node's first
-    hidden = {} if study.units.gpus_per_part else {"CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as err, Path(says).open("ab") as out:
-        path = Path(folder, "study.json")
-        path.write_text(study.model_dump_json())
-        command = [sys.executable, "-m", "mtkd", stage, str(path), "units.engine=joblib", "--part", part]
-        code = subprocess.call(command, env=os.environ | hidden, stdout=out, stderr=err, preexec_fn=end_with_parent)
+    environment = os.environ | ({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    command = [sys.executable, "-m", "mtkd", stage, str(Path(folder, STUDY)), "units.engine=joblib"]
+    command += ["--part", str(part)]
+    with tempfile.TemporaryFile("w+") as err, _lines_of(folder, part).open("ab") as out:
+        code = subprocess.call(command, env=environment, stdout=out, stderr=err, preexec_fn=end_with_parent)
         err.seek(0)
         return code, err.read()
 

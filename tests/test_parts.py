@@ -114,9 +114,9 @@ def test_a_part_that_is_lost_again_and_again_is_told(
         cluster.spread(make_study("units.engine=ray"), "spatial")
 
 
-def test_a_node_that_does_not_see_the_workspace_is_told(make_study: Callable[..., Any], tmp_path: Path) -> None:
-    """Here a task is given a file of another workspace, where a node would have a disk of its own."""
-    code, told = cluster._run_part(make_study(), "spatial", "1/1", str(tmp_path / "ws/.parts/1"))
+def test_a_node_that_does_not_see_the_workspace_is_told(tmp_path: Path) -> None:
+    """Here a task is given a folder of another workspace, where a node would have a disk of its own."""
+    code, told = cluster._run_part("spatial", WHOLE, str(tmp_path / "ws/.parts"), False)
     assert code == 2
     assert told == f"spatial: the node {socket.gethostname()} does not see the workspace {tmp_path / 'ws'}"
 

@@ -1,25 +1,26 @@
 """Starting a stage's ranks with ``accelerate launch``, and waiting for them."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
 from mtkd.config import Study, Temporal
 from mtkd.console import counted, say
 from mtkd.errors import ERROR_FILE, MtkdError
-from mtkd.files import write_json
+from mtkd.files import scratch_folder, write_json
 from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
 from mtkd.training.runtime import clear_locks, compiled, read_launch
 from mtkd.training.zero import engine_config, refuse_compile
 
+_OF_THE_LAUNCHER = {"deepspeed_multinode_launcher", "deepspeed_hostfile"}
 _PATIENCE_S = 60
 """How long a launcher that is told to stop may take to end its ranks; it gives them 30 s itself."""
 
@@ -39,12 +40,12 @@ def launch(study: Study, stage: str, part: Part = WHOLE) -> None:
     clear_locks()
     log = Path(study.workspace) / stage / ("launch.log" if part == WHOLE else f"launch-{part.number}-{part.of}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
-        resolved, error_file = Path(folder, "study.json"), Path(folder, "error")
+    with scratch_folder(log.with_suffix("")) as folder, log.open("a", encoding="utf-8") as file:
+        resolved, error_file = folder / "study.json", folder / "error"
         write_json(resolved, study.model_dump())
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
         # torch's launcher would leave an empty folder of its own for good
-        command += ["--log_dir", folder, "-m", "mtkd", stage, str(resolved), "--part", str(part)]
+        command += ["--log_dir", str(folder), "-m", "mtkd", stage, str(resolved), "--part", str(part)]
         code = _wait(_started(command, error_file, file))
         if error_file.exists():
             raise MtkdError(error_file.read_text().strip())
@@ -60,9 +61,7 @@ def _checked(study: Study) -> str:
     settings = study.temporal
     key = f"temporal.accelerate = {settings.accelerate}"
     found = read_launch(settings.accelerate, key)
-    for name in ("num_machines", "num_processes"):
-        if type(number := getattr(found, name) or 0) is not int:
-            raise MtkdError(f"{key}: {name} is {number!r}, not a whole number")
+    _check_values(key, found)
     if (found.num_machines or 1) > 1:
         raise MtkdError(f"{key}: is of {found.num_machines} machines; start each of them with launch/node.sh")
     n_ranks = found.num_processes or 0
@@ -73,6 +72,18 @@ def _checked(study: Study) -> str:
     _check_engine(key, found.distributed_type == "DEEPSPEED", bool(found.use_cpu), n_ranks, settings)
     on_gpu = torch.cuda.is_available() and not found.use_cpu
     return f"{counted(n_ranks, 'rank')} on {'GPUs' if on_gpu else 'the CPU'}"
+
+
+def _check_values(key: str, found: Any) -> None:
+    for name in ("num_machines", "num_processes", "main_process_port"):
+        if type(number := getattr(found, name) or 0) is not int:
+            raise MtkdError(f"{key}: {name} is {number!r}, not a whole number")
+    if not 0 <= (found.main_process_port or 0) < 2**16:
+        raise MtkdError(f"{key}: main_process_port is {found.main_process_port}, not a port's number")
+    if not (isinstance(gpus := found.gpu_ids, str | None) and re.fullmatch(r"all|\d+(,\d+)*", gpus or "all")):
+        raise MtkdError(f"{key}: gpu_ids is {gpus!r}, not a text such as '0,1'")
+    for name in (found.deepspeed_config or {}).keys() - _OF_THE_LAUNCHER:
+        raise MtkdError(f"{key}: sets deepspeed_config.{name}; temporal.deepspeed names the file for that")
 
 
 def _check_engine(key: str, starts_it: bool, use_cpu: bool, n_ranks: int, settings: Temporal) -> None:

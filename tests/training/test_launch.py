@@ -60,8 +60,10 @@ def test_ranks_do_not_outlive_who_started_them(study_file: Path, whom: str, sent
     assert alive == []
     if code == 2:
         assert "; the next start goes on from the last checkpoint" in err
-    left = {path.name for path in (study_file.parent / "ws/temporal").iterdir() if path.suffix != ".lock"}
+    left = {path.name for path in (study_file.parent / "ws/temporal").glob("[!.]*") if path.suffix != ".lock"}
     assert {name.partition(".")[2] for name in left} == {"log", "checkpoints"}
+    hidden = list((study_file.parent / "ws/temporal").glob(".launch*"))  # which the next start sweeps up
+    assert len(hidden) == (code == -signal.SIGKILL)
 
 
 def test_what_was_killed_goes_on_to_the_same_weights(repo: Path, study_file: Path, tmp_path: Path) -> None:
@@ -179,6 +181,16 @@ def test_configurations_that_do_not_belong_together_are_told_before_ranks_start(
         ({"num_machines": "two"}, [], "num_machines is 'two', not a whole number"),
         ({"num_machines": 0, "use_cpu": True}, [], "with use_cpu = true accelerate leaves .*"),
         ({"num_processes": None}, [], "num_processes is (0|-1), not the number of ranks"),
+        ({"main_process_port": "abc"}, [], "main_process_port is 'abc', not a whole number"),
+        ({"main_process_port": 99999999}, [], "main_process_port is 99999999, not a port's number"),
+        ({"main_process_port": -1}, [], "main_process_port is -1, not a port's number"),
+        ({"gpu_ids": 7}, [], "gpu_ids is 7, not a text such as '0,1'"),
+        ({"gpu_ids": "a"}, [], "gpu_ids is 'a', not a text such as '0,1'"),
+        (
+            {"deepspeed_config": {"deepspeed_multinode_launcher": "standard", "zero_stage": 3}},
+            [],
+            r"sets deepspeed_config\.zero_stage; temporal\.deepspeed names the file for that",
+        ),
         ({"mixed_precision": "bf16"}, [], r"sets mixed_precision; temporal\.dtype is the study's key for that"),
         (
             {"distributed_type": "MULTI_CPU"},
