@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,11 @@ from mtkd.study import most_units
 
 STUDY = "study.json"
 _POLL_S = 1.0
-_PATIENT = {"health_check_failure_threshold": 1000}
-"""Of a cluster of one machine: Ray takes a node that a busy machine lets wait for half a minute for dead, ends it, and
-leaves its driver waiting for another. One that is dead in truth closes its sockets."""
+_PATIENT = {"health_check_failure_threshold": 40}
+"""Of a cluster of one machine, whose node Ray takes for dead by default when a busy machine lets it wait for a minute.
+So it does after some nine minutes, and after two where its process is gone."""
+_GRACE_S = 300.0
+"""How long a cluster that is not ours may be without a node with room: one that is lost may be started again."""
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def spread(study: Study, stage: str) -> None:
     with connected(units.ray_address, stage, "units.ray_address"), scratch_folder(place) as aside:
         n_parts = min(_n_parts(stage, units), most_units(study, stage))
         say(stage, f"{counted(n_parts, 'part')} over the Ray cluster")
-        write_json(aside / STUDY, study.model_dump())
+        write_json(aside / STUDY, anywhere(study).model_dump())
         folder = str(aside.resolve())  # a node that has another workspace by the same name does not find it
         settings = {"num_cpus": units.cpus_per_part, "num_gpus": units.gpus_per_part, "max_retries": 3}
         run = ray.remote(_run_part).options(scheduling_strategy="SPREAD", **settings)
@@ -82,6 +85,19 @@ def spread(study: Study, stage: str) -> None:
         _hear(pending, stage, units, dict.fromkeys([_lines_of(folder, part) for part in parts], 0))
 
 
+def anywhere(study: Study) -> Study:
+    """The study with paths that hold whatever folder a Ray worker stands in."""
+    data, temporal = study.data, study.temporal
+    if data.folder is not None:
+        data = data.model_copy(update={"folder": str(Path(data.folder).resolve())})
+    given = {key: getattr(temporal, key) for key in ("backbone", "accelerate", "deepspeed")}
+    paths = {key: str(Path(path).resolve()) for key, path in given.items() if path and Path(path).exists()}
+    workspace = str(Path(study.workspace).resolve())
+    return study.model_copy(
+        update={"workspace": workspace, "data": data, "temporal": temporal.model_copy(update=paths)}
+    )
+
+
 def _lines_of(folder: str, part: Part) -> Path:
     """The file that a part writes its lines to."""
     return Path(folder, f"{part.number}.log")
@@ -89,13 +105,17 @@ def _lines_of(folder: str, part: Part) -> Path:
 
 def _hear(pending: "list[ray.ObjectRef[tuple[int, str]]]", stage: str, units: Units, told: dict[Path, int]) -> None:
     """Tell what parts say until all have ended."""
+    grace_s = _GRACE_S if units.ray_address else 0.0
+    seen = time.monotonic()
     while pending:
         done, pending = ray.wait(pending, timeout=_POLL_S)
         _tell(told)
         for each in done:
             _take(each, stage)
-        if pending and not _n_parts_at_once(units):  # Ray would wait for another node for ever
-            raise MtkdError(f"{stage}: no node of the cluster is left; what stands is not done again")
+        if _n_parts_at_once(units):
+            seen = time.monotonic()
+        elif pending and time.monotonic() - seen >= grace_s:  # Ray would wait for another node for ever
+            raise MtkdError(f"{stage}: no node with room for a part is left; what stands is not done again")
 
 
 def _resources() -> list[dict[str, float]]:

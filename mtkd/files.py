@@ -70,6 +70,8 @@ def _naming(path: Path) -> Iterator[None]:
     """Put ``path`` into errors of the system that name no file, as that of a full disk."""
     try:
         yield
+    except ConnectionError:  # of a pipe or a socket, and of no file
+        raise
     except OSError as error:
         if error.filename is not None and PARTIAL not in str(error.filename):
             raise

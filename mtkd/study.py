@@ -15,7 +15,7 @@ from mtkd.config import Distill, Modality, Section, Study, TeacherName
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import refuse_deep, slug
 
-ANOTHER_STUDENT = ("settings", "modalities", "teachers")
+ANOTHER_STUDENT = ("settings", "modalities", "teachers", "crossfit")
 """Keys of ``distill`` that no search may change."""
 _TEACHERS_ONLY = ("teachers", "crossfit", "temperature", "kd", "hint", "weighting")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")

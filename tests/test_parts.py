@@ -138,6 +138,7 @@ def test_that_all_nodes_with_room_are_lost_is_told(
     try:
         node = nodes.add_node(num_cpus=2)
         study, tell = make_study("units.engine=ray", f"units.ray_address={nodes.address}"), cluster._tell
+        monkeypatch.setattr(cluster, "_GRACE_S", 2.0)
         monkeypatch.setattr(cluster, "_run_part", lambda *given: time.sleep(1000))
 
         def tell_and_kill(told: dict[Path, int]) -> None:
@@ -147,7 +148,7 @@ def test_that_all_nodes_with_room_are_lost_is_told(
 
         monkeypatch.setattr(cluster, "_tell", tell_and_kill)
         with pytest.raises(
-            MtkdError, match=r"^spatial: no node of the cluster is left; what stands is not done again$"
+            MtkdError, match=r"^spatial: no node with room for a part is left; what stands is not done again$"
         ):
             cluster.spread(study, "spatial")
     finally:

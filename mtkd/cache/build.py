@@ -18,6 +18,7 @@ import torch
 
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
+from mtkd.errors import MtkdError
 from mtkd.layers.heads import TeacherSignal
 from mtkd.parts import WHOLE, Part
 from mtkd.shards.batch import Cutter
@@ -78,7 +79,7 @@ def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
         "windows": study.windows.model_dump(),
         "fold": fold.index,
         "split": fold.fingerprint,
-        "subjects": {"train": fold.train, "val": fold.val, "left_out": fold.left_out},
+        "subjects": {"train": fold.train, "val": fold.val} | ({"left_out": fold.left_out} if fold.part else {}),
         "data": open_shards(study)[0].manifest().digest,
         "weights": teacher_unit(study, fold, teacher).manifest().digest,
     }
@@ -86,10 +87,9 @@ def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
 
 
 def listened_to(study: Study, fold: Fold, crossed: bool) -> list[Fold]:
-    """What a student of a fold hears teachers of: the fold, for all trials, and then its parts, for those of the
-    subjects that each left out.
+    """Whose teachers a student hears: the fold's own, and, where it is ``crossed``, those of each part of the fold.
 
-    Where a student is ``crossed``, which is its ``crossfit``.
+    The latter of the subjects that the part left out; ``distill.crossfit`` is whether a student is crossed.
     """
     return [fold, *(crossfit(fold, study.splits) if crossed else [])]
 
@@ -159,6 +159,9 @@ def _write(job: Job, name: TeacherName) -> None:
             asked = [each for each in group if not fold.left_out or each.subject in fold.left_out]
             if whole := [sample for sample in asked if windows.n_steps(sample)]:
                 index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
+        if not index:
+            told = f"no trial of {', '.join(fold.left_out)} holds a window; data.exclude leaves subjects out"
+            raise MtkdError(f"{STAGE}: {fold.title}: {told}")
         write_index(folder, index)
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started

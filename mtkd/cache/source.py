@@ -104,6 +104,8 @@ def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
 class LiveSource:
     """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold.
 
+    All teachers that it asks are in memory at once, with cross-fitting one more of each kind for every part.
+
     Raises:
         MtkdError: a teacher does not stand, or was trained with a test subject of the fold or with one it left out.
     """

@@ -58,8 +58,8 @@ def is_swept(base: Distill) -> bool:
 
 def chosen_on(study: Study, fold: Fold) -> str:
     """Fingerprint of what a search was made on: settings found on other data, labels or subjects are none for these."""
-    inputs = common_inputs(study, "sweep", fold, open_shards(study)[0])
-    return fingerprint({key: inputs[key] for key in ("labels", "windows", "split", "data")})
+    inputs = common_inputs(study, "sweep", fold, open_shards(study)[0]) | {"crossfit": study.splits.crossfit}
+    return fingerprint({key: inputs[key] for key in ("labels", "windows", "split", "data", "crossfit")})
 
 
 def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:
@@ -85,7 +85,8 @@ def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:
     changed(base, changes, str(path))  # refuses what is no key at all
     if found != chosen_on(study, fold):
         raise MtkdError(
-            f"{path}: chosen on other data, labels, windows or another split of the subjects than fold {fold.index}'s"
+            f"{path}: chosen on other data, labels, windows, cross-fitting or another split of the subjects than fold "
+            f"{fold.index}'s"
         )
     return changed(base, {"settings": None} | searched(changes, base), str(path))
 
@@ -111,7 +112,7 @@ def _read_best(path: Path) -> dict[str, Any]:
 def student_inputs(study: Study, stage: str, fold: Fold, settings: Distill) -> dict[str, Any]:
     """What a student depends on: of the caches, those of its own teachers."""
     inputs = common_inputs(study, stage, fold, open_shards(study)[0])
-    inputs["settings"] = searched(settings.model_dump(), settings)
+    inputs["settings"] = searched(settings.model_dump(exclude={"crossfit"}), settings)  # the caches tell of that
     heard = listened_to(study, fold, settings.crossfit)
     inputs["cache"] = {
         name: [cache_unit(study, each, name).manifest().digest for each in heard] for name in settings.teachers

@@ -31,9 +31,9 @@ def build_results(
         study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
             student without teachers); optionally ``baselines`` (student: another one it is compared with), ``alone``
             (names of the students without teachers), ``beside`` (a teacher that teaches nobody: the one it is compared
-            with), ``unheard`` (model: windows in which it had no signal, answered by
-            class shares), ``crossfit`` and ``plain`` (the parts of the study's, and the students that hear of training
-            subjects what teachers say that were trained on them) and ``hop_s`` (s, for the time axis). More are kept.
+            with), ``unheard`` (model: windows in which it had no signal, answered by class shares), ``crossfit`` (into
+            how many parts), ``plain`` and ``crossed`` (the students that hear of training subjects what teachers say
+            that were trained on them, and those that do not) and ``hop_s`` (s, for the time axis). More are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
         kinds: model name: ``trivial``, ``teacher``, ``beside`` for one that teaches nobody, ``student``, or
             ``possible`` for the best there can be, which is known where data are simulated.

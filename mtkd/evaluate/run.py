@@ -115,7 +115,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "hop_s": study.windows.hop_s,
         "transductive": study.signals.transductive,
         "crossfit": study.splits.crossfit,
-        "plain": _plain(study),
+        **_heard(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
     results = build_results(
@@ -138,10 +138,14 @@ def _alone(study: Study) -> list[str]:
     return [name for name in study.evaluate.students if not base_settings(study, name).teachers]
 
 
-def _plain(study: Study) -> list[str]:
-    """The students that hear of training subjects what teachers say that were trained on them."""
-    taught = {name: base_settings(study, name) for name in study.evaluate.students if name not in _alone(study)}
-    return [name for name, settings in taught.items() if study.splits.crossfit == 1 or not settings.crossfit]
+def _heard(study: Study) -> dict[str, list[str]]:
+    """The students that hear of training subjects what teachers say that were trained on them, and that do not."""
+    found: dict[str, list[str]] = {"plain": [], "crossed": []}
+    for name in study.evaluate.students:
+        settings = base_settings(study, name)
+        if settings.teachers:
+            found["crossed" if study.splits.crossfit > 1 and settings.crossfit else "plain"].append(name)
+    return found
 
 
 def _baselines(study: Study) -> dict[str, str]:

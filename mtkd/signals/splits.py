@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mtkd.config import Splits
+from mtkd.console import counted
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 
@@ -70,8 +71,7 @@ def crossfit(fold: Fold, splits: Splits) -> list[Fold]:
         return []
     if len(fold.train) < splits.crossfit:
         raise MtkdError(
-            f"splits.crossfit = {splits.crossfit}: the {len(fold.train)} training subjects of fold {fold.index} are "
-            "too few"
+            f"splits.crossfit = {splits.crossfit}: fold {fold.index} has {counted(len(fold.train), 'training subject')}"
         )
     order = np.random.default_rng([splits.seed, fold.index]).permutation(fold.train).tolist()
     parts = [sorted(order[part :: splits.crossfit]) for part in range(splits.crossfit)]

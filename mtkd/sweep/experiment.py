@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler
 
-from mtkd.cluster import connected
+from mtkd.cluster import anywhere, connected
 from mtkd.config import Distill, Study, Sweep
 from mtkd.distill.train import train
 from mtkd.errors import MtkdError, one_line
@@ -76,7 +76,7 @@ def _run(study: Study, searches: list[Search], folder: Path, done: Callable[[int
     settings, collector = study.sweep, _Collector(searches, done)
     slots = [(index, point) for index, search in enumerate(searches) for point in range(len(search.points))]
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, study=_anywhere(study).model_dump(), searches=searches),
+        tune.with_parameters(_trial, study=anywhere(study).model_dump(), searches=searches),
         {"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
     )
     scheduler = ASHAPerSearch(
@@ -153,17 +153,6 @@ class _Collector(tune.Callback):
                 self._done(index, [rows[point] for point in sorted(rows)])
             except MtkdError as raised:  # Tune would log it and go on
                 self.error = self.error or raised
-
-
-def _anywhere(study: Study) -> Study:
-    """The study with paths that hold whatever folder a Ray worker stands in."""
-    data, temporal = study.data, study.temporal
-    if data.folder is not None:
-        data = data.model_copy(update={"folder": str(Path(data.folder).resolve())})
-    if Path(temporal.backbone).exists():
-        temporal = temporal.model_copy(update={"backbone": str(Path(temporal.backbone).resolve())})
-    workspace = str(Path(study.workspace).resolve())
-    return study.model_copy(update={"workspace": workspace, "data": data, "temporal": temporal})
 
 
 def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]) -> None:

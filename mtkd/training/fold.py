@@ -110,12 +110,13 @@ def folds_of(study: Study) -> list[Fold]:
 
 
 def with_parts(study: Study) -> list[Fold]:
-    """All that the study's own teachers are trained on: each fold, and what cross-fitting makes of it.
+    """All that the study's own teachers are trained on: the folds, and then what cross-fitting makes of each.
 
     Raises:
         MtkdError: as ``folds_of``, or a fold has too few training subjects to deal them out.
     """
-    return [each for fold in folds_of(study) for each in (fold, *crossfit(fold, study.splits))]
+    folds = folds_of(study)  # whose teachers take longest, so that machines share them evenly
+    return folds + [part for fold in folds for part in crossfit(fold, study.splits)]
 
 
 @dataclass(frozen=True)

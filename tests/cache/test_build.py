@@ -103,7 +103,7 @@ def test_the_manifest_names_fold_subjects_and_weights(pipeline: Any, teacher: Te
     for fold in folds_of(pipeline.study):
         inputs = read_json(build.unit_of(pipeline.study, fold, teacher).folder / "manifest.json")["inputs"]
         assert (inputs["teacher"], inputs["fold"], inputs["split"]) == (teacher, fold.index, fold.fingerprint)
-        assert inputs["subjects"] == {"train": fold.train, "val": fold.val, "left_out": []}
+        assert inputs["subjects"] == {"train": fold.train, "val": fold.val}
         assert inputs["weights"] == build.teacher_unit(pipeline.study, fold, teacher).manifest().digest
 
 

@@ -12,11 +12,14 @@ import torch
 from mtkd.cache import build
 from mtkd.cache.source import CachedSource, LiveSource, Source
 from mtkd.config import Study, TeacherName
+from mtkd.distill import train as module
+from mtkd.distill.train import train
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
-from mtkd.layers.heads import TeacherSignal
+from mtkd.evaluate.run import _heard as heard
+from mtkd.files import fingerprint, read_json
 from mtkd.shards import build as shards
-from mtkd.shards.batch import Batch
+from mtkd.shards.batch import Batch, Cutter
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold, crossfit
 from mtkd.study import changed, most_units
@@ -33,8 +36,12 @@ TEACHERS: list[TeacherName] = ["temporal", "spatial"]
 
 @pytest.fixture(scope="module")
 def study(make_study: Callable[..., Study], tiny_llama: Path) -> Study:
-    """Two folds of two training subjects, each of which is left out once; all teachers and caches stand."""
+    """Two folds of two training subjects, each of which is left out once; all teachers and caches stand.
+
+    And those of a teacher that teaches nobody, which is trained on the folds alone.
+    """
     changes = (f"temporal.backbone={tiny_llama}", "temporal.optim.epochs=1", "spatial.optim.epochs=1")
+    changes += ("evaluate.teachers={fixed edges: {spatial: {learned_adjacency: false}}}",)
     study = make_study("splits.crossfit=2", "temporal.deepspeed=null", *changes)
     shards.run(study)
     for job in jobs_of(study, "temporal", temporal.unit_of):
@@ -64,13 +71,15 @@ def some_trials(study: Study, fold: Fold) -> Batch:
 def test_every_teacher_is_a_unit_that_says_whom_it_heard(study: Study) -> None:
     for teacher in TEACHERS:
         jobs = jobs_of(study, teacher, functools.partial(build.teacher_unit, teacher=teacher))
-        names = [job.unit.folder.name.rpartition("-")[0] for job in jobs]
-        assert names == [f"fold-{index}{part}" for index in (0, 1) for part in ("", "-without-1", "-without-2")]
-        assert len(jobs) == most_units(study, teacher)
+        names = [job.unit.folder.name.rpartition("-")[0] for job in jobs if not job.name]
+        assert names[:2] == ["fold-0", "fold-1"]
+        assert names[2:] == [f"fold-{index}-without-{part}" for index in (0, 1) for part in (1, 2)]
+        assert [job.fold.name for job in jobs if job.name] == (["fold-0", "fold-1"] if teacher == "spatial" else [])
+        assert len(jobs) <= most_units(study, teacher)
         for job in jobs:
             assert job.unit.manifest().measured["subjects"] == sorted(job.fold.train + job.fold.val)
-    assert most_units(study, "cache") == 12
-    assert len(list((Path(study.workspace) / "cache").glob("*/manifest.json"))) == 12
+    assert most_units(study, "cache") == 14
+    assert len(list((Path(study.workspace) / "cache").glob("*/manifest.json"))) == 14
 
 
 def test_the_cache_of_one_holds_whom_it_left_out(study: Study, fold: Fold) -> None:
@@ -115,19 +124,65 @@ def test_a_live_source_asks_the_same_teachers(study: Study, fold: Fold, crossed:
         for part in ("logits", "features", "confidence", "mask"):
             a, b = getattr(ours[teacher], part), getattr(theirs[teacher], part)
             torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
-        assert _are_named(ours[teacher], theirs[teacher])
+        folds = [fold, *crossfit(fold, study.splits)]
+        units = [build.unit_of(study, each, teacher).fingerprint for each in folds]
+        assert ours[teacher].fingerprint == (fingerprint(units) if crossed else units[0])
+        assert theirs[teacher].fingerprint not in ("", ours[teacher].fingerprint)
 
 
-def _are_named(*signals: TeacherSignal) -> bool:
-    return all(signal.fingerprint for signal in signals)
+def test_a_student_hears_what_its_settings_say(study: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the training asks its teachers is asked of a source that is crossed, or not, as the student is."""
+    learned = {}
+    for crossed in (True, False):
+        settings = changed(study.distill, {"crossfit": crossed, "optim.epochs": 1}, "")
+        learned[crossed] = train(study, fold, settings)[0].state_dict()
+        monkeypatch.setattr(module, "CachedSource", lambda *given, own=crossed: CachedSource(*given[:3], own))
+        again = train(study, fold, settings)[0].state_dict()
+        monkeypatch.undo()
+        assert all(torch.equal(again[name], value) for name, value in learned[crossed].items())
+    assert not all(torch.equal(learned[True][name], value) for name, value in learned[False].items())
 
 
-def test_students_that_hear_others_are_others(study: Study, fold: Fold) -> None:
+def test_students_that_hear_others_are_others(copied: Study, fold: Fold) -> None:
     def unit(**changes: Any) -> Unit:
-        return student_unit(study, fold, changed(study.distill, changes, ""))
+        return student_unit(copied, fold, changed(copied.distill, changes, ""))
 
-    assert unit().fingerprint != unit(crossfit=False).fingerprint
+    before, plain = unit().fingerprint, unit(crossfit=False).fingerprint
+    assert before != plain
     assert unit(teachers={}).fingerprint == unit(teachers={}, crossfit=False).fingerprint
+    cached = build.unit_of(copied, crossfit(fold, copied.splits)[1], "spatial")
+    content = read_json(cached.folder / "manifest.json")
+    shutil.rmtree(cached.folder)
+    with cached.build() as (folder, measured):  # as if its teacher had said something else
+        measured.update(content["measured"])
+        (folder / "other").touch()
+    assert unit().fingerprint != before
+    assert unit(crossfit=False).fingerprint == plain
+
+
+def test_a_study_without_parts_has_one_kind_of_student(pipeline: Any) -> None:
+    study = pipeline.study
+    kinds = [changed(study.distill, {"crossfit": crossed}, "") for crossed in (False, True)]
+    plain, crossed = (student_unit(study, folds_of(study)[0], settings) for settings in kinds)
+    assert plain.fingerprint == crossed.fingerprint
+
+
+def test_the_report_is_told_who_heard_whom(study: Study) -> None:
+    students = {"alone": {"teachers": {}}, "distilled": {}, "plain": {"crossfit": False}}
+    study = study.model_copy(update={"evaluate": study.evaluate.model_copy(update={"students": students})})
+    assert heard(study) == {"plain": ["plain"], "crossed": ["distilled"]}
+    alike = study.model_copy(update={"splits": study.splits.model_copy(update={"crossfit": 1})})
+    assert heard(alike) == {"plain": ["distilled", "plain"], "crossed": []}
+
+
+def test_whom_nothing_can_be_asked_about_is_told(copied: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, n_steps = crossfit(fold, copied.splits)[0], Cutter.n_steps
+    shutil.rmtree(build.unit_of(copied, part, "spatial").folder)
+    monkeypatch.setattr(Cutter, "n_steps", lambda cutter, each: n_steps(cutter, each) * (each.subject in part.train))
+    with pytest.raises(
+        MtkdError, match=f"^cache: fold 0 without part 1: no trial of {part.left_out[0]} holds a window; "
+    ):
+        build._write(Job(copied, part, build.unit_of(copied, part, "spatial"), ""), "spatial")
 
 
 def test_a_teacher_that_was_given_whom_it_left_out_is_refused(copied: Study, fold: Fold) -> None:

@@ -169,11 +169,11 @@ def test_whom_students_heard_of_training_subjects_is_told(binary: Any, tmp_path:
         return " ".join(write_report(results, binary.predictions, [], tmp_path).read_text(encoding="utf-8").split())
 
     own = "heard of training subjects came from teachers that were trained on them."
-    crossed = "Each of 3 parts of a fold's training subjects has teachers that were trained without it, and all"
-    assert own not in page(crossfit=1, plain=[])
-    assert f"What “distilled”, “a &lt;b&gt;” {own} ±" in page(crossfit=1, plain=["distilled", "a <b>"])
-    assert f"What “distilled” {own} {crossed} other distilled students" in page(crossfit=3, plain=["distilled"])
-    assert f"{crossed} distilled students" in page(crossfit=3, plain=[])
+    crossed = "came from teachers that were trained without them, as each was trained without one of 3 parts"
+    assert "heard of training subjects" not in page(crossfit=3, plain=[], crossed=[])
+    assert f"What “distilled”, “a &lt;b&gt;” {own} ±" in page(crossfit=1, plain=["distilled", "a <b>"], crossed=[])
+    both = page(crossfit=3, plain=["plain"], crossed=["distilled"])
+    assert f"What “plain” {own} What “distilled” heard of training subjects {crossed}" in both
 
 
 def test_other_predictions_than_the_results_are_refused(
