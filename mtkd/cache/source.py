@@ -12,6 +12,7 @@ from mtkd.config import Study, TeacherName
 from mtkd.files import fingerprint
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
+from mtkd.shards.index import Sample
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import refuse_leak
@@ -46,7 +47,8 @@ class CachedSource:
         units = {name: [unit_of(study, each, name) for each in folds] for name in teachers}
         _refuse_leaks(units, folds)
         self.fingerprints = {name: _made_by(own) for name, own in units.items()}
-        self._sets = {name: _by_trial([ShardSet(unit.folder) for unit in own], folds) for name, own in units.items()}
+        self._sets = {name: [ShardSet(unit.folder) for unit in own] for name, own in units.items()}
+        self._asked = {name: _asked(sets[0].index.samples, folds) for name, sets in self._sets.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
@@ -57,8 +59,8 @@ class CachedSource:
         return {name: self._signal(name, batch) for name in self._sets}
 
     def _part(self, name: TeacherName, part: str, batch: Batch) -> Tensor:
-        whole, of_trial = self._sets[name]
-        arrays = [of_trial.get(key, whole).read(key, f"{name}.{part}.npy") for key in batch.keys]
+        sets, asked = self._sets[name], self._asked[name]
+        arrays = [sets[asked.get(key, 0)].read(key, f"{name}.{part}.npy") for key in batch.keys]
         return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
 
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
@@ -83,14 +85,13 @@ def _made_by(units: list[Unit]) -> str:
     return units[0].fingerprint if len(units) == 1 else fingerprint([unit.fingerprint for unit in units])
 
 
-def _by_trial(sets: list[ShardSet], folds: list[Fold]) -> tuple[ShardSet, dict[str, ShardSet]]:
-    """The set of all trials, and for those of a subject that was left out the set to read instead.
+def _asked(samples: list[Sample], folds: list[Fold]) -> dict[str, int]:
+    """Which of the folds each trial is asked of, by its key: the part that left its subject out, or the whole, 0.
 
-    Whether they stand there or not: what is missing is not to be heard from a teacher that saw the subject.
+    Whether the part has an answer or not: what is missing is not to be heard from a teacher that saw the subject.
     """
-    of_subject = {subject: held for held, fold in zip(sets, folds, strict=True) for subject in fold.left_out}
-    samples = sets[0].index.samples
-    return sets[0], {each.key: of_subject[each.subject] for each in samples if each.subject in of_subject}
+    of_subject = {subject: number for number, fold in enumerate(folds) for subject in fold.left_out}
+    return {sample.key: of_subject.get(sample.subject, 0) for sample in samples}
 
 
 def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
@@ -118,8 +119,7 @@ class LiveSource:
         _refuse_leaks(units, folds)
         self.fingerprints = {name: _made_by(own) for name, own in units.items()}
         self.teachers = {name: [load_teacher(study, shards, each, name) for each in folds] for name in teachers}
-        of_subject = {subject: number for number, each in enumerate(folds) for subject in each.left_out}
-        self._asked = {each.key: of_subject.get(each.subject, 0) for each in shards.index.samples}
+        self._asked = _asked(shards.index.samples, folds)
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""

@@ -1,6 +1,7 @@
 """Where the student hears its teachers, and what it refuses to hear."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold
-from mtkd.teachers.spatial import train as spatial
-from mtkd.training.fold import FoldData, Job, fold_data, folds_of
+from mtkd.training.fold import fold_data, folds_of
 from mtkd.workspace import Unit
 
 PARTS = ("logits", "features", "confidence")
@@ -145,17 +145,12 @@ def test_a_missing_tar_is_named(copied: Study) -> None:
         CachedSource(copied, fold, ["temporal"])
 
 
-def test_teachers_that_were_given_a_test_subject_are_refused(copied: Study) -> None:
-    """The planted leak: a loader that hands a test subject's trials to a teacher's training, its fold being honest."""
+def test_teachers_that_were_given_a_test_subject_are_refused(
+    copied: Study, leak: Callable[[Study, Fold, str], None]
+) -> None:
     fold = folds_of(copied)[0]
     unit = build.teacher_unit(copied, fold, "spatial")
-    given = FoldData.keys
-    for caught in (unit, build.unit_of(copied, fold, "spatial")):
-        shutil.rmtree(caught.folder)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(FoldData, "keys", lambda self, subjects: given(self, [*subjects, fold.test[0]]))
-        spatial._train(Job(copied, fold, unit, ""))
-    build.run(copied)
+    leak(copied, fold, fold.test[0])
     wanted = (
         f"{build.unit_of(copied, fold, 'spatial').folder}: was trained with {fold.test[0]}, a test subject of fold 0"
     )
