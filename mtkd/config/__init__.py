@@ -4,7 +4,7 @@ A study is one YAML file. Every stage reads its section of it; unknown keys and 
 """
 
 from mtkd.config.data import Bids, Column, Columns, Condition, Data, Deap, Edf, Mahnob, Simulation, Source, Table
-from mtkd.config.models import ONE_LAYER, Cache, Distill, Lora, Optim, Spatial, TeacherName, Temporal
+from mtkd.config.models import ONE_LAYER, Cache, Distill, Lora, LossName, Optim, Spatial, TeacherName, Temporal
 from mtkd.config.section import Band, Kind, Modality, OpenBand, Section
 from mtkd.config.signals import Entropy, Signals, Splits, Windows
 from mtkd.config.steps import ModalitySignals, Step
@@ -26,6 +26,7 @@ __all__ = [
     "Evaluate",
     "Kind",
     "Lora",
+    "LossName",
     "Mahnob",
     "Modality",
     "ModalitySignals",

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,8 +10,12 @@ from mtkd.config.section import Band, Modality, Section
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
 Alpha = Annotated[int, Field(ge=1, le=1_000_000)]
+Weight = Annotated[float, Field(ge=0, le=1e30)]
 Gigabytes = Annotated[float, Field(gt=0, le=1e9)]
 TeacherName = Literal["temporal", "spatial"]
+LossName = Literal[
+    "kd", "dkd", "logit_std", "dist", "dist_within", "hint", "attention", "rkd", "similarity", "contrast"
+]
 ONE_LAYER = "one-layer attention"  # as ``temporal.backbone``
 
 
@@ -152,6 +156,10 @@ class Cache(Section):
 class Distill(Section):
     """The student and its loss. Teachers' numbers are their weights; with none it learns from labels alone.
 
+    ``kd`` to ``contrast`` are the weights of what is taken from each teacher, see mtkd/distill/losses.py and
+    relations.py; 0 is none. Of these, those that hold windows against each other do so over a batch, or, with
+    ``relations: subject``, within each subject alone.
+
     Of a training subject it hears the teachers that did not see it, where ``splits.crossfit`` makes some; with
     ``crossfit`` false those that did, as of all others.
 
@@ -169,8 +177,18 @@ class Distill(Section):
     weighting: Literal["equal", "confidence", "camkd"] = "confidence"
     temperature: float = Field(2.0, gt=0, le=1000)
     ce: float = Field(0.3, ge=0)
-    kd: float = Field(1.0, ge=0)
-    hint: float = Field(0.1, ge=0)
+    kd: Weight = 1.0
+    dkd: Weight = 0.0
+    dkd_beta: Weight = 8.0
+    logit_std: Weight = 0.0
+    dist: Weight = 0.0
+    dist_within: Weight = 0.0
+    hint: Weight = 0.1
+    attention: Weight = 0.0
+    rkd: Weight = 0.0
+    similarity: Weight = 0.0
+    contrast: Weight = 0.0
+    relations: Literal["batch", "subject"] = "batch"
     confidence_weight: float = Field(0.5, ge=0)
     optim: Optim = Optim()
 
@@ -180,6 +198,12 @@ class Distill(Section):
             raise ValueError("modalities names eeg, but the student must not need EEG")
         if self.teachers and not any(self.teachers.values()):
             raise ValueError("teachers have no weight; an empty dictionary is the student from labels alone")
-        if not self.ce and not (self.teachers and (self.kd or self.hint)):
-            raise ValueError("neither ce nor a teacher's kd or hint has a weight, so there is nothing to learn from")
+        if not self.ce and not (self.teachers and self.losses):
+            raise ValueError("neither ce nor anything of a teacher's has a weight, so there is nothing to learn from")
         return self
+
+    @property
+    def losses(self) -> dict[LossName, float]:
+        """What is taken from each teacher, and its weight."""
+        names: tuple[LossName, ...] = get_args(LossName)
+        return {name: weight for name in names if (weight := getattr(self, name))}

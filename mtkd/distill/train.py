@@ -2,21 +2,16 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from mtkd.cache.source import CachedSource, Source
-from mtkd.config import Distill, Study, TeacherName
+from mtkd.config import Distill, LossName, Study, TeacherName
 from mtkd.console import say
-from mtkd.distill.combine import teacher_weights
-from mtkd.distill.losses import hint, kl
+from mtkd.distill.losses import OF_TWO_CLASSES
+from mtkd.distill.objective import PROJECTED, Distillation
 from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
 from mtkd.distill.student import Student
 from mtkd.parts import WHOLE, Part
-from mtkd.shards.batch import Batch
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.checkpoint import load_weights
@@ -31,7 +26,7 @@ from mtkd.training.fold import (
     seed_all,
     write_trained,
 )
-from mtkd.training.objective import Supervised, Term, supervised
+from mtkd.training.objective import Supervised
 from mtkd.training.pool import side_by_side
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
@@ -52,7 +47,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
         except NotSweptYet:
             say(STAGE, f"{name}: waits for `mtkd sweep`")
             continue
-        _tell_settings(study, name)
+        _tell_settings(study, name, {loss for _, settings in chosen if settings.teachers for loss in settings.losses})
         units = [unit_of(study, fold, settings) for fold, settings in chosen]
         for unit, (fold, settings) in zip(units, chosen, strict=True):
             wanted.setdefault(unit.folder, (unit, functools.partial(_make, study, name, fold, settings, unit)))
@@ -63,12 +58,15 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
     return [unit for unit, _ in own]
 
 
-def _tell_settings(study: Study, name: str) -> None:
-    """Say whether the file that ``distill.settings`` names serves a student."""
+def _tell_settings(study: Study, name: str, losses: set[LossName]) -> None:
+    """Say whether the file that ``distill.settings`` names serves a student, and which of its losses teach little."""
     base = base_settings(study, name)
     if base.settings not in (None, "sweep"):
         serves = "its settings are those of" if is_swept(base) else "keeps the study's settings; for other teachers is"
         say(STAGE, f"{name}: {serves} {base.settings}")
+    if study.n_classes == 2:
+        for told in (OF_TWO_CLASSES[loss] for loss in OF_TWO_CLASSES if loss in losses):
+            say(STAGE, f"{name}: of two classes {told}")
 
 
 def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
@@ -102,7 +100,7 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:
     """A student before any training."""
     layouts = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
-    sizes = teacher_features(study) if settings.teachers and settings.hint else {}
+    sizes = teacher_features(study) if settings.teachers and PROJECTED & settings.losses.keys() else {}
     return Student(
         settings,
         layouts,
@@ -126,46 +124,8 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill, fo
     return model.eval()
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """L = CE + sum_k w_k [kd T^2 KL(t_k, s) + hint ||proj_k(f_s) - f_k||^2], w_k the teacher's weight times that of
-    the window.
-
-    The teachers' terms take unlabelled windows too.
-    """
-
-    settings: Distill
-    labels: Supervised
-    source: Source
-
-    def masks(self, model: Any, batch: Batch) -> dict[str, Tensor]:
-        """See ``Objective``."""
-        found, heard = self.labels.masks(model, batch), model.heard(batch)
-        for name, mask in self.source.masks(batch).items():
-            found |= dict.fromkeys(self._terms(name), heard & mask)
-        return found
-
-    def __call__(self, model: Any, batch: Batch) -> dict[str, Term]:
-        """See ``Objective``."""
-        settings, signal, said = self.settings, model(batch), self.source(batch)
-        loss = supervised(signal, batch, self.labels.class_weights, self.labels.ce, self.labels.confidence)
-        shares = teacher_weights(said, settings.weighting, batch.labels)
-        for name, teacher in said.items():
-            values = [kl(signal.logits, teacher.logits, settings.temperature)]
-            if settings.hint:
-                values.append(hint(model.projections[name](signal.features), teacher.features))
-            for (term, weight), value in zip(self._terms(name).items(), values, strict=True):
-                loss[term] = Term(shares[name] * value, signal.mask & teacher.mask, settings.teachers[name] * weight)
-        return loss
-
-    def _terms(self, name: TeacherName) -> dict[str, float]:
-        """Those of one teacher, and what each weighs."""
-        terms = {f"kd/{name}": self.settings.kd}
-        return terms | ({f"hint/{name}": self.settings.hint} if self.settings.hint else {})
-
-
 def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Distillation:
     """What a student of a fold is trained for."""
-    return Distillation(
-        settings, Supervised(data.class_weights(study), settings.ce, settings.confidence_weight), source
-    )
+    labels = Supervised(data.class_weights(study), settings.ce, settings.confidence_weight)
+    subjects = {sample.key: sample.subject for sample in data.cutter.shards.index.samples}
+    return Distillation(settings, labels, source, subjects)

@@ -14,7 +14,7 @@ import torch
 from mtkd.cache.source import CachedSource
 from mtkd.config import Distill, Study
 from mtkd.distill.combine import teacher_weights
-from mtkd.distill.losses import hint, kl
+from mtkd.distill.losses import hint, kd
 from mtkd.distill.settings import settings_of
 from mtkd.distill.student import Student
 from mtkd.distill.train import build_model, load_model, objective, train, unit_of
@@ -71,8 +71,9 @@ def test_the_loss_is_the_protocols(pipeline: Any, fold: Fold, weighting: str) ->
     said, signal = source(batch), model(batch)
     weights = teacher_weights(said, weighting, batch.labels)
     for name, teacher in said.items():
-        divergence = weights[name] * kl(signal.logits, teacher.logits, settings.temperature)
-        distance = weights[name] * hint(model.projections[name](signal.features), teacher.features)
+        mask, projected = signal.mask & teacher.mask, model.projections[name](signal.features)
+        divergence = weights[name] * kd(signal, teacher, mask, temperature=settings.temperature)
+        distance = weights[name] * hint(signal._replace(features=projected), teacher, mask)
         torch.testing.assert_close(terms[f"kd/{name}"].value, divergence)
         torch.testing.assert_close(terms[f"hint/{name}"].value, distance)
         assert terms[f"kd/{name}"].weight == pytest.approx(3.0 * settings.teachers[name])
