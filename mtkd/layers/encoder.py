@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtkd.config import Modality
+from mtkd.layers.rhythm import N_FEATURES, intervals, rhythm_of
 from mtkd.layers.spectrum import band_power, octaves
 from mtkd.layers.standardize import Standardize
 from mtkd.shards.batch import Batch
@@ -16,24 +17,27 @@ _LOG_FLOOR = 1e-4  # of a standardised signal's variance
 
 
 class WindowEncoder(nn.Module):
-    """Strided convolutions over the raw samples beside the log spectrum and the level of each channel.
+    """Strided convolutions over the raw samples beside each channel's log spectrum, level and, where it has one, rhythm.
 
     Nothing outside the window is seen, so a sequence of windows stays causal. Channels that are not valid enter as
     their training mean and are told apart by their mask.
 
     Args:
-        layout: channels and rate (hertz) of the modality.
+        modality: whose windows these are.
+        layout: its channels and rate (hertz).
         window_s: length of a window, seconds.
         width: channels of the convolutions.
         n_features: size of the vector.
     """
 
-    def __init__(self, layout: Layout, window_s: float, width: int, n_features: int) -> None:
+    def __init__(self, modality: Modality, layout: Layout, window_s: float, width: int, n_features: int) -> None:
         super().__init__()
         self.layout, n_chans = layout, len(layout.ch_names)
         self.bands = octaves(layout.sfreq, window_s)
         self.scale = Standardize((n_chans,))
         self.spectrum_scale = Standardize((n_chans, len(self.bands)))
+        self.rhythm = rhythm_of(modality, layout.sfreq, window_s)
+        self.rhythm_scale = Standardize((n_chans, N_FEATURES if self.rhythm else 0))
         # along time, but in two dimensions: with channels last those take half the time of nn.Conv1d on a CPU
         self.convolutions = nn.Sequential(
             nn.Conv2d(n_chans, width, (1, 9), stride=(1, 4), padding=(0, 4)),
@@ -45,7 +49,7 @@ class WindowEncoder(nn.Module):
             nn.Conv2d(width, width, (1, 5), padding=(0, 8), dilation=(1, 4)),
             nn.GELU(),
         )
-        n_inputs = 2 * width + n_chans * (len(self.bands) + 2)
+        n_inputs = 2 * width + n_chans * (len(self.bands) + 2) + self.rhythm_scale.mean.numel()
         self.project = nn.Sequential(nn.Linear(n_inputs, n_features), nn.LayerNorm(n_features))
 
     def scaled(
@@ -58,18 +62,30 @@ class WindowEncoder(nn.Module):
         """Logarithm of the power in each band of scaled windows."""
         return torch.log(band_power(scaled, self.layout.sfreq, self.bands) + _LOG_FLOOR)
 
+    def beats(
+        self, signal: Float[Tensor, "n chan time"], valid: Bool[Tensor, "n chan"]
+    ) -> tuple[Float[Tensor, "n chan feature"], Bool[Tensor, "n chan feature"]]:
+        """What there is of a rhythm, see ``intervals``, and where it is known."""
+        if self.rhythm is None:
+            return signal[..., :0], valid[..., None].expand(*valid.shape, 0)
+        found, known = intervals(signal, self.layout.sfreq, self.rhythm)
+        return found, known & valid[..., None]
+
     def forward(
         self, signal: Float[Tensor, "n chan time"], valid: Bool[Tensor, "n chan"]
     ) -> Float[Tensor, "n feature"]:
         """Vectors of windows; ``signal`` in SI units."""
         scaled = self.scaled(signal, valid)
         spectrum = self.spectrum_scale(self.log_spectrum(scaled)) * valid[..., None]
+        found, known = self.beats(signal, valid)
+        beats = self.rhythm_scale(found) * known
         waves = self.convolutions(scaled[:, :, None].contiguous(memory_format=torch.channels_last))
         waves = waves.squeeze(2).transpose(1, 2)  # as it lies in memory, and so does its gradient
         mean = waves.mean(dim=1)
         variance = (waves - mean[:, None]).square().mean(dim=1)  # torch.var takes twenty times as long on a CPU
         pooled = torch.cat([mean, torch.log(variance + _LOG_FLOOR)], dim=-1)
-        return self.project(torch.cat([pooled, spectrum.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)], dim=-1))
+        fixed = [spectrum.flatten(1), beats.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)]
+        return self.project(torch.cat([pooled, *fixed], dim=-1))
 
 
 def fit_scales(
@@ -84,10 +100,12 @@ def fit_scales(
     for batch in batches():
         for name, encoder in encoders.items():
             signal, valid = batch.signals[name][batch.steps], batch.valid[name][batch.steps]
+            encoder.rhythm_scale.update(*encoder.beats(signal, valid))
             rows = signal.transpose(1, 2)
             encoder.scale.update(rows.flatten(0, 1), valid[:, None].expand(rows.shape).flatten(0, 1))
     for encoder in encoders.values():
         encoder.scale.finish(total)
+        encoder.rhythm_scale.finish(total)
     for batch in batches():
         for name, encoder in encoders.items():
             signal, valid = batch.signals[name][batch.steps], batch.valid[name][batch.steps]

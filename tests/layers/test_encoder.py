@@ -35,7 +35,7 @@ def batch(signal: Tensor, valid: Tensor, steps: Tensor | None = None) -> Batch:
 
 def encoder(signal: Tensor, valid: Tensor, steps: Tensor | None = None) -> WindowEncoder:
     torch.manual_seed(0)
-    made = WindowEncoder(LAYOUT, WINDOW_S, width=8, n_features=N_FEATURES)
+    made = WindowEncoder("emg", LAYOUT, WINDOW_S, width=8, n_features=N_FEATURES)
     fit_scales({"emg": made}, lambda: [batch(signal, valid, steps)], lambda sums: sums)
     return made.eval()
 
@@ -148,7 +148,7 @@ class AllReduce:
 def test_statistics_over_ranks_are_those_of_all_windows():
     signal, valid = windows(12)
     shares, total = [(signal[:5], valid[:5]), (signal[5:], valid[5:])], AllReduce(2)
-    ranks = [WindowEncoder(LAYOUT, WINDOW_S, 8, N_FEATURES) for _ in shares]
+    ranks = [WindowEncoder("emg", LAYOUT, WINDOW_S, 8, N_FEATURES) for _ in shares]
     jobs = [
         threading.Thread(target=fit_scales, args=({"emg": made}, lambda share=share: [batch(*share)], total))
         for made, share in zip(ranks, shares, strict=True)
@@ -183,7 +183,7 @@ def test_all_encoders_are_fitted_in_the_same_two_passes():
         passes.append(1)
         return [batch(signal, valid)]
 
-    made = {"emg": WindowEncoder(LAYOUT, WINDOW_S, 8, N_FEATURES)}
+    made = {"emg": WindowEncoder("emg", LAYOUT, WINDOW_S, 8, N_FEATURES)}
     fit_scales(made, batches, lambda sums: sums)
     assert len(passes) == 2
     assert made["emg"].scale.std.equal(encoder(signal, valid).scale.std)
@@ -191,6 +191,6 @@ def test_all_encoders_are_fitted_in_the_same_two_passes():
 
 @pytest.mark.parametrize(("sfreq", "window_s"), [(16.0, 6.0), (32.0, 6.0), (128.0, 6.0), (125.0, 10.0), (16.0, 1.0)])
 def test_any_rate_and_window_of_the_shipped_studies_fits(sfreq, window_s):
-    made = WindowEncoder(Layout(ch_names=["a"], sfreq=sfreq), window_s, 8, N_FEATURES)
+    made = WindowEncoder("emg", Layout(ch_names=["a"], sfreq=sfreq), window_s, 8, N_FEATURES)
     out = made(torch.randn(2, 1, round(sfreq * window_s)), torch.ones(2, 1, dtype=torch.bool))
     assert out.shape == (2, N_FEATURES)

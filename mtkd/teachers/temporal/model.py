@@ -43,7 +43,7 @@ class TemporalTeacher(nn.Module):
         self.backbone = Backbone(backbone, settings, parting)
         width = self.backbone.width
         self.encoders = nn.ModuleDict(
-            {name: WindowEncoder(layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}
+            {name: WindowEncoder(name, layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}
         )
         self.kinds = nn.Parameter(0.1 * torch.randn(len(self.modalities), width))
         self.drop = nn.Dropout(settings.dropout)
