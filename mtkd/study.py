@@ -114,7 +114,7 @@ def _check_sections(study: Study, name: str) -> None:
     _check_modalities(study, study.temporal.modalities, study.temporal.patch_s, f"{name}: temporal")
     _check_modalities(study, study.distill.modalities, study.windows.window_s, f"{name}: distill")
     nyquist = study.signals.modalities["eeg"].sfreq / 2
-    if study.spatial.features == "entropy":
+    if study.spatial.features != "learned":
         _check_bands(study.spatial.bands, study.windows.window_s, nyquist, f"{name}: spatial.bands")
     elif (filter_s := study.spatial.filter_s) > study.windows.window_s:
         raise MtkdError(f"{name}: spatial.filter_s = {filter_s:g} s is longer than windows.window_s")

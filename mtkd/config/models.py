@@ -20,7 +20,10 @@ ONE_LAYER = "one-layer attention"  # as ``temporal.backbone``
 
 
 class Optim(Section):
-    """One training: AdamW, linear warm-up, cosine decay, early stopping on the validation subjects' loss."""
+    """One training: AdamW, linear warm-up, cosine decay; the epoch kept is that of the validation subjects' least loss.
+
+    With ``keep: last`` it runs to its end, which is kept: a loss over a few subjects is no good judge of an epoch.
+    """
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(16, ge=1, description="trials over all ranks")
@@ -29,6 +32,7 @@ class Optim(Section):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
     grad_clip: float = Field(1.0, gt=0, le=1e30)
     patience: int = Field(5, ge=1, description="epochs without a better validation loss")
+    keep: Literal["best", "last"] = "best"
 
 
 class Lora(Section):
@@ -114,7 +118,7 @@ class Spatial(Section):
     which it learns. ``conv`` is any convolution of torch_geometric.nn that takes a weighted graph, dense or not.
     """
 
-    features: Literal["entropy", "learned"] = "entropy"
+    features: Literal["entropy", "learned", "covariance"] = "entropy"
     bands: list[Band] = Field([(1, 4), (4, 8), (8, 13), (13, 30), (30, 45)], min_length=1)
     n_filters: int = Field(16, ge=1, le=1024, description="of the learned features, the same at all electrodes")
     filter_s: float = Field(1.0, gt=0, le=3600, description="length of these filters, seconds")

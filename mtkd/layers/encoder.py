@@ -17,7 +17,7 @@ _LOG_FLOOR = 1e-4  # of a standardised signal's variance
 
 
 class WindowEncoder(nn.Module):
-    """Strided convolutions over the raw samples beside each channel's log spectrum, level and, where it has one, rhythm.
+    """Strided convolutions over the raw samples beside each channel's log spectrum, level and, if it has one, rhythm.
 
     Nothing outside the window is seen, so a sequence of windows stays causal. Channels that are not valid enter as
     their training mean and are told apart by their mask.

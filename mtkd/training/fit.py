@@ -22,7 +22,7 @@ Watch = Callable[[int, dict[str, float]], None]
 
 @dataclass
 class History:
-    """Means of every term for each epoch, ``train/NAME`` and ``val/NAME``, and the best epoch (from 1)."""
+    """Means of every term for each epoch, ``train/NAME`` and ``val/NAME``, and the epoch that is kept (from 1)."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -31,7 +31,7 @@ class History:
 
     @property
     def best(self) -> dict[str, float]:
-        """The best epoch's measurements."""
+        """The measurements of the epoch that is kept."""
         return self.epochs[self.best_epoch - 1]
 
 
@@ -45,7 +45,8 @@ def fit(
     watch: Watch | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> History:
-    """Train until the validation subjects' class loss stops falling; leave the best epoch's weights in ``model``.
+    """Train until the validation subjects' class loss stops falling; leave the best epoch's weights in ``model``, or,
+    where ``keep`` says so, train all epochs and leave the last one's.
 
     ``watch`` is told every epoch's measurements and may raise to stop. Gradients are the mean over the windows of the
     global batch, whatever the number of ranks and of the pieces in which each computes its share. With ``checkpoints``
@@ -97,15 +98,21 @@ class _Training:
             means |= {f"val/{name}": value for name, value in self._validate().items()}
             self.history.epochs.append(means)
             _refuse_nan(means, self.epoch)
-            if self.history.best_epoch == 0 or means["val/class"] < self.history.best["val/class"]:
+            if self._is_best(means):
                 self.history.best_epoch = self.epoch + 1
                 self.best_state = trained_state(self.runtime.unwrap(self.engine))
             yield self.epoch, means
             self.epoch += 1
             self.meter = _Meter(self.runtime)
             self.train.set_epoch(self.epoch)
-            if self.epoch - self.history.best_epoch >= self.optim.patience:
+            if self.optim.keep == "best" and self.epoch - self.history.best_epoch >= self.optim.patience:
                 break
+
+    def _is_best(self, means: dict[str, float]) -> bool:
+        """Whether this epoch is to be kept, as far as is known; patience is over where none was for long."""
+        if self.optim.keep == "last":
+            return self.epoch + 1 == self.optim.epochs
+        return self.history.best_epoch == 0 or means["val/class"] < self.history.best["val/class"]
 
     def finish(self) -> History:
         """Put the best weights into the model."""

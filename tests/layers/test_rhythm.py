@@ -38,7 +38,7 @@ def test_the_interval_is_found_at_any_rate(interval_s: float, start: float, sfre
     found, known = intervals(heart(beats, 10, sfreq), sfreq, HEART)
     assert known.all()
     assert math.exp(found[0]) == pytest.approx(interval_s, abs=1.5 / sfreq)
-    assert math.exp(found[1]) < 0.005 + 1.5 / sfreq
+    assert math.exp(found[1]) < 0.005 + 2.5 / sfreq
     assert found[2] == 1  # the ends of a window, where a filter rings, are no beats
 
 
@@ -48,7 +48,9 @@ def test_its_deviation_is_that_of_the_beats(seed: int, deviation_s: float) -> No
     beats = 0.4 + np.cumsum(0.8 + deviation_s * random.uniform(-1.7, 1.7, 12))
     whole = beats[beats < 9.9]
     found, _ = intervals(heart(whole, 10), SFREQ, HEART)
-    assert math.exp(found[1]) == pytest.approx(np.diff(whole).std() + 0.005, abs=0.01)
+    inside = np.diff(whole)
+    inside = inside[np.abs(np.log(inside / np.median(inside))) < 0.25]
+    assert math.exp(found[1]) == pytest.approx(inside.std() + 0.005, abs=0.01)
 
 
 @given(st.integers(0, 1000), st.floats(1e-6, 1e6), st.booleans())

@@ -13,6 +13,7 @@ from mtkd.errors import MtkdError
 from mtkd.teachers.spatial.features import Filters, make_features
 
 SFREQ, N_TIMES = 128.0, 768
+ALL = torch.ones(2, dtype=torch.bool)
 
 
 def sine(hertz: float, amplitude: float = 1e-5) -> torch.Tensor:
@@ -36,24 +37,25 @@ def test_a_filters_feature_is_the_entropy_of_its_output(seed: int, n_filters: in
         padded = np.concatenate([tapered, tapered], axis=-1)  # a circle in time
         output = np.stack([np.convolve(each, kernel)[N_TIMES : 2 * N_TIMES] for each in padded])
         expected = 0.5 * np.log(2 * math.pi * math.e * (output**2).mean(-1))
-        np.testing.assert_allclose(filters(signal).detach()[:, row], expected, atol=1e-4)
+        np.testing.assert_allclose(filters(signal, ALL).detach()[:, row], expected, atol=1e-4)
 
 
 def test_filters_begin_as_band_passes_from_slow_to_fast() -> None:
     filters = Filters(Spatial(n_filters=8), SFREQ)
-    loudest = [int(filters(sine(hertz)).argmax()) for hertz in (2, 3, 8, 20, 51)]
+    loudest = [int(filters(sine(hertz)[None], ALL[:1]).argmax()) for hertz in (2, 3, 8, 20, 51)]
     assert loudest == sorted(loudest)
     assert (loudest[0], loudest[-1]) == (0, 7)
 
 
 @given(st.floats(1e-3, 1e3))
 def test_a_gain_of_the_filters_changes_nothing(gain: float) -> None:
-    filters, noise = Filters(Spatial(), SFREQ), 1e-5 * torch.randn(N_TIMES, generator=torch.Generator().manual_seed(0))
-    before = filters(noise).detach()
+    noise = 1e-5 * torch.randn(2, N_TIMES, generator=torch.Generator().manual_seed(0))
+    filters = Filters(Spatial(), SFREQ)
+    before = filters(noise, ALL).detach()
     filters.taps.data *= gain
-    torch.testing.assert_close(filters(noise).detach(), before)
+    torch.testing.assert_close(filters(noise, ALL).detach(), before)
 
 
 def test_a_filter_too_short_for_the_rate_is_refused() -> None:
     with pytest.raises(MtkdError, match=r"spatial\.filter_s: 0\.01 s are too short a filter at 128 Hz"):
-        make_features(Spatial(features="learned", filter_s=0.01), SFREQ)
+        make_features(Spatial(features="learned", filter_s=0.01), 4, SFREQ)

@@ -59,7 +59,7 @@ def same(ours: TeacherSignal, theirs: TeacherSignal, where: Tensor | slice = sli
 
 
 @some_conv
-@pytest.mark.parametrize("features", ["entropy", "learned"])
+@pytest.mark.parametrize("features", ["entropy", "learned", "covariance"])
 def test_every_convolution_answers_and_all_of_it_learns(
     make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str, features: str
 ) -> None:
@@ -124,7 +124,7 @@ def restricted(teacher: SpatialTeacher, own: list[int]) -> dict[str, Tensor]:
         state[name] = state[name][own][:, own]
     for name in ("scale.mean", "scale.std"):
         state[name] = state[name][own]
-    state["readout.1.weight"] = state["readout.1.weight"].unflatten(1, (N_CHANS, -1))[:, own].flatten(1)
+    state["readout.2.weight"] = state["readout.2.weight"].unflatten(1, (N_CHANS, -1))[:, own].flatten(1)
     return state
 
 
@@ -173,7 +173,7 @@ def test_without_a_learned_part_it_stays_that(layouts: Mapping[Modality, Layout]
 
 
 @some_conv
-@pytest.mark.parametrize("features", ["entropy", "learned"])
+@pytest.mark.parametrize("features", ["entropy", "learned", "covariance"])
 def test_an_invalid_electrodes_samples_have_no_influence(
     make_teacher: Callable[..., SpatialTeacher], make_batch: Callable[..., Batch], conv: str, features: str
 ) -> None:

@@ -95,6 +95,13 @@ def test_the_best_epochs_weights_are_kept(level: nn.Module, make_cutter: Make) -
     assert losses[-1] > 2 * min(losses)  # the last ones would have been noticed
 
 
+def test_the_last_epochs_weights_are_kept_where_that_is_wished(level: nn.Module, make_cutter: Make) -> None:
+    cutter = make_cutter(flip="s3")
+    history = train(level, cutter, OPTIM.model_copy(update={"keep": "last", "patience": 1}))
+    assert history.best_epoch == len(history.epochs) == OPTIM.epochs
+    assert class_loss(level, cutter, "s3") == pytest.approx(history.epochs[-1]["val/class"], rel=1e-5)
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_it_stops_when_patience_is_over(level: nn.Module, make_cutter: Make, patience: int) -> None:
     history = train(level, make_cutter(flip="s3"), OPTIM.model_copy(update={"patience": patience}))

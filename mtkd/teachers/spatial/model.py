@@ -13,7 +13,7 @@ from mtkd.layers.standardize import Standardize
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.teachers.spatial.convolution import make_convolution, weights_keyword
-from mtkd.teachers.spatial.features import make_features
+from mtkd.teachers.spatial.features import Covariances, make_features
 from mtkd.teachers.spatial.graph import electrode_positions, join, nearness
 
 
@@ -22,8 +22,9 @@ class SpatialTeacher(nn.Module):
 
     Its nodes are the electrodes that are valid in a window, and no others. Edges join all of them. Their weight is the
     nearness on the montage plus a learned symmetric part, cut off at zero. The readout has a linear map for each
-    electrode of ``layout`` and adds up those of the electrodes there are, so that what else ``layout`` holds does not
-    matter to them.
+    electrode of ``layout``, of its features and of what the convolutions made of them (jumping knowledge; Xu et al.,
+    ICML 2018), and adds up those of the electrodes there are, so that what else ``layout`` holds does not matter to
+    them.
     """
 
     near: Tensor
@@ -32,7 +33,7 @@ class SpatialTeacher(nn.Module):
         super().__init__()
         n_chans, width = len(layout.ch_names), settings.width
         self.layout = layout
-        self.features = make_features(settings, layout.sfreq)
+        self.features = make_features(settings, n_chans, layout.sfreq)
         self.scale = Standardize((n_chans, self.features.n_features))
         self.register_buffer("near", nearness(electrode_positions(layout.ch_names), settings.sigma_m))
         self.learned = nn.Parameter(torch.zeros(n_chans, n_chans), requires_grad=settings.learned_adjacency)
@@ -43,7 +44,10 @@ class SpatialTeacher(nn.Module):
             self.norms.append(nn.LayerNorm(n_out))
         self.keyword = weights_keyword(type(self.convolutions[0]))
         self.n_out, self.dropout = n_out, settings.dropout
-        self.readout = nn.Sequential(nn.Flatten(1), nn.Linear(n_chans * n_out, 2 * width), nn.GELU())
+        n_read = n_chans * (self.features.n_features + n_out)
+        self.readout = nn.Sequential(
+            nn.Flatten(1), nn.Dropout(settings.dropout), nn.Linear(n_read, 2 * width), nn.GELU()
+        )
         self.heads = Heads(2 * width, n_classes, settings.dropout, confidence=settings.confidence_weight > 0)
 
     @property
@@ -54,10 +58,14 @@ class SpatialTeacher(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]], total: Callable[[Tensor], Tensor]) -> None:
-        """Fit the scale of the features, as they are before training, on training trials."""
+        """Fit the scale of the features, as they are before training, on training trials; a covariance's mean first."""
+        if isinstance(self.features, Covariances):
+            for batch in batches():
+                self.features.reference.update(batch.signals["eeg"][batch.steps], batch.valid["eeg"][batch.steps])
+            self.features.reference.finish(total)
         for batch in batches():
-            features, valid = self.features(batch.signals["eeg"])[batch.steps], batch.valid["eeg"][batch.steps]
-            self.scale.update(features, valid[..., None].expand(features.shape))
+            signal, valid = batch.signals["eeg"][batch.steps], batch.valid["eeg"][batch.steps]
+            self.scale.update(self.features(signal, valid), self.features.known(valid))
         self.scale.finish(total)
 
     def forward(self, batch: Batch) -> TeacherSignal:
@@ -66,7 +74,8 @@ class SpatialTeacher(nn.Module):
 
     def nodes(self, batch: Batch) -> Float[Tensor, "batch step node feature"]:
         """Standardised features, 0 where an electrode is not valid."""
-        return self.scale(self.features(batch.signals["eeg"])) * batch.valid["eeg"][..., None]
+        valid = batch.valid["eeg"]
+        return self.scale(self.features(batch.signals["eeg"], valid)) * self.features.known(valid)
 
     def heard(self, batch: Batch) -> Bool[Tensor, "batch step"]:
         """The windows that ``forward`` has an answer for."""
@@ -75,7 +84,7 @@ class SpatialTeacher(nn.Module):
     def from_nodes(self, nodes: Float[Tensor, "batch step node feature"], batch: Batch) -> TeacherSignal:
         """Answers for windows whose nodes are known."""
         present = batch.valid["eeg"].flatten(0, 1)
-        found = self._convolve(nodes.flatten(0, 1), present)
+        found = torch.cat([nodes.flatten(0, 1), self._convolve(nodes.flatten(0, 1), present)], dim=-1)
         return self.heads(self.readout(found).unflatten(0, nodes.shape[:2]), self.heard(batch))
 
     def _convolve(
