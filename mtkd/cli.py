@@ -79,8 +79,31 @@ def _run(stage: str, module: str, study: "Study", part: Part = WHOLE) -> None:
         say(stage, f"part {part}: nothing to do, as there are fewer units than parts")
 
 
+def _add_cache(stage: str, module: str, text: str) -> None:
+    @app.command(stage, help=text)
+    def command(
+        study: StudyFile,
+        overrides: Overrides = None,
+        part: OnePart = str(WHOLE),
+        show: Annotated[bool, typer.Option("--list", help="Tell what the workspace holds instead.")] = False,
+        verify: Annotated[bool, typer.Option("--verify", help="Read all of it again instead.")] = False,
+        prune: Annotated[bool, typer.Option("--prune", help="Delete what this study does not read instead.")] = False,
+    ) -> None:
+        from mtkd.study import read_study
+
+        checked, chosen = read_study(study, overrides), parse_part(part)
+        tasks = [name for name, wanted in {"show": show, "verify": verify, "prune": prune}.items() if wanted]
+        if tasks:
+            stock = importlib.import_module("mtkd.cache.stock")
+            for name in tasks:
+                getattr(stock, name)(checked)
+        else:
+            _run(stage, module, checked, chosen)
+
+
 for _stage, (_module, _text) in STAGES.items():
-    (_add_in_parts if _stage in IN_PARTS else _add)(_stage, _module, _text)
+    add = _add_cache if _stage == "cache" else _add_in_parts if _stage in IN_PARTS else _add
+    add(_stage, _module, _text)
 
 
 _add("inspect", "mtkd.shards.inspect", "Tell what the shards hold, and draw a trial.")

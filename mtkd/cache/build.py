@@ -179,17 +179,34 @@ def answers(
         signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
             members = _members(name, signal, row, windows.n_steps(sample), dtype)
-            yield SampleInfo(**sample.model_dump(exclude={"members"})), members
+            _refuse_odd(members, name, sample.key)
+            encoded = {member: encode_array(array) for member, array in members.items()}
+            yield SampleInfo(**sample.model_dump(exclude={"members"})), encoded
 
 
-def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: np.dtype) -> dict[str, bytes]:
+def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: np.dtype) -> dict[str, np.ndarray]:
     arrays = {
         "logits": signal.logits[row, :n_windows].cpu().numpy().astype(dtype),
         "features": signal.features[row, :n_windows].cpu().numpy().astype(dtype),
         "confidence": signal.confidence[row, :n_windows].cpu().numpy().astype(np.float32),
         "mask": signal.mask[row, :n_windows].cpu().numpy(),
     }
-    return {f"{name}.{part}.npy": encode_array(array) for part, array in arrays.items()}
+    return {f"{name}.{part}.npy": array for part, array in arrays.items()}
+
+
+def _refuse_odd(members: dict[str, np.ndarray], name: str, key: str) -> None:
+    """
+    Raises:
+        MtkdError: an answer is no number, or grew too large for the cache's.
+    """
+    for member, array in members.items():
+        odd = ~np.isfinite(array).reshape(len(array), -1).all(1)
+        if odd.any():
+            part = member.split(".")[1]
+            told = "train it with a lower learning rate, or cache.dtype = float32 holds larger numbers"
+            raise MtkdError(
+                f"{STAGE}: the {name} teacher's {part} of window {odd.argmax()} of {key} are no numbers; {told}"
+            )
 
 
 def _size(folder: Path) -> int:

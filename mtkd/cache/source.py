@@ -9,9 +9,11 @@ from torch import Tensor
 
 from mtkd.cache.build import listened_to, load_teacher, teacher_unit, unit_of
 from mtkd.config import Study, TeacherName
+from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 from mtkd.layers.heads import TeacherSignal
-from mtkd.shards.batch import Batch
+from mtkd.shards.batch import Batch, Cutter
+from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
@@ -48,6 +50,9 @@ class CachedSource:
         _refuse_leaks(units, folds)
         self.fingerprints = {name: _made_by(own) for name, own in units.items()}
         self._sets = {name: [ShardSet(unit.folder) for unit in own] for name, own in units.items()}
+        for own in self._sets.values():
+            for each, whose in zip(own, folds, strict=True):
+                _refuse_other_trials(study, each, whose)
         self._asked = {name: _asked(sets[0].index.samples, folds) for name, sets in self._sets.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
@@ -61,6 +66,12 @@ class CachedSource:
     def _part(self, name: TeacherName, part: str, batch: Batch) -> Tensor:
         sets, asked = self._sets[name], self._asked[name]
         arrays = [sets[asked.get(key, 0)].read(key, f"{name}.{part}.npy") for key in batch.keys]
+        for key, array, n_windows in zip(batch.keys, arrays, batch.steps.sum(1).tolist(), strict=True):
+            if len(array) != n_windows:
+                path = sets[asked.get(key, 0)].path(key)
+                raise MtkdError(
+                    f"{path}: {key}.{name}.{part} is of {len(array)} windows, but the trial has {n_windows}"
+                )
         return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
 
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
@@ -78,6 +89,20 @@ def _refuse_leaks(units: dict[TeacherName, list[Unit]], folds: list[Fold]) -> No
     for own in units.values():
         for unit, fold in zip(own, folds, strict=True):
             refuse_leak(unit, fold)
+
+
+def _refuse_other_trials(study: Study, found: ShardSet, fold: Fold) -> None:
+    """
+    Raises:
+        MtkdError: a cache lacks a trial that the data have, or has one that they lack.
+    """
+    data = open_shards(study)[1]
+    windows = Cutter(data, {}, study.windows, study.labels)
+    asked = [each for each in data.index.samples if not fold.left_out or each.subject in fold.left_out]
+    expected = {sample.key for sample in asked if windows.n_steps(sample)}
+    for key in sorted(expected ^ set(found.samples)):
+        told = "has no answer for the trial {}" if key in expected else "has the trial {}, which the data do not have"
+        raise MtkdError(f"{found.folder}: {told.format(key)}; delete it, and `mtkd cache` makes it again")
 
 
 def _made_by(units: list[Unit]) -> str:

@@ -211,8 +211,10 @@ def test_what_one_did_not_say_is_heard_from_no_other(
     answers = build.answers
     monkeypatch.setattr(build, "answers", lambda samples, *others: answers(samples[1:], *others))
     build.run(copied)
-    with pytest.raises(MtkdError, match=f"^{unit.folder}: holds no trial {part.left_out[0]}_t01$"):
-        CachedSource(copied, fold, ["spatial"])(some_trials(copied, fold))
+    with pytest.raises(
+        MtkdError, match=f"^{unit.folder}: has no answer for the trial {part.left_out[0]}_t01; delete it"
+    ):
+        CachedSource(copied, fold, ["spatial"])
 
 
 def test_they_are_planned(study: Study, tmp_path: Path) -> None:
