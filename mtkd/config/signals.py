@@ -63,9 +63,13 @@ class Splits(Section):
 
     With ``crossfit`` above 1 a fold's training subjects are dealt out to so many parts, and each part has teachers of
     its own that were trained without it, beside those trained on all: a student hears them of that part's trials.
+
+    With ``n_labelled`` the labels of all but so many of a fold's training subjects are hidden, as if nobody had asked
+    for them: teachers do without these subjects, and students hear of them what the teachers say.
     """
 
     n_folds: int = Field(4, ge=2, le=10_000)
     crossfit: int = Field(1, ge=1, le=10_000)
     val_share: float = Field(0.25, gt=0, lt=1)
+    n_labelled: int | None = Field(None, ge=1, description="training subjects of a fold; None: all")
     seed: int = Field(0, ge=0)

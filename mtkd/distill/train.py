@@ -83,13 +83,17 @@ def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
 
 
 def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History, set[str]]:
-    """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read."""
+    """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read.
+
+    Of subjects whose labels are hidden it hears its teachers; one without teachers does without them.
+    """
     data = fold_data(study, fold, settings.modalities, study.windows)
     source = CachedSource(study, fold, list(settings.teachers), settings.crossfit)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)
-    train_loader = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
+    subjects = fold.train + (fold.hidden if settings.teachers else [])
+    train_loader = data.loader(subjects, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
     terms = objective(study, settings, data, source)

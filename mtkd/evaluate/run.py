@@ -65,6 +65,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
         "modalities": list(study.signals.modalities),
         "crossfit": study.splits.crossfit,
+        "n_labelled": study.splits.n_labelled,
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)
@@ -115,6 +116,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "hop_s": study.windows.hop_s,
         "transductive": study.signals.transductive,
         "crossfit": study.splits.crossfit,
+        "n_labelled": study.splits.n_labelled,
         **_heard(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
@@ -191,7 +193,7 @@ def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
         side: (np.bincount(labels, minlength=study.n_classes) / max(1, len(labels))).tolist()
         for side, labels in ((side, _labels(study, fold, subjects)) for side, subjects in sides.items())
     }
-    return {"fold": fold.index, **sides, "class_shares": shares}
+    return {"fold": fold.index, **sides, "hidden": fold.hidden, "class_shares": shares}
 
 
 def _commit() -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mtkd.config import Modality, Windows
 from mtkd.errors import MtkdError
 from mtkd.shards.index import Sample
-from mtkd.shards.labels import class_index
+from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.read import ShardSet
 from mtkd.shards.schema import Layout
 from mtkd.signals.windows import cut, cut_valid, n_windows
@@ -48,12 +48,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cutter:
-    """Reads trials and cuts them: which modalities, on which channels, at which windows, with which labels."""
+    """Reads trials and cuts them: which modalities, on which channels, at which windows, with which labels.
+
+    The labels of ``hidden`` subjects are as good as none.
+    """
 
     shards: ShardSet
     layouts: dict[Modality, Layout]
     windows: Windows
     labels: dict[str, float]
+    hidden: frozenset[str] = frozenset()
 
     def n_steps(self, sample: Sample) -> int:
         """Windows of a trial."""
@@ -61,7 +65,7 @@ class Cutter:
 
     def label(self, sample: Sample) -> int:
         """See ``class_index``."""
-        return class_index(sample, self.labels)
+        return UNLABELLED if sample.subject in self.hidden else class_index(sample, self.labels)
 
     def batch(self, keys: list[str], filler: int = 0) -> Batch:
         """Read and cut trials. The last ``filler`` of them only fill up a rank's share: their steps are masked."""

@@ -12,7 +12,7 @@ from mtkd.files import fingerprint
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: three disjoint lists of subjects.
+    """One outer fold: three disjoint lists of subjects, and a fourth of training subjects whose labels are ``hidden``.
 
     Of its cross-fitting, a ``part`` is counted from 1, and ``left_out`` are the training subjects that it does without.
     """
@@ -23,6 +23,7 @@ class Fold:
     test: list[str]
     part: int = 0
     left_out: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -37,14 +38,17 @@ class Fold:
     @property
     def fingerprint(self) -> str:
         """Hash of who stands where: what a teacher or a cache of this fold belongs to."""
-        return fingerprint({"train": self.train, "val": self.val, "test": self.test})
+        hidden = {"hidden": self.hidden} if self.hidden else {}
+        return fingerprint({"train": self.train, "val": self.val, "test": self.test} | hidden)
 
 
 def make_folds(subjects: list[str], splits: Splits) -> list[Fold]:
     """Deal the shuffled subjects out to ``n_folds`` test sets; the next ones in the circle are for validation.
 
+    Of the others as many as ``n_labelled`` says keep their labels, those of a smaller number among those of a larger.
+
     Raises:
-        MtkdError: too few subjects to leave one for training in every fold.
+        MtkdError: too few subjects to leave one for training in every fold, or fewer than are to be labelled.
     """
     order = np.random.default_rng(splits.seed).permutation(sorted(subjects)).tolist()
     tests = [order[index :: splits.n_folds] for index in range(splits.n_folds)]
@@ -54,8 +58,19 @@ def make_folds(subjects: list[str], splits: Splits) -> list[Fold]:
         n_val = max(1, round(splits.val_share * len(rest)))
         if not test or len(rest) - n_val < 1:
             raise MtkdError(f"splits.n_folds = {splits.n_folds}: {len(subjects)} subjects are too few")
-        folds.append(Fold(index, sorted(rest[n_val:]), sorted(rest[:n_val]), sorted(test)))
+        train, hidden = _labelled(index, sorted(rest[n_val:]), splits)
+        folds.append(Fold(index, train, sorted(rest[:n_val]), sorted(test), hidden=hidden))
     return folds
+
+
+def _labelled(index: int, subjects: list[str], splits: Splits) -> tuple[list[str], list[str]]:
+    """Training subjects with and without labels."""
+    n_labelled = len(subjects) if splits.n_labelled is None else splits.n_labelled
+    if n_labelled > len(subjects):
+        there = counted(len(subjects), "training subject")
+        raise MtkdError(f"splits.n_labelled = {n_labelled}: fold {index} has {there}")
+    order = np.random.default_rng([splits.seed, index, 1]).permutation(subjects).tolist()
+    return sorted(order[:n_labelled]), sorted(order[n_labelled:])
 
 
 def crossfit(fold: Fold, splits: Splits) -> list[Fold]:

@@ -169,7 +169,7 @@ def make_cutter(study: Study, shards: ShardSet, fold: Fold, modalities: list[Mod
     known = layouts([sample for sample in shards.index.samples if sample.subject in fold.train], modalities)
     if modalities and not known:
         raise MtkdError(f"{fold.title}: no training subject has {' or '.join(modalities)}")
-    return Cutter(shards, known, windows, study.labels)
+    return Cutter(shards, known, windows, study.labels, frozenset(fold.hidden))
 
 
 def common_inputs(study: Study, stage: str, fold: Fold, data: Unit) -> dict[str, Any]:

@@ -176,6 +176,14 @@ def test_whom_students_heard_of_training_subjects_is_told(binary: Any, tmp_path:
     assert f"What “plain” {own} What “distilled” heard of training subjects {crossed}" in both
 
 
+def test_how_many_were_labelled_is_told(binary: Any, tmp_path: Path) -> None:
+    results = binary.results()
+    for n_labelled in (None, 4):
+        results["study"]["n_labelled"] = n_labelled
+        text = write_report(results, binary.predictions, [], tmp_path).read_text(encoding="utf-8")
+        assert ("training subjects 4 kept their labels" in " ".join(text.split())) == (n_labelled == 4)
+
+
 def test_other_predictions_than_the_results_are_refused(
     quadrants: Any, quadrant_results: dict[str, Any], tmp_path: Path
 ) -> None:

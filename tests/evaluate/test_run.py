@@ -211,7 +211,7 @@ def test_an_electrode_that_the_teacher_cannot_hear_is_not_important(pipeline: An
     with torch.no_grad():
         teacher.model.near[5] = teacher.model.near[:, 5] = 0
         teacher.model.learned[5] = teacher.model.learned[:, 5] = 0
-        teacher.model.readout[1].weight.view(-1, 32, study.spatial.width)[:, 5] = 0
+        teacher.model.readout[2].weight.view(-1, 32, teacher.model.features.n_features + study.spatial.width)[:, 5] = 0
     unit = teacher_unit(study, fold, "spatial")
     before = unit.manifest().measured
     shutil.rmtree(unit.folder)

@@ -63,6 +63,11 @@ def test_two_ratings_make_quadrants_whose_bits_are_the_ratings(ratings, label):
     assert type(found) is int
 
 
+def test_a_hidden_subjects_rating_is_as_good_as_none():
+    for hidden, label in ((frozenset(), 1), (frozenset("x"), 1), (frozenset("sx"), UNLABELLED)):
+        assert Cutter(NO_SHARDS, {}, WINDOWS, {"v": 5.0}, hidden).label(sample(v=9.0)) == label
+
+
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(1, 9), min_size=1), st.data())
 def test_any_ratings_give_the_class_of_their_bits(limits, data):
     ratings = {name: data.draw(st.floats(1, 9) | st.just(limit)) for name, limit in limits.items()}

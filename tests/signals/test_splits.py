@@ -118,3 +118,34 @@ def test_every_training_subject_is_left_out_once(subjects, given_splits, n_parts
 def test_without_cross_fitting_nobody_is_left_out():
     splits = Splits(n_folds=2)
     assert [crossfit(fold, splits) for fold in make_folds(list("abcdef"), splits)] == [[], []]
+
+
+@given(subject_sets, splits, st.data())
+def test_so_many_keep_their_labels_and_fewer_are_among_more(subjects, given_splits, data):
+    """Who is tested and who validates does not change, and whose labels are hidden is nobody's training subject."""
+    whole = made(subjects, given_splits)
+    possible = st.integers(1, min(len(fold.train) for fold in whole))
+    some, more = sorted((data.draw(possible), data.draw(possible)))
+    few, many = (
+        make_folds(subjects, given_splits.model_copy(update={"n_labelled": number})) for number in (some, more)
+    )
+    for fold, fewer, larger in zip(whole, few, many, strict=True):
+        assert not fold.hidden
+        assert len(fewer.train) == some
+        assert set(fewer.train) <= set(larger.train) <= set(fold.train)
+        assert sorted(fewer.train + fewer.hidden) == fold.train
+        assert (fewer.val, fewer.test) == (fold.val, fold.test)
+        assert (fewer.fingerprint == fold.fingerprint) == (some == len(fold.train))
+
+
+def test_more_labelled_subjects_than_there_are_for_training_are_refused():
+    with pytest.raises(MtkdError, match=r"splits\.n_labelled = 5: fold 0 has 4 training subjects"):
+        make_folds([f"s{index}" for index in range(8)], Splits(n_folds=4, val_share=0.3, n_labelled=5))
+
+
+def test_what_is_hidden_is_nobodys_part():
+    """Teachers never heard of them, so that cross-fitting has nothing to leave out."""
+    (fold, *_) = make_folds([f"s{index}" for index in range(12)], given := Splits(n_folds=3, n_labelled=4, crossfit=2))
+    parts = crossfit(fold, given)
+    assert sorted(subject for part in parts for subject in part.left_out) == fold.train
+    assert all(part.hidden == fold.hidden for part in parts)
