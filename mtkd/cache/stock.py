@@ -46,7 +46,7 @@ def show(study: Study) -> None:
 
 
 def verify(study: Study) -> None:
-    """Read every byte of every cache again, and hold those of the study against its trials.
+    """Read every byte of every cache again, whatever is remembered of its files, and look for what is no number.
 
     Raises:
         MtkdError: one is damaged or does not say what it should; each has been told by then.

@@ -48,7 +48,8 @@ def intervals(
     intervals that can be one; and which of these are known. Not differentiated.
 
     A beat is a maximum of the band's envelope within ``shortest_s``, but not at the very ends of a window, where a
-    filter rings. Intervals far from their median are left out.
+    filter rings. Intervals far from their median are left out. Where beats are four ``shortest_s`` apart, less than
+    half of a window lies beside one, and ripples may be taken for beats: of an ECG below 50 a minute.
     """
     rows = signal.reshape(-1, signal.shape[-1])
     beats = _beats(_envelope(rows, sfreq, rhythm), round(rhythm.shortest_s * sfreq))

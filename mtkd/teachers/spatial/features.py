@@ -30,16 +30,22 @@ def make_features(settings: Spatial, n_chans: int, sfreq: float) -> "Entropies |
     return Entropies(settings, sfreq) if settings.features == "entropy" else Covariances(settings, n_chans, sfreq)
 
 
-class Entropies(nn.Module):
+class OfElectrodes(nn.Module):
+    """Features that each electrode has by itself."""
+
+    n_features: int
+
+    def known(self, valid: Bool[Tensor, "*batch chan"]) -> Bool[Tensor, "*batch chan feature"]:
+        """Those of electrodes that are valid."""
+        return valid[..., None].expand(*valid.shape, self.n_features)
+
+
+class Entropies(OfElectrodes):
     """Differential entropy of each band of ``spatial.bands``."""
 
     def __init__(self, settings: Spatial, sfreq: float) -> None:
         super().__init__()
         self.sfreq, self.bands, self.n_features = sfreq, settings.bands, len(settings.bands)
-
-    def known(self, valid: Bool[Tensor, "*batch chan"]) -> Bool[Tensor, "*batch chan feature"]:
-        """Those of electrodes that are valid."""
-        return valid[..., None].expand(*valid.shape, self.n_features)
 
     def forward(
         self, signal: Float[Tensor, "*batch chan time"], valid: Bool[Tensor, "*batch chan"]
@@ -72,7 +78,7 @@ class Covariances(nn.Module):
         return found.transpose(1, 2).reshape(*valid.shape, self.n_features)
 
 
-class Filters(nn.Module):
+class Filters(OfElectrodes):
     """Differential entropy of what learned temporal filters let through, the same filters at every electrode.
 
     A filter's output enters by its variance alone, and that is its response times the window's spectrum, so that no
@@ -90,10 +96,6 @@ class Filters(nn.Module):
         hertz = torch.logspace(math.log10(lowest), math.log10(highest), settings.n_filters)
         times = torch.arange(n_taps) / sfreq
         self.taps = nn.Parameter(torch.hann_window(n_taps) * torch.cos(2 * torch.pi * hertz[:, None] * times))
-
-    def known(self, valid: Bool[Tensor, "*batch chan"]) -> Bool[Tensor, "*batch chan feature"]:
-        """Those of electrodes that are valid."""
-        return valid[..., None].expand(*valid.shape, self.n_features)
 
     def forward(
         self, signal: Float[Tensor, "*batch chan time"], valid: Bool[Tensor, "*batch chan"]
