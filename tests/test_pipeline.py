@@ -101,7 +101,7 @@ def test_changing_a_loss_weight_trains_the_distilled_students_again_and_nothing_
     assert names(workspace) == before
     done = mtkd("distill", *given, "evaluate.students={labels alone: {teachers: {}}, distilled: {}}")
     assert done.code == 0
-    assert "labels alone: reused 2 of 2 folds" in done.out  # the weight means nothing to it
+    assert "labels alone: reused 2 of 2 trainings" in done.out  # the weight means nothing to it
     new = names(workspace) - before
     assert sorted(name.rpartition("-")[0] for name in new) == ["distill/fold-0", "distill/fold-1"]
     assert mtkd("evaluate", *given).code == 0  # a search of this very weight does not depend on it

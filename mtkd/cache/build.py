@@ -29,6 +29,7 @@ from mtkd.shards.schema import SampleInfo, encode_array
 from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold, crossfit
+from mtkd.study import taught
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher
@@ -61,8 +62,8 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
 
 
 def teacher_unit(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
-    """The unit of one teacher of one fold, or of one of its parts."""
-    return {"temporal": temporal.unit_of, "spatial": spatial.unit_of}[teacher](study, fold)
+    """The unit of one teacher of one fold, or of one of its parts, whom students of the study's seed hear."""
+    return {"temporal": temporal.unit_of, "spatial": spatial.unit_of}[teacher](taught(study), fold)
 
 
 def unit_of(study: Study, fold: Fold, teacher: TeacherName) -> Unit:
@@ -140,6 +141,7 @@ class Teacher:
 
 def load_teacher(study: Study, shards: ShardSet, fold: Fold, name: TeacherName) -> Teacher:
     """The teacher of a fold, which must stand."""
+    study = taught(study)
     load = load_temporal if name == "temporal" else spatial.load_model
     modalities: list[Modality] = study.temporal.modalities if name == "temporal" else spatial.MODALITIES
     windows = temporal.patches(study) if name == "temporal" else study.windows

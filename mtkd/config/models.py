@@ -164,6 +164,9 @@ class Distill(Section):
     relations.py; 0 is none. Of these, those that hold windows against each other do so over a batch, or, with
     ``relations: subject``, within each subject alone.
 
+    With ``centre: subject`` a teacher's answers are taken less their mean over each training subject, see
+    mtkd/distill/centre.py.
+
     Of a training subject it hears the teachers that did not see it, where ``splits.crossfit`` makes some; with
     ``crossfit`` false those that did, as of all others.
 
@@ -193,6 +196,7 @@ class Distill(Section):
     similarity: Weight = 0.0
     contrast: Weight = 0.0
     relations: Literal["batch", "subject"] = "batch"
+    centre: Literal["subject"] | None = None
     confidence_weight: float = Field(0.5, ge=0)
     optim: Optim = Optim()
 

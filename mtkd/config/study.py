@@ -119,11 +119,19 @@ class Inspect(Section):
 
 
 class Study(Section):
-    """One study: a data set with its protocol."""
+    """One study: a data set with its protocol.
+
+    With ``n_seeds`` everything is trained as often, with ``seed`` and the numbers after it; settings are swept, and
+    recordings predicted, with the first. With ``teacher_seed`` students of all seeds hear the same teachers.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     workspace: str = Field(description="folder for all that the stages write")
     seed: int = Field(0, ge=0, lt=2**32)
+    n_seeds: int = Field(1, ge=1, le=1000)
+    teacher_seed: int | None = Field(
+        None, ge=0, lt=2**32, description="of teachers that are trained once for all seeds"
+    )
     labels: dict[str, float] = Field(min_length=1, max_length=4, description="rating: threshold; above it is high")
     classes: list[str] | None = Field(None, description="names in the order of the class index")
     data: Data
@@ -140,6 +148,12 @@ class Study(Section):
     evaluate: Evaluate = Evaluate()
     predict: Predict = Predict()
     inspect: Inspect = Inspect()
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Self:
+        if self.seed + self.n_seeds > 2**32:
+            raise ValueError(f"seed = {self.seed} and the {self.n_seeds - 1} after it exceed 2**32 - 1")
+        return self
 
     @property
     def n_classes(self) -> int:

@@ -14,6 +14,7 @@ from mtkd.distill.student import Student
 from mtkd.parts import WHOLE, Part
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
+from mtkd.study import seeded
 from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import History, Watch, fit, trained_state
 from mtkd.training.fold import (
@@ -35,8 +36,8 @@ STAGE = "distill"
 
 
 def run(study: Study, part: Part = WHOLE) -> list[Unit]:
-    """Train every student of ``evaluate.students`` on every fold where it does not stand yet; return their units, those
-    of a part.
+    """Train every student of ``evaluate.students`` on every fold, with every seed, where it does not stand yet; return
+    their units, those of a part.
 
     Students with swept settings wait until the sweep stands.
     """
@@ -48,14 +49,15 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
             say(STAGE, f"{name}: waits for `mtkd sweep`")
             continue
         _tell_settings(study, name, {loss for _, settings in chosen if settings.teachers for loss in settings.losses})
-        units = [unit_of(study, fold, settings) for fold, settings in chosen]
-        for unit, (fold, settings) in zip(units, chosen, strict=True):
-            wanted.setdefault(unit.folder, (unit, functools.partial(_make, study, name, fold, settings, unit)))
+        own = [(each, fold, settings) for each in seeded(study) for fold, settings in chosen]
+        units = [unit_of(*trained) for trained in own]
+        for unit, trained in zip(units, own, strict=True):
+            wanted.setdefault(unit.folder, (unit, functools.partial(_make, name, *trained, unit)))
         if reused := sum(unit.stands() for unit in units):
-            say(STAGE, f"{name}: reused {reused} of {len(chosen)} folds")
-    own = part.pick(list(wanted.values()))
-    side_by_side([make for unit, make in own if not unit.stands()])
-    return [unit for unit, _ in own]
+            say(STAGE, f"{name}: reused {reused} of {len(units)} trainings")
+    mine = part.pick(list(wanted.values()))
+    side_by_side([make for unit, make in mine if not unit.stands()])
+    return [unit for unit, _ in mine]
 
 
 def _tell_settings(study: Study, name: str, losses: set[LossName]) -> None:
@@ -69,12 +71,12 @@ def _tell_settings(study: Study, name: str, losses: set[LossName]) -> None:
             say(STAGE, f"{name}: of two classes {told}")
 
 
-def _make(study: Study, name: str, fold: Fold, settings: Distill, unit: Unit) -> None:
+def _make(name: str, study: Study, fold: Fold, settings: Distill, unit: Unit) -> None:
     with unit.build() as (folder, measured):
         model, history, heard = train(study, fold, settings)
         write_trained(folder, measured, trained_state(model), history, "torch", heard)
         measured.update(student=name, n_parameters=model.n_parameters)
-    report_trained(STAGE, f"{name}, fold {fold.index}", unit)
+    report_trained(STAGE, f"{name}, fold {fold.index}, seed {study.seed}", unit)
 
 
 def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:

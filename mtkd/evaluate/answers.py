@@ -12,6 +12,7 @@ from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
+from mtkd.study import taught
 from mtkd.training.fold import FoldData, fold_data, refuse_leak
 from mtkd.workspace import Unit
 
@@ -23,7 +24,9 @@ def teacher_answers(study: Study, fold: Fold, teacher: TeacherName) -> Predictio
     data = fold_data(study, fold, [], study.windows)
     source = CachedSource(study, fold, [teacher], crossed=False)
     shares = _class_shares(study, data)
-    return Predictions.concatenate([_rows(source(batch)[teacher], batch, data, shares) for batch in _batches(data)])
+    seed = taught(study).seed
+    parts = [_rows(source(batch)[teacher], batch, data, shares, seed) for batch in _batches(data)]
+    return Predictions.concatenate(parts)
 
 
 @torch.inference_mode()
@@ -33,7 +36,7 @@ def student_answers(study: Study, fold: Fold, settings: Distill, unit: Unit) -> 
     data = fold_data(study, fold, settings.modalities, study.windows)
     model = load_model(study, data.cutter.shards, fold, settings, unit.folder)
     shares = _class_shares(study, data)
-    return Predictions.concatenate([_rows(model(batch), batch, data, shares) for batch in _batches(data)])
+    return Predictions.concatenate([_rows(model(batch), batch, data, shares, study.seed) for batch in _batches(data)])
 
 
 def _batches(data: FoldData) -> list[Batch]:
@@ -47,7 +50,7 @@ def _class_shares(study: Study, data: FoldData) -> Float[np.ndarray, " class"]:
     return counts / counts.sum()
 
 
-def _rows(signal: TeacherSignal, batch: Batch, data: FoldData, class_shares: np.ndarray) -> Predictions:
+def _rows(signal: TeacherSignal, batch: Batch, data: FoldData, class_shares: np.ndarray, seed: int) -> Predictions:
     """One row for every window, so that all models are scored on the same ones.
 
     Where a model had no signal to hear, it is left with the class shares of its training trials and a confidence of 0.
@@ -67,4 +70,5 @@ def _rows(signal: TeacherSignal, batch: Batch, data: FoldData, class_shares: np.
         label=batch.labels.numpy()[trial],
         probs=np.where(heard[:, None], probs, class_shares),
         confidence=np.where(heard, confidence, 0.0),
+        seed=np.full(len(keys), seed),
     )

@@ -5,6 +5,7 @@ each. What the best predictor says of the very trials that the models were teste
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _answers(study: Study, modalities: list[Modality], rows: Predictions) -> Pre
             raise MtkdError(f"evaluate: the classes of {subject} are not those that data.simulate draws")
         probs[mine] = said[trial, rows.window[mine]]
         last[mine] = rows.window[mine] == said.shape[1] - 1
-    return Predictions(rows.subject, rows.trial, rows.window, rows.fold, rows.label, probs, confidence=last)
+    return replace(rows, probs=probs, confidence=last)
 
 
 def _numbers(key: str) -> tuple[int, int]:

@@ -1,15 +1,15 @@
-"""What a set of answers is worth: metrics on ``(label, probs)``, their summary over subjects, and what chance gives.
+"""What a set of answers is worth: metrics on ``(label, probs)``, and their summary over subjects and seeds.
 
 Labels are (n,) int class indices without gaps (no -1), probs (n, n_classes) whose rows sum to 1. Metrics are shares in
 [0, 1], kappa in [-1, 1], and nan where they are not defined.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score, recall_score, roc_auc_score
 
 from mtkd.errors import MtkdError
@@ -42,6 +42,43 @@ def auroc(label: NDArray, probs: NDArray) -> float:
     if probs.shape[1] == 2:
         return float(roc_auc_score(label, probs[:, 1]))
     return float(roc_auc_score(label[:, None] == present, probs[:, present], average="macro"))
+
+
+def auroc_among_all(predictions: Predictions) -> dict[str, float]:
+    """Each subject's part in the pooled AUROC, which asks whether one threshold serves all of them.
+
+    What ``auroc`` within a subject does not ask. A row's placement is the share of all subjects' rows of the other side
+    that it lies on the right side of, ties counting half (Obuchowski, 1997, "Nonparametric analysis of clustered ROC
+    curve data"). With A the pooled AUROC, a subject's figure is A plus what the placements of its rows of the class,
+    and those of its others, lie above A, each times its rows over a subject's mean number of such. These are the pooled
+    AUROC's pseudo-values: their mean over subjects is A, and their spread that which A has over draws of subjects, so
+    that a figure may exceed 1. A mean of placements would not do for a test, as a subject's answers move those of all
+    others too: it has half the spread. For more than two classes the mean over those present.
+    """
+    label, subjects = predictions.label, np.unique(predictions.subject)
+    classes = [1] if predictions.n_classes == 2 else [int(own) for own in np.unique(label)]
+    if np.unique(label).size < 2:
+        return dict.fromkeys(map(str, subjects), NAN)
+    rows_of = predictions.subject == subjects[:, None]
+    figures = np.mean([_pseudo_values(label == own, predictions.probs[:, own], rows_of) for own in classes], axis=0)
+    return dict(zip(map(str, subjects), figures.tolist(), strict=True))
+
+
+def _pseudo_values(inside: NDArray, score: NDArray, rows_of: NDArray) -> NDArray[np.float64]:
+    placed = _placements(inside, score)
+    pooled = placed[inside].mean()
+    parts = [(rows_of[:, side] @ (placed[side] - pooled)) / side.sum() for side in (inside, ~inside)]
+    return np.asarray(pooled + len(rows_of) * (parts[0] + parts[1]))
+
+
+def _placements(inside: NDArray, score: NDArray) -> NDArray[np.float64]:
+    """(n,) share of the other side's rows that each row lies on the right side of: above them if ``inside``."""
+    placed, among_all = np.empty(len(score)), rankdata(score)
+    for side in (True, False):
+        mine = inside == side
+        below = (among_all[mine] - rankdata(score[mine])) / (~mine).sum()
+        placed[mine] = below if side else 1 - below
+    return placed
 
 
 def cohen_kappa(label: NDArray, probs: NDArray) -> float:
@@ -119,17 +156,14 @@ def confidence_over_time(predictions: Predictions) -> dict[str, list[float]]:
     return {"window": windows.tolist(), **{name: mean.tolist() for name, mean in means.items()}, "n": n.tolist()}
 
 
-def credible_interval(
-    label: NDArray, probs: NDArray, mass: float = 0.95, draws: int = 20_000, seed: int = 0
-) -> tuple[float, float]:
+def credible_interval(counts: NDArray, mass: float = 0.95, draws: int = 20_000, seed: int = 0) -> tuple[float, float]:
     """Central posterior interval of the balanced accuracy (Brodersen et al., 2010, "The balanced accuracy and its
     posterior distribution").
 
-    A class's recall has the posterior Beta(right + 1, wrong + 1) under a flat prior; the interval is that of the mean
-    over the classes present, from independent draws. Rows count as independent: true of trials at best, and far from
-    true of windows, for which it is too narrow.
+    ``counts`` are those of ``confusion``. A class's recall has the posterior Beta(right + 1, wrong + 1) under a flat
+    prior; the interval is that of the mean over the classes present, from independent draws. Rows count as independent:
+    true of trials at best, and far from true of windows, for which it is too narrow.
     """
-    counts = confusion(label, probs)
     present = counts.sum(1) > 0
     if present.sum() < 2:
         return NAN, NAN
@@ -141,36 +175,64 @@ def credible_interval(
 
 
 def summary(predictions: Predictions, n_bins: int) -> dict[str, Any]:
-    """All metrics of one model, pooled and over subjects.
+    """All metrics of one model, pooled and over subjects, each the mean over its seeds.
 
     Args:
-        predictions: labelled rows only, windows or trials.
+        predictions: labelled rows only, windows or trials, the same with every seed.
         n_bins: bins of the calibration error.
 
     Returns:
-        ``n_rows``, ``n_subjects``; ``pooled`` {metric: value over all rows}; ``interval`` (low, high), the pooled
-        balanced accuracy's 95 % credible interval; ``subjects`` {subject: {metric: value}}; ``mean`` and ``sd`` (n - 1)
-        {metric: value} over the subjects where the metric is defined. Metrics are balanced_accuracy, macro_f1, auroc,
-        kappa, ece and confidence_auroc (see ``confidence_ranking``).
+        ``n_rows`` (of one seed), ``n_subjects``, ``n_seeds``; ``pooled`` {metric: value over all rows}; ``confusion``,
+        counts with true classes in rows, and ``interval`` (low, high), the 95 % credible interval that these give the
+        pooled balanced accuracy; ``subjects`` {subject: {metric: value}}; ``mean`` and ``sd`` (n - 1) {metric: value}
+        over the subjects where the metric is defined; ``sd_seeds`` {metric: value} of that mean between seeds. Metrics
+        are balanced_accuracy, macro_f1, auroc, kappa, ece, confidence_auroc (see ``confidence_ranking``) and, of
+        subjects, auroc_among_all.
 
     Raises:
-        MtkdError: no rows, or a row has no label.
+        MtkdError: no rows, a row has no label, or seeds have other numbers of rows.
     """
     if not len(predictions) or (predictions.label < 0).any():
         raise MtkdError(f"summary: {len(predictions)} rows, {(predictions.label < 0).sum()} without a label")
-    names, group = np.unique(predictions.subject, return_inverse=True)
-    subjects = {str(name): _values(predictions.rows(group == index), n_bins) for index, name in enumerate(names)}
-    pooled = _values(predictions, n_bins)
-    columns = {metric: np.array([values[metric] for values in subjects.values()]) for metric in pooled}
+    parts = [predictions.of_seed(seed) for seed in predictions.seeds]
+    if len({len(part) for part in parts}) > 1:
+        raise MtkdError(f"summary: seeds {predictions.seeds} answer {[len(part) for part in parts]} rows, not the same")
+    tables = [_of_subjects(part, n_bins) for part in parts]
+    subjects = {name: _mean_of([table[name] for table in tables]) for name in tables[0]}
+    counts = np.mean([confusion(part.label, part.probs) for part in parts], axis=0)
+    means = [_over(table, _mean) for table in tables]
     return {
-        "n_rows": len(predictions),
+        "n_rows": len(parts[0]),
         "n_subjects": len(subjects),
-        "pooled": pooled,
-        "interval": credible_interval(predictions.label, predictions.probs),
+        "n_seeds": len(parts),
+        "pooled": _mean_of([_values(part, n_bins) for part in parts]),
+        "confusion": counts,
+        "interval": credible_interval(counts),
         "subjects": subjects,
-        "mean": {metric: _mean(column) for metric, column in columns.items()},
-        "sd": {metric: _sd(column) for metric, column in columns.items()},
+        "mean": _over(subjects, _mean),
+        "sd": _over(subjects, _sd),
+        "sd_seeds": _over(dict(enumerate(means)), _sd),
     }
+
+
+def _of_subjects(predictions: Predictions, n_bins: int) -> dict[str, dict[str, float]]:
+    names, group = np.unique(predictions.subject, return_inverse=True)
+    among_all = auroc_among_all(predictions)
+    return {
+        str(name): _values(predictions.rows(group == index), n_bins) | {"auroc_among_all": among_all[str(name)]}
+        for index, name in enumerate(names)
+    }
+
+
+def _mean_of(tables: list[dict[str, float]]) -> dict[str, float]:
+    """Of each metric; nan where one of them has none."""
+    return {metric: float(np.mean([table[metric] for table in tables])) for metric in tables[0]}
+
+
+def _over(table: Mapping[Any, dict[str, float]], statistic: Callable[[NDArray], float]) -> dict[str, float]:
+    """Of each metric over the rows of a table."""
+    metrics = next(iter(table.values()))
+    return {metric: statistic(np.array([values[metric] for values in table.values()])) for metric in metrics}
 
 
 def _values(predictions: Predictions, n_bins: int) -> dict[str, float]:
@@ -193,61 +255,3 @@ def _mean(column: NDArray) -> float:
 def _sd(column: NDArray) -> float:
     known = column[~np.isnan(column)]
     return float(known.std(ddof=1)) if known.size > 1 else NAN
-
-
-def chance_level(n_trials_per_class: Sequence[int], alpha: float = 0.05) -> float:
-    """Balanced accuracy that guessing exceeds with probability below ``alpha`` (Combrisson & Jerbi, 2015).
-
-    The upper limit of the binomial with n trials and probability 1 / classes. n is the number of trials where the
-    classes are equally frequent. Where they are not, the balanced accuracy of a guess varies as if there were fewer:
-    classes squared over the sum of 1 / n_c, which is taken. Count trials, not windows: a trial's windows share their
-    answer.
-    """
-    counts = np.array([n for n in n_trials_per_class if n > 0])
-    if counts.size < 2:
-        return NAN
-    n = max(int(np.floor(counts.size**2 / (1 / counts).sum() + 1e-9)), 1)
-    return float(binom.ppf(1 - alpha, n, 1 / counts.size) / n)
-
-
-def class_share(train_labels_by_fold: Mapping[int, ArrayLike], rows: Predictions) -> Predictions:
-    """The best answer without any signal: every row gets the class shares of its fold's training trials.
-
-    Args:
-        train_labels_by_fold: labels of the training trials of each fold, -1 ones are left out.
-        rows: whose identities and labels are taken; its probs are not looked at.
-
-    Its decision is the most frequent class, so its hard metrics are those of ``majority``; what it adds is the
-    calibration of an answer that knows nothing. What random draws reach is ``chance_level``. Its AUROC is 0.5 for each
-    subject; pooled over folds it is below, because a fold with more of a class to train on has fewer of it to test.
-    """
-    probs = np.empty(rows.probs.shape)
-    for fold in np.unique(rows.fold):
-        if fold not in train_labels_by_fold:
-            raise MtkdError(f"class shares: no training labels for fold {fold}")
-        labels = np.asarray(train_labels_by_fold[fold]).astype(int)
-        counts = np.bincount(labels[labels >= 0], minlength=rows.n_classes)
-        if not counts.any() or len(counts) > rows.n_classes:
-            found = f"{np.unique(labels)} of {rows.n_classes} classes"
-            raise MtkdError(f"class shares: fold {fold} has training labels {found}")
-        probs[rows.fold == fold] = counts / counts.sum()
-    return _without_signal(rows, probs)
-
-
-def majority(train_labels_by_fold: Mapping[int, ArrayLike], rows: Predictions, certainty: float = 0.999) -> Predictions:
-    """Every row gets the most frequent class of its fold's training trials, with nearly all probability.
-
-    Nearly, so that logarithms stay finite. Arguments as for ``class_share``, whose marginals decide for the majority of
-    each rating; these decide for the ratings of the most frequent combination.
-    """
-    decision = class_share(train_labels_by_fold, rows).decision
-    probs = np.full(rows.probs.shape, (1 - certainty) / (rows.n_classes - 1))
-    probs[np.arange(len(rows)), decision] = certainty
-    return _without_signal(rows, probs)
-
-
-def _without_signal(rows: Predictions, probs: NDArray) -> Predictions:
-    # A constant confidence weighs all windows the same and counts as none.
-    return Predictions(
-        rows.subject, rows.trial, rows.window, rows.fold, rows.label, probs, confidence=np.full(len(rows), 0.5)
-    )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRIVIAL = ("#8c8c8c", "#5c5c5c")
 COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#882255", "#44AA99", "#999933", "#332288")
 INK = "#333333"
-TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+TITLES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "auroc_among_all": "AUROC among all"}
 STYLES = ("-.", ":")
 """Of the lines at what is possible, in the order of the tables."""
 DPI = 150
@@ -73,7 +73,7 @@ def results_figure(results: dict[str, Any], target: str) -> "Figure":
     """Every model's balanced accuracy and AUROC over subjects, by trial and window, chance and what is possible."""
     n_models = len(results["models"])
     figure = new_figure(10, 1.9 + 2 * 0.36 * n_models)
-    axes = figure.subplots(2, 2, sharex="col", sharey=True)
+    axes = figure.subplots(2, len(TITLES), sharex="col", sharey=True)
     for row, (level, title) in zip(axes, (("trial", "by trial"), ("window", "by window")), strict=True):
         block = results["levels"][level][target]
         for ax, metric in zip(row, TITLES, strict=True):
@@ -108,7 +108,8 @@ def _spread(ax: "Axes", block: dict[str, Any], models: list[dict[str, str]], met
     ax.set_yticks(range(len(models)), [model["name"] for model in models], fontsize=9)
     ax.set_ylim(len(models) - 0.5, -0.5)
     low, high = ax.get_xlim()
-    ax.set_xlim(max(low, -0.02), min(high, 1.02))  # a standard deviation may reach where no figure can be
+    if metric != "auroc_among_all":  # whose figures of subjects are pseudo-values
+        ax.set_xlim(max(low, -0.02), min(high, 1.02))  # a standard deviation may reach where no figure can be
     _tidy(ax, "x")
 
 
@@ -124,7 +125,7 @@ def confusion_figure(results: dict[str, Any], level: str = "trial", target: str 
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         image = ax.imshow(shares, vmin=0, vmax=1, cmap="Blues")
         for (row, column), share in np.ndenumerate(shares):
-            text = f"{percent(share)}\n({counts[row, column]})"
+            text = f"{percent(share)}\n({counts[row, column].round(1):g})"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)
         ax.set_title(_wrapped(name), fontsize=9.5, color=INK)
         turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}

@@ -15,7 +15,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One model's answers, all outer folds together, one row a window (or a trial, whose ``window`` is -1).
+    """One model's answers, all outer folds and seeds together, one row a window (or a trial, whose ``window`` is -1).
 
     Attributes:
         subject: (n,) str, the subject's name.
@@ -26,6 +26,7 @@ class Predictions:
         probs: (n, n_classes) float, rows sum to 1 (divided by their sum on entry, to take off rounding).
         confidence: (n,) float in [0, 1], the confidence head's output: how probable the model holds its own success.
             The head is a sigmoid, in (0, 1) but for rounding. A constant means that the model has no such head.
+        seed: (n,) int, the seed of the training that answers.
 
     Raises:
         MtkdError: lengths disagree, a label is no class, a row is no distribution, or a row stands twice.
@@ -38,6 +39,7 @@ class Predictions:
     label: NDArray[np.int64]
     probs: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    seed: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         kinds = {"subject": np.str_, "trial": np.str_, "probs": np.float64, "confidence": np.float64}
@@ -68,10 +70,13 @@ class Predictions:
         if off.size:
             name = self._name(off[0])
             raise MtkdError(f"predictions: {name} has label {self.label[off[0]]} of {self.n_classes} classes")
-        _, first = np.unique(_joined(self.fold, self.subject, self.trial, self.window), return_index=True)
+        rows = _joined(self.seed, self.fold, self.subject, self.trial, self.window)
+        _, first = np.unique(rows, return_index=True)
         if first.size < len(self):
             twice = int(np.setdiff1d(np.arange(len(self)), first)[0])
-            raise MtkdError(f"predictions: {self._name(twice)} stands twice in fold {self.fold[twice]}")
+            raise MtkdError(
+                f"predictions: {self._name(twice)} stands twice in fold {self.fold[twice]}, seed {self.seed[twice]}"
+            )
 
     def _name(self, row: int) -> str:
         return f"subject {self.subject[row]}, trial {self.trial[row]}, window {self.window[row]}"
@@ -99,6 +104,15 @@ class Predictions:
         index = np.asarray(chosen)
         return type(self)(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
+    @property
+    def seeds(self) -> list[int]:
+        """Those of the trainings that answer, in order."""
+        return [int(seed) for seed in np.unique(self.seed)]
+
+    def of_seed(self, seed: int) -> Self:
+        """The answers of one training a fold."""
+        return self.rows(self.seed == seed)
+
     def labelled(self) -> Self:
         """The rows that have a label."""
         return self.rows(self.label >= 0)
@@ -111,7 +125,7 @@ class Predictions:
         Raises:
             MtkdError: the windows of a trial have different labels.
         """
-        keys = _joined(self.fold, self.subject, self.trial)
+        keys = _joined(self.seed, self.fold, self.subject, self.trial)
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
         mixed = np.flatnonzero(self.label != self.label[first][group])
         if mixed.size:
@@ -137,7 +151,7 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All rows of the parts, in their order; the folds' test sets become one set of answers.
+        """All rows of the parts, in their order; the folds' test sets and the seeds become one set of answers.
 
         Raises:
             MtkdError: no parts, or parts with different numbers of classes.

@@ -4,7 +4,7 @@ from typing import Any
 
 from mtkd.evaluate.best import NO_EEG
 
-NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "auroc_among_all": "AUROC among all subjects"}
 SEEDS_FOR_A_CLAIM = 5
 TRIALS_A_CLASS = 5
 """Of a subject, from which on its figures by trial are worth a sentence."""
@@ -19,6 +19,11 @@ def number(value: float | None, form: str = ".2f") -> str:
 def percent(value: float | None) -> str:
     """A share as a whole percentage."""
     return "—" if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def listed(words: list[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def with_sd(entry: dict[str, Any], metric: str) -> str:
@@ -104,7 +109,8 @@ def _headline(results: dict[str, Any], block: dict[str, Any]) -> tuple[str | Non
 def _levels(block: dict[str, Any], level: str, students: list[str], teacher: str | None) -> str:
     def one(name: str) -> str:
         entry = block["models"][name]
-        return f"a balanced accuracy of {with_sd(entry, 'balanced_accuracy')} and an AUROC of {with_sd(entry, 'auroc')}"
+        accuracy, within, among_all = (with_sd(entry, metric) for metric in NAMES)
+        return f"a balanced accuracy of {accuracy}, an AUROC of {within} and one of {among_all} among all subjects"
 
     parts = [f"the student “{name}”, without EEG, reaches {one(name)}" for name in students]
     if teacher:
@@ -126,13 +132,16 @@ def outcome(comparison: dict[str, Any], alpha: float) -> str:
 
 def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> str:
     alpha = results["protocol"]["alpha"]
-    found = {outcome(entry, alpha) for entry in block["comparisons"] if entry["model"] == student}
-    if found == {"not shown to differ"}:
+    found = [outcome(entry, alpha) for entry in block["comparisons"] if entry["model"] == student]
+    higher, lower = found.count("higher"), found.count("lower")
+    if not higher and not lower:
         return f"That “{student}” differs from “{baseline}” is not shown."
-    if found == {"higher", "lower"}:
+    if higher and lower:
         return f"“{student}” is better than “{baseline}” by one measure and worse by another."
-    word = "better" if "higher" in found else "worse"
-    return f"“{student}” is {word} than “{baseline}”" + ("." if len(found) == 1 else ", by one of two measures.")
+    word = "better" if higher else "worse"
+    n_shown = higher + lower
+    measures = "." if n_shown == len(found) else f", by {n_shown} of {len(found)} measures."
+    return f"“{student}” is {word} than “{baseline}”{measures}"
 
 
 def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
@@ -141,7 +150,7 @@ def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baselin
     parts = [
         f"{NAMES[entry['metric']]} is {outcome(entry, alpha)}{_but(entry, alpha)} ({_test(entry)})" for entry in mine
     ]
-    sentences = [f"Against “{baseline}”, for “{student}” {' and '.join(parts)}."]
+    sentences = [f"Against “{baseline}”, for “{student}” {listed(parts)}."]
     smallest = min((entry["p_smallest"] for entry in mine if entry["p_smallest"] is not None), default=None)
     if smallest is not None and smallest * n_tests >= alpha:
         sentences.append(
@@ -178,15 +187,16 @@ def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline:
         return []
     gaps = block["gap_closed"][student]
     known = [f"{percent(gap)} in {NAMES[metric]}" for metric, gap in gaps.items() if gap is not None]
-    missing = " and ".join(NAMES[metric] for metric, gap in gaps.items() if gap is None)
+    missing = [NAMES[metric] for metric, gap in gaps.items() if gap is None]
     shown = {e["metric"] for e in block["comparisons"] if e["model"] == student and _shown(results, e)}
     sentences = []
     if known:
-        words = " and ".join(known)
         doubt = "" if shown.issuperset(metric for metric, gap in gaps.items() if gap is not None) else DOUBT
-        sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {words} on average{doubt}.")
+        sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {listed(known)} on average{doubt}.")
     if missing:
-        sentences.append(f"In {missing}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close.")
+        sentences.append(
+            f"In {listed(missing)}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close."
+        )
     return sentences
 
 
@@ -206,7 +216,7 @@ def _others(results: dict[str, Any], block: dict[str, Any], student: str) -> lis
             if outcome(entry, alpha) == word:
                 hits.setdefault((entry["model"], entry["baseline"]), []).append(NAMES[entry["metric"]])
         for (model, baseline), metrics in hits.items():
-            sentences.append(f"After correction “{model}” is {word} than “{baseline}” in {' and '.join(metrics)}.")
+            sentences.append(f"After correction “{model}” is {word} than “{baseline}” in {listed(metrics)}.")
     return sentences or ["No other student is shown to differ from the one it is compared with."]
 
 
@@ -220,7 +230,7 @@ def _chance(block: dict[str, Any], names: list[str | None]) -> list[str]:
         side = "Above" if value is not None and value > limit else "Not above"
         sides[side].append(f"“{name}” ({number(value)})")
     guessing = f"what guessing reaches on this many trials (a pooled balanced accuracy of {number(limit)})"
-    return [f"{side} {guessing}: {', '.join(listed)}." for side, listed in sides.items() if listed]
+    return [f"{side} {guessing}: {', '.join(names)}." for side, names in sides.items() if names]
 
 
 def _possible(block: dict[str, Any], student: str) -> list[str]:

@@ -11,6 +11,7 @@ from mtkd.evaluate import plots
 from mtkd.evaluate.metrics import has_confidence
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.reading import number, p_value, percent, reading, with_sd
+from mtkd.evaluate.results import COMPARED
 from mtkd.evaluate.scalp import scalp_figure
 from mtkd.files import publish_file
 
@@ -24,6 +25,7 @@ LINE = 90
 COLUMNS = {
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
+    "auroc_among_all": "AUROC among all",
     "macro_f1": "macro-F1",
     "kappa": "Cohen's κ",
     "ece": "ECE",
@@ -151,10 +153,8 @@ def _row(model: dict[str, str], block: dict[str, Any]) -> dict[str, Any]:
     return {
         **model,
         "values": [with_sd(entry, metric) for metric in COLUMNS],
-        "pooled": [
-            f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
-            number(entry["pooled"]["auroc"]),
-        ],
+        "pooled": f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
+        "between_seeds": " / ".join(number(entry["sd_seeds"][metric], ".3f") for metric in COMPARED),
         "shares": [
             f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}"
             for share in entry["share_of_possible"].values()
@@ -166,9 +166,9 @@ def _row(model: dict[str, str], block: dict[str, Any]) -> dict[str, Any]:
 def _marks(block: dict[str, Any]) -> list[dict[str, str]]:
     """What the rows are to be held against: chance, and what the best possible models reach on average over studies."""
     chance = block["chance"]
-    marks = [{"name": "chance", **{metric: number(chance[metric]) for metric in ("balanced_accuracy", "auroc")}}]
+    marks = [{"name": "chance", **{metric: number(chance[metric]) for metric in COMPARED}}]
     for name, best in block["expected"].items():
-        values = {metric: number(best[metric]) for metric in ("balanced_accuracy", "auroc")}
+        values = {metric: number(best.get(metric)) for metric in COMPARED}
         marks.append({"name": f"{name}: on average", **values})
     return marks
 

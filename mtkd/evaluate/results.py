@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from mtkd.errors import MtkdError
-from mtkd.evaluate.metrics import chance_level, confusion, summary
+from mtkd.evaluate.chance import chance_level
+from mtkd.evaluate.metrics import summary
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.statistics import compare, gap_closed, holm, is_clear, share_of_possible
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS = ("trivial", "teacher", "beside", "student", "possible")
-COMPARED = ("balanced_accuracy", "auroc")
+COMPARED = ("balanced_accuracy", "auroc", "auroc_among_all")
 ALPHA = 0.05
 
 
@@ -43,22 +44,23 @@ def build_results(
         folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``hidden`` (more of
             training, without their labels), ``class_shares`` ``{"train" | "val" | "test": [share of trials of each
             class]}``.
-        provenance: fingerprints, seeds, versions, commit, date; any JSON. ``seeds`` is the list of training seeds.
+        provenance: fingerprints, seeds, versions, commit, date; any JSON.
 
     Returns:
-        ``schema``; ``study``, ``folds``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials, n_folds, n_seeds,
-        alpha}; ``models`` [{name, kind}]; ``levels`` {"window" | "trial": {target: block}}. Targets are ``joint`` (all
-        classes) and, with two or more ratings, each rating's name (its two classes). A block holds
+        ``schema``; ``study``, ``folds``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials, n_folds, n_seeds
+        (of students), n_teacher_seeds, alpha}; ``models`` [{name, kind}]; ``levels`` {"window" | "trial": {target:
+        block}}. Targets are ``joint`` (all classes) and, with two or more ratings, each rating's name (its two
+        classes). A block holds
 
-        - ``class_names``; ``chance`` {balanced_accuracy, auroc, limit, n_trials_per_class}, the first as subjects have
-          the classes, ``limit`` of ``chance_level``, at both levels from the number of trials; ``expected`` {name: as
-          given for the level};
-        - ``models`` {name: ``summary`` + ``confusion`` (true classes in rows) + ``share_of_possible`` {name of the best
-          possible model: {balanced_accuracy, auroc}} of the means over the same subjects};
-        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student
-          against its baseline by balanced accuracy and by AUROC; Holm's correction is over the two-sided p of the list;
+        - ``class_names``; ``chance`` {balanced_accuracy, auroc, auroc_among_all, limit, n_trials_per_class}, the first
+          as subjects have the classes, ``limit`` of ``chance_level``, at both levels from the number of trials;
+          ``expected`` {name: as given for the level};
+        - ``models`` {name: ``summary`` + ``share_of_possible`` {name of the best possible model: {metric: share}} of
+          the means over the same subjects};
+        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student against
+          its baseline by each of the metrics ``COMPARED``; Holm's correction is over the two-sided p of the list;
         - ``beside``, the same of each teacher that teaches nobody against the one that does, corrected by itself;
-        - ``gap_closed`` {student: {balanced_accuracy, auroc}} and ``best_teacher``, that with the highest mean AUROC.
+        - ``gap_closed`` {student: {metric: share}} and ``best_teacher``, that with the highest mean AUROC.
 
     Raises:
         MtkdError: a model has no kind, the baseline is no student, class names do not fit, a subject was predicted in a
@@ -70,12 +72,12 @@ def build_results(
     models = [{"name": name, "kind": kinds[name]} for name in predictions]
     labels = _trial_labels(labelled)
     levels = _levels(study, labelled, models, list(labels.values()), expected)
-    seeds = provenance.get("seeds", [])
     protocol = {
         "n_subjects": len({subject for subject, _ in labels}),
         "n_trials": len(labels),
         "n_folds": len(folds),
-        "n_seeds": len(set(seeds)) if isinstance(seeds, list | tuple) and seeds else 1,
+        "n_seeds": max(len(rows.seeds) for name, rows in labelled.items() if kinds[name] == "student"),
+        "n_teacher_seeds": max([len(rows.seeds) for name, rows in labelled.items() if kinds[name] == "teacher"] or [0]),
         "alpha": ALPHA,
     }
     results = {"schema": SCHEMA, "study": study, "protocol": protocol, "models": models, "levels": levels}
@@ -155,11 +157,8 @@ def _block(
     n_trials_per_class: list[int],
     expected: dict[str, Any],
 ) -> dict[str, Any]:
-    chance = {"balanced_accuracy": _chance(next(iter(rows.values()))), "auroc": 0.5}
-    table: dict[str, Any] = {}
-    for name, answers in rows.items():
-        table[name] = summary(answers, study["n_bins"])
-        table[name]["confusion"] = confusion(answers.label, answers.probs).tolist()
+    chance = {"balanced_accuracy": _chance(next(iter(rows.values()))), "auroc": 0.5, "auroc_among_all": 0.5}
+    table: dict[str, Any] = {name: summary(answers, study["n_bins"]) for name, answers in rows.items()}
     best = {model["name"]: table[model["name"]]["mean"] for model in models if model["kind"] == "possible"}
     for entry in table.values():
         entry["share_of_possible"] = _shares(entry["mean"], chance, best)

@@ -9,26 +9,26 @@ import numpy as np
 
 from mtkd.cache.build import teacher_unit
 from mtkd.cache.build import unit_of as cache_unit
-from mtkd.config import Study, TeacherName
+from mtkd.config import Distill, Study, TeacherName
 from mtkd.console import console, say
 from mtkd.distill.settings import base_settings, is_swept, settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.evaluate.answers import student_answers, teacher_answers
 from mtkd.evaluate.best import best_predictions, expected, is_known
+from mtkd.evaluate.chance import class_share, majority
 from mtkd.evaluate.importance import electrode_importance
-from mtkd.evaluate.metrics import class_share, majority
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import console_table, write_report
 from mtkd.evaluate.results import build_results
 from mtkd.files import read_json, slug, write_json
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
-from mtkd.study import variants
+from mtkd.study import of_teachers, seeded, variants
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 9
+VERSION = 10
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -74,12 +74,14 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
 def _digests(study: Study, folds: list[Fold]) -> dict[str, list[str]]:
     digests = {}
     for label, teacher in TEACHERS.items():
-        digests[label] = [teacher_unit(study, fold, teacher).manifest().digest for fold in folds]
-        digests[f"{label}, cache"] = [cache_unit(study, fold, teacher).manifest().digest for fold in folds]
-    for label, (teacher, own) in beside(study).items():
-        digests[label] = [cache_unit(own, fold, teacher).manifest().digest for fold in folds]
+        taught = [(own, fold, teacher) for own in of_teachers(study) for fold in folds]
+        digests[label] = [teacher_unit(*one).manifest().digest for one in taught]
+        digests[f"{label}, cache"] = [cache_unit(*one).manifest().digest for one in taught]
+    for label, (teacher, variant) in beside(study).items():
+        taught = [(own, fold, teacher) for own in of_teachers(variant) for fold in folds]
+        digests[label] = [cache_unit(*one).manifest().digest for one in taught]
     for name in study.evaluate.students:
-        units = [student_unit(study, fold, settings_of(study, name, fold)) for fold in folds]
+        units = [student_unit(*one) for one in _trained(study, folds, name)]
         digests[name] = [unit.manifest().digest for unit in units]
     return digests
 
@@ -111,7 +113,9 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
             name: label for label in TEACHERS for name, own in beside(study).items() if TEACHERS[label] == own[0]
         },
         "unheard": {
-            name: int((rows.confidence == 0).sum()) for name, rows in predictions.items() if kinds[name] != "possible"
+            name: int((rows.of_seed(rows.seeds[0]).confidence == 0).sum())
+            for name, rows in predictions.items()
+            if kinds[name] != "possible"
         },
         "hop_s": study.windows.hop_s,
         "transductive": study.signals.transductive,
@@ -159,27 +163,33 @@ def _baselines(study: Study) -> dict[str, str]:
 
 def _predictions(study: Study, folds: list[Fold]) -> tuple[dict[str, Predictions], dict[str, str]]:
     """Answers by model and the kind of each, in the order of the tables."""
-    taught = {
-        label: Predictions.concatenate([teacher_answers(study, fold, teacher) for fold in folds])
-        for label, teacher in TEACHERS.items()
-    }
-    untaught = {
-        label: Predictions.concatenate([teacher_answers(own, fold, teacher) for fold in folds])
-        for label, (teacher, own) in beside(study).items()
-    }
-    students = {}
-    for name in study.evaluate.students:
-        chosen = [(fold, settings_of(study, name, fold)) for fold in folds]
-        students[name] = Predictions.concatenate(
-            [student_answers(study, fold, own, student_unit(study, fold, own)) for fold, own in chosen]
+    taught = {label: _of_teacher(study, folds, teacher) for label, teacher in TEACHERS.items()}
+    untaught = {label: _of_teacher(own, folds, teacher) for label, (teacher, own) in beside(study).items()}
+    students = {
+        name: Predictions.concatenate(
+            [student_answers(*one, student_unit(*one)) for one in _trained(study, folds, name)]
         )
-    rows = next(iter(students.values())).labelled()
+        for name in study.evaluate.students
+    }
+    rows = next(iter(students.values())).of_seed(study.seed).labelled()
     labels = {fold.index: np.array(_labels(study, fold, fold.train)) for fold in folds}
     trivial = {"majority": majority(labels, rows), "class share": class_share(labels, rows)}
     best = best_predictions(study, rows) if is_known(study) else {}
     kinds = dict.fromkeys(trivial, "trivial") | dict.fromkeys(taught, "teacher") | dict.fromkeys(untaught, "beside")
     kinds |= dict.fromkeys(students, "student") | dict.fromkeys(best, "possible")
     return trivial | taught | untaught | students | best, kinds
+
+
+def _of_teacher(study: Study, folds: list[Fold], teacher: TeacherName) -> Predictions:
+    return Predictions.concatenate(
+        [teacher_answers(own, fold, teacher) for own in of_teachers(study) for fold in folds]
+    )
+
+
+def _trained(study: Study, folds: list[Fold], name: str) -> list[tuple[Study, Fold, Distill]]:
+    """A student's trainings, with each seed on every fold; its settings are swept with the first."""
+    chosen = [(fold, settings_of(study, name, fold)) for fold in folds]
+    return [(own, fold, settings) for own in seeded(study) for fold, settings in chosen]
 
 
 def _labels(study: Study, fold: Fold, subjects: list[str]) -> list[int]:
@@ -209,7 +219,8 @@ def _provenance(study: Study, unit: Unit) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "seeds": [study.seed],
+        "seeds": [own.seed for own in seeded(study)],
+        "teacher_seeds": [own.seed for own in of_teachers(study)],
         "fingerprint": unit.fingerprint,
         "models": unit.inputs["models"],
         "versions": versions(),

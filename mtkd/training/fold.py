@@ -21,7 +21,7 @@ from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold, crossfit, make_folds
-from mtkd.study import variants
+from mtkd.study import of_teachers, variants
 from mtkd.training.checkpoint import save_weights
 from mtkd.training.fit import History
 from mtkd.training.objective import Supervised, class_weights
@@ -121,7 +121,7 @@ def with_parts(study: Study) -> list[Fold]:
 
 @dataclass(frozen=True)
 class Job:
-    """One teacher to train: of a fold, and of the study or of a variant with a name."""
+    """One teacher to train: of a fold and a seed, and of the study or of a variant with a name."""
 
     study: Study
     fold: Fold
@@ -131,14 +131,17 @@ class Job:
     @property
     def title(self) -> str:
         """What progress is told under."""
-        return f"{self.name + ', ' if self.name else ''}{self.fold.title}"
+        return f"{self.name + ', ' if self.name else ''}{self.fold.title}, seed {self.study.seed}"
 
 
 def jobs_of(study: Study, teacher: TeacherName, unit_of: Callable[[Study, Fold], Unit]) -> list[Job]:
-    """All trainings of a teacher: those of the study's own on every fold and its parts, then of each variant."""
+    """All trainings of a teacher: those of the study's own on every fold and its parts, then of each variant, with each
+    of the teachers' seeds.
+    """
     return [
         Job(own, fold, unit_of(own, fold), name)
-        for name, own in variants(study, teacher).items()
+        for name in variants(study, teacher)
+        for own in (variants(each, teacher)[name] for each in of_teachers(study))
         for fold in (folds_of(study) if name else with_parts(study))
     ]
 

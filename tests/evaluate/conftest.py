@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtkd.evaluate.best import NO_EEG, WITH_EEG
-from mtkd.evaluate.metrics import class_share, majority
+from mtkd.evaluate.chance import class_share, majority
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.results import build_results
 
@@ -36,6 +36,7 @@ def answers(strength: float, seed: int, n_subjects: int, n_trials: int, n_classe
         label=label.ravel(),
         probs=probs.reshape(-1, n_classes),
         confidence=confidence.ravel(),
+        seed=np.zeros(label.size),
     )
 
 
@@ -58,7 +59,6 @@ class Example:
             "expected": self.expected,
             "folds": self.folds,
             "provenance": {
-                "seeds": [0],
                 "commit": "0123abc",
                 "date": "2026-01-02",
                 "versions": {"mtkd": "0.1.0", "numpy": np.__version__},

@@ -45,10 +45,7 @@ def said(pipeline: Any, changes: list[str]) -> str:
 def test_only_they_are_trained_and_on_every_fold(said: str) -> None:
     trained = [line for line in said.splitlines() if ": trained " in line]
     assert sorted(line.split("  ")[-1].split(": ")[0] for line in trained) == [
-        "fixed edges, fold 0",
-        "fixed edges, fold 1",
-        "random weights, fold 0",
-        "random weights, fold 1",
+        f"{name}, fold {fold}, seed 0" for name in ("fixed edges", "random weights") for fold in (0, 1)
     ]
 
 

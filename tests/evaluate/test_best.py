@@ -37,6 +37,7 @@ def rows(study: Study) -> Predictions:
         label=labels[subject, trial],
         probs=np.full((len(subject), 4), 0.25),
         confidence=np.full(len(subject), 0.5),
+        seed=np.zeros(len(subject)),
     )
     return every.rows(np.random.default_rng(0).permutation(len(every))[:2000])
 

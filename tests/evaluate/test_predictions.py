@@ -24,6 +24,7 @@ def drawn(seed: int, n_trials: int = 5, n_windows: int = 4, n_classes: int = 4) 
         label=labels[subject, trial],
         probs=random.dirichlet(np.ones(n_classes), len(subject)),
         confidence=random.uniform(0.01, 0.99, len(subject)),
+        seed=np.zeros(len(subject)),
     )
 
 

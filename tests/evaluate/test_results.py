@@ -8,7 +8,9 @@ import pytest
 from mtkd.errors import MtkdError
 from mtkd.evaluate import metrics
 from mtkd.evaluate.best import NO_EEG, WITH_EEG
-from mtkd.evaluate.results import build_results
+from mtkd.evaluate.chance import chance_level
+from mtkd.evaluate.predictions import Predictions
+from mtkd.evaluate.results import COMPARED, build_results
 
 
 def without_best(predictions: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def test_numbers_are_those_of_the_predictions(quadrants: Any, quadrant_results: 
     assert entry["sd"]["auroc"] == pytest.approx(np.std(each, ddof=1))
     assert entry["n_rows"] == len(answers) == sum(block["chance"]["n_trials_per_class"])
     assert np.sum(entry["confusion"]) == len(answers)
-    assert block["chance"]["limit"] == metrics.chance_level(block["chance"]["n_trials_per_class"])
+    assert block["chance"]["limit"] == chance_level(block["chance"]["n_trials_per_class"])
 
 
 def test_chance_is_that_of_the_classes_a_subject_has(quadrants: Any, quadrant_results: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def test_chance_counts_trials_at_both_levels(quadrant_results: dict[str, Any]) -
 def test_students_are_compared_with_the_baseline(quadrant_results: dict[str, Any]) -> None:
     block = quadrant_results["levels"]["trial"]["joint"]
     compared = [(entry["model"], entry["metric"]) for entry in block["comparisons"]]
-    assert compared == [(name, m) for name in ("distilled", "swept") for m in ("balanced_accuracy", "auroc")]
+    assert compared == [(name, m) for name in ("distilled", "swept") for m in COMPARED]
     for entry in block["comparisons"]:
         mean, of = entry["metric"], block["models"]
         difference = of[entry["model"]]["mean"][mean] - of["labels alone"]["mean"][mean]
@@ -119,11 +121,13 @@ def test_undefined_numbers_are_null(binary: Any) -> None:
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
-@pytest.mark.parametrize(("seeds", "n"), [([0], 1), ([0, 1, 2, 2], 3), ({"study": 0, "splits": 1}, 1), ([], 1)])
-def test_seeds_are_counted(binary: Any, seeds: Any, n: int) -> None:
-    rows = binary.predictions["labels alone"]
-    one = {"labels alone": rows.rows(rows.subject == "s01")}
-    assert binary.results(predictions=one, provenance={"seeds": seeds})["protocol"]["n_seeds"] == n
+def test_seeds_are_counted(binary: Any) -> None:
+    one = binary.predictions["labels alone"]
+    two = Predictions.concatenate([one, replace(one, seed=one.seed + 1)])
+    protocol = binary.results(predictions=binary.predictions | {"labels alone": two})["protocol"]
+    assert (protocol["n_seeds"], protocol["n_teacher_seeds"]) == (2, 1)
+    protocol = binary.results(predictions={"labels alone": one})["protocol"]
+    assert (protocol["n_seeds"], protocol["n_teacher_seeds"]) == (1, 0)
 
 
 def test_planted_leaks_are_refused(binary: Any) -> None:

@@ -145,7 +145,8 @@ def test_windows_without_signal_are_left_with_the_class_shares(pipeline: Any) ->
         torch.randn(n_trials, n_steps, 4), torch.zeros(n_trials, n_steps, 1), torch.full(mask.shape, 0.7), mask
     )
     shares = _class_shares(study, data)
-    rows = _rows(said, batch, data, shares)
+    rows = _rows(said, batch, data, shares, 3)
+    assert rows.seeds == [3]
     assert len(rows) == n_trials * n_steps  # as many as any other model has
     unheard = rows.confidence == 0
     assert set(zip(rows.trial[unheard], rows.window[unheard].tolist(), strict=True)) == {

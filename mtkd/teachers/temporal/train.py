@@ -19,7 +19,7 @@ from mtkd.shards.index import Sample
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
-from mtkd.study import variants
+from mtkd.study import of_teachers, variants
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import Parting, in_one_piece
@@ -64,8 +64,7 @@ def run(study: Study, part: Part = WHOLE) -> list[Unit]:
             say(STAGE, f"{job.title}: reused {job.unit.folder}")
             _forget_checkpoints(job.unit)
     if missing:
-        for own in variants(study, STAGE).values():
-            unpack_aside(own)
+        _unpack_all(study)
         if emulates_bfloat16(study.temporal):
             say(STAGE, "temporal.dtype = bfloat16, for which this CPU has no instructions: float32 is far faster here")
         launch(study, STAGE, part)
@@ -77,8 +76,7 @@ def _as_a_rank(study: Study, part: Part) -> list[Unit]:
     runtime = Runtime(study.temporal.optim, study.temporal.deepspeed)
     refuse_compile(study.temporal, runtime.stage)
     if runtime.rank == 0:  # what it finds out about large files the others then read
-        for own in variants(study, STAGE).values():
-            unpack_aside(own)
+        _unpack_all(study)
     runtime.wait()
     jobs = part.pick(jobs_of(study, STAGE, unit_of))
     runtime.agree([job.unit.fingerprint for job in jobs], "the folds, the data or the backbone")
@@ -93,6 +91,13 @@ def _as_a_rank(study: Study, part: Part) -> list[Unit]:
                 _train(jobs[index], runtime)
         gc.collect()  # an engine and its hooks hold each other, with the backbone
     return [job.unit for job in jobs]
+
+
+def _unpack_all(study: Study) -> None:
+    """The backbones of all variants; one with random weights has other ones with each seed."""
+    for each in of_teachers(study):
+        for own in variants(each, STAGE).values():
+            unpack_aside(own)
 
 
 def emulates_bfloat16(settings: Temporal) -> bool:

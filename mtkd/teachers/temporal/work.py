@@ -10,6 +10,7 @@ from mtkd.shards.batch import Cutter
 from mtkd.shards.loader import Loader
 from mtkd.shards.shares import Piece, held
 from mtkd.signals.splits import Fold
+from mtkd.study import of_teachers
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.train import loaders, patches
 from mtkd.training.fold import FoldData, fold_data, with_parts
@@ -19,7 +20,7 @@ from mtkd.workspace import Unit
 
 @dataclass(frozen=True)
 class Work:
-    """The training of all teachers, of folds and their cross-fitting parts.
+    """The training of all teachers, of folds and their cross-fitting parts, with each seed.
 
     ``n_tokens``, ``n_trials`` and ``n_steps`` are those of an epoch, over all teachers; ``n_micro`` is the most
     micro-batches that a step has. ``slowest`` counts the tokens of the rank that has most, step by step over all
@@ -47,7 +48,7 @@ def work_of(study: Study, backbone: Unit, runtime: Runtime) -> Work:
     Raises:
         MtkdError: there are no shards, or they cannot be trained on.
     """
-    found = [_of_fold(study, fold, backbone, runtime) for fold in with_parts(study)]
+    found = [_of_fold(own, fold, backbone, runtime) for own in of_teachers(study) for fold in with_parts(study)]
     largest = max(found, key=lambda work: work.most)
     return replace(
         largest,
