@@ -17,7 +17,7 @@ from mtkd.files import refuse_deep, slug
 
 ANOTHER_STUDENT = ("settings", "modalities", "teachers", "crossfit")
 """Keys of ``distill`` that no search may change."""
-_TEACHERS_ONLY = {"teachers", "temperature", "weighting", "relations", "dkd_beta", *get_args(LossName)}
+_TEACHERS_ONLY = {"teachers", "temperature", "weighting", "relations", "centre", "dkd_beta", *get_args(LossName)}
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
 _REFERENCE = re.compile(r"\w+(\.\w+)*")

@@ -7,6 +7,7 @@ from pathlib import Path
 from mtkd.cache.source import CachedSource, Source
 from mtkd.config import Distill, LossName, Study, TeacherName
 from mtkd.console import say
+from mtkd.distill.centre import CentredSource
 from mtkd.distill.losses import OF_TWO_CLASSES
 from mtkd.distill.objective import PROJECTED, Distillation
 from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
@@ -90,7 +91,7 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     Of subjects whose labels are hidden it hears its teachers; one without teachers does without them.
     """
     data = fold_data(study, fold, settings.modalities, study.windows)
-    source = CachedSource(study, fold, list(settings.teachers), settings.crossfit)
+    source: Source = CachedSource(study, fold, list(settings.teachers), settings.crossfit)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)
@@ -98,6 +99,8 @@ def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = Non
     train_loader = data.loader(subjects, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
     model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
+    if settings.centre == "subject":
+        source = CentredSource(source, train_loader, subjects_of(data))
     terms = objective(study, settings, data, source)
     history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
     return model, history, train_loader.subjects | val_loader.subjects
@@ -133,5 +136,9 @@ def load_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill, fo
 def objective(study: Study, settings: Distill, data: FoldData, source: Source) -> Distillation:
     """What a student of a fold is trained for."""
     labels = Supervised(data.class_weights(study), settings.ce, settings.confidence_weight)
-    subjects = {sample.key: sample.subject for sample in data.cutter.shards.index.samples}
-    return Distillation(settings, labels, source, subjects)
+    return Distillation(settings, labels, source, subjects_of(data))
+
+
+def subjects_of(data: FoldData) -> dict[str, str]:
+    """Whose each trial is, by its key."""
+    return {sample.key: sample.subject for sample in data.cutter.shards.index.samples}
