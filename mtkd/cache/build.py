@@ -157,10 +157,8 @@ def _write(job: Job, name: TeacherName) -> None:
     teacher, dtype = load_teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
     with job.unit.build() as (folder, measured):
         index = {}
-        for tar, group in shards.index.shards.items():
-            asked = [each for each in group if not fold.left_out or each.subject in fold.left_out]
-            if whole := [sample for sample in asked if windows.n_steps(sample)]:
-                index[tar] = write_shard(folder / tar, answers(whole, name, teacher, windows, dtype))
+        for tar, asked in asked_about(shards, windows, fold).items():
+            index[tar] = write_shard(folder / tar, answers(asked, name, teacher, windows, dtype))
         if not index:
             told = f"no trial of {', '.join(fold.left_out)} holds a window; data.exclude leaves subjects out"
             raise MtkdError(f"{STAGE}: {fold.title}: {told}")
@@ -171,6 +169,16 @@ def _write(job: Job, name: TeacherName) -> None:
         measured["subjects"] = teacher_unit(study, fold, name).manifest().measured["subjects"]
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
     say(STAGE, f"{name}, {job.title}: {n_windows} windows in {seconds:.0f} s, {size}")
+
+
+def asked_about(shards: ShardSet, windows: Cutter, fold: Fold) -> dict[str, list[Sample]]:
+    """The trials of each tar that hold a window; of a cross-fitting part those of the subjects that it left out."""
+    found = {}
+    for tar, group in shards.index.shards.items():
+        own = [each for each in group if not fold.left_out or each.subject in fold.left_out]
+        if whole := [sample for sample in own if windows.n_steps(sample)]:
+            found[tar] = whole
+    return found
 
 
 def answers(

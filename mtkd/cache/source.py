@@ -1,4 +1,4 @@
-"""Where the student hears its teachers: from the cache, or live. It cannot tell which."""
+"""Where the student hears its teachers: from the cache here, or live. It cannot tell which."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mtkd.cache.build import listened_to, load_teacher, teacher_unit, unit_of
+from mtkd.cache.build import asked_about, listened_to, unit_of
 from mtkd.config import Study, TeacherName
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
@@ -20,7 +20,7 @@ from mtkd.signals.splits import Fold
 from mtkd.training.fold import refuse_leak
 from mtkd.workspace import Unit
 
-_PARTS = ("logits", "features", "confidence", "mask")
+PARTS = ("logits", "features", "confidence", "mask")
 
 
 @runtime_checkable
@@ -47,13 +47,13 @@ class CachedSource:
     def __init__(self, study: Study, fold: Fold, teachers: list[TeacherName], crossed: bool = True) -> None:
         folds = listened_to(study, fold, crossed)
         units = {name: [unit_of(study, each, name) for each in folds] for name in teachers}
-        _refuse_leaks(units, folds)
-        self.fingerprints = {name: _made_by(own) for name, own in units.items()}
+        refuse_leaks(units, folds)
+        self.fingerprints = {name: made_by(own) for name, own in units.items()}
         self._sets = {name: [ShardSet(unit.folder) for unit in own] for name, own in units.items()}
         for own in self._sets.values():
             for each, whose in zip(own, folds, strict=True):
                 _refuse_other_trials(study, each, whose)
-        self._asked = {name: _asked(sets[0].index.samples, folds) for name, sets in self._sets.items()}
+        self._asked = {name: asked_of(sets[0].index.samples, folds) for name, sets in self._sets.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
@@ -75,7 +75,7 @@ class CachedSource:
         return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
 
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
-        parts = {part: self._part(name, part, batch) for part in _PARTS}
+        parts = {part: self._part(name, part, batch) for part in PARTS}
         return TeacherSignal(
             parts["logits"].float(),
             parts["features"].float(),
@@ -85,7 +85,11 @@ class CachedSource:
         )
 
 
-def _refuse_leaks(units: dict[TeacherName, list[Unit]], folds: list[Fold]) -> None:
+def refuse_leaks(units: dict[TeacherName, list[Unit]], folds: list[Fold]) -> None:
+    """
+    Raises:
+        MtkdError: a teacher was trained with a test subject of its fold or with one that it left out.
+    """
     for own in units.values():
         for unit, fold in zip(own, folds, strict=True):
             refuse_leak(unit, fold)
@@ -98,19 +102,18 @@ def _refuse_other_trials(study: Study, found: ShardSet, fold: Fold) -> None:
     """
     data = open_shards(study)[1]
     windows = Cutter(data, {}, study.windows, study.labels)
-    asked = [each for each in data.index.samples if not fold.left_out or each.subject in fold.left_out]
-    expected = {sample.key for sample in asked if windows.n_steps(sample)}
+    expected = {sample.key for group in asked_about(data, windows, fold).values() for sample in group}
     for key in sorted(expected ^ set(found.samples)):
         told = "has no answer for the trial {}" if key in expected else "has the trial {}, which the data do not have"
         raise MtkdError(f"{found.folder}: {told.format(key)}; delete it, and `mtkd cache` makes it again")
 
 
-def _made_by(units: list[Unit]) -> str:
+def made_by(units: list[Unit]) -> str:
     """One fingerprint of all."""
     return units[0].fingerprint if len(units) == 1 else fingerprint([unit.fingerprint for unit in units])
 
 
-def _asked(samples: list[Sample], folds: list[Fold]) -> dict[str, int]:
+def asked_of(samples: list[Sample], folds: list[Fold]) -> dict[str, int]:
     """Which of the folds each trial is asked of, by its key: the part that left its subject out, or the whole, 0.
 
     Whether the part has an answer or not: what is missing is not to be heard from a teacher that saw the subject.
@@ -125,56 +128,3 @@ def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
     for row, array in enumerate(arrays):
         padded[row, : len(array)] = array
     return torch.from_numpy(padded)
-
-
-class LiveSource:
-    """Answers computed anew from the trials, by the same weights; for checks and for data that no cache can hold.
-
-    All teachers that it asks are in memory at once, with cross-fitting one more of each kind for every part.
-
-    Raises:
-        MtkdError: a teacher does not stand, or was trained with a test subject of the fold or with one it left out.
-    """
-
-    def __init__(
-        self, study: Study, shards: ShardSet, fold: Fold, teachers: list[TeacherName], crossed: bool = True
-    ) -> None:
-        folds = listened_to(study, fold, crossed)
-        units = {name: [teacher_unit(study, each, name) for each in folds] for name in teachers}
-        _refuse_leaks(units, folds)
-        self.fingerprints = {name: _made_by(own) for name, own in units.items()}
-        self.teachers = {name: [load_teacher(study, shards, each, name) for each in folds] for name in teachers}
-        self._asked = _asked(shards.index.samples, folds)
-
-    def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
-        """See ``Source``."""
-        found = {}
-        for name, own in self.teachers.items():
-            said = [(rows, own[number].heard(keys)) for number, rows, keys in self._groups(batch)]
-            found[name] = _together(said, batch.steps) & batch.steps
-        return found
-
-    def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
-        """See ``Source``."""
-        return {name: self._signal(name, batch) for name in self.teachers}
-
-    def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
-        said = [(rows, self.teachers[name][number].say(keys)) for number, rows, keys in self._groups(batch)]
-        parts = {part: _together([(rows, getattr(one, part)) for rows, one in said], batch.steps) for part in _PARTS}
-        parts["mask"] &= batch.steps
-        return TeacherSignal(**parts, fingerprint=self.fingerprints[name])
-
-    def _groups(self, batch: Batch) -> list[tuple[int, list[int], list[str]]]:
-        """Which of a name's teachers are asked, and the rows and keys of the trials that each answers."""
-        asked = [self._asked[key] for key in batch.keys]
-        groups = {number: [row for row, own in enumerate(asked) if own == number] for number in sorted(set(asked))}
-        return [(number, rows, [batch.keys[row] for row in rows]) for number, rows in groups.items()]
-
-
-def _together(said: list[tuple[list[int], Tensor]], steps: Tensor) -> Tensor:
-    """What several teachers said of some rows each, (row, step, ...), as the rows of one batch, padded as it is."""
-    first = said[0][1]
-    whole = torch.zeros((*steps.shape, *first.shape[2:]), dtype=first.dtype, device=steps.device)
-    for rows, values in said:
-        whole[rows, : values.shape[1]] = values.to(steps.device)
-    return whole

@@ -85,13 +85,16 @@ def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
     return make_unit(study, STAGE, f"fold-{fold.index}", student_inputs(study, STAGE, fold, settings))
 
 
-def train(study: Study, fold: Fold, settings: Distill, watch: Watch | None = None) -> tuple[Student, History, set[str]]:
+def train(
+    study: Study, fold: Fold, settings: Distill, watch: Watch | None = None, source: Source | None = None
+) -> tuple[Student, History, set[str]]:
     """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read.
 
-    Of subjects whose labels are hidden it hears its teachers; one without teachers does without them.
+    It hears its teachers from the cache, or from ``source``. Of subjects whose labels are hidden it hears nothing else;
+    one without teachers does without them.
     """
     data = fold_data(study, fold, settings.modalities, study.windows)
-    source: Source = CachedSource(study, fold, list(settings.teachers), settings.crossfit)
+    source = source or CachedSource(study, fold, list(settings.teachers), settings.crossfit)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mtkd.cache import build
-from mtkd.cache.source import CachedSource, LiveSource, Source
+from mtkd.cache.live import LiveSource
+from mtkd.cache.source import CachedSource, Source
 from mtkd.config import Study, TeacherName
 from mtkd.distill import train as module
 from mtkd.distill.train import train

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from mtkd.cache import build
-from mtkd.cache.source import CachedSource, LiveSource
+from mtkd.cache.live import LiveSource
+from mtkd.cache.source import CachedSource, Source
 from mtkd.config import Cache, Study
 from mtkd.distill.train import train
 from mtkd.errors import MtkdError
@@ -18,6 +19,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold
+from mtkd.training.fit import trained_state
 from mtkd.training.fold import fold_data, folds_of
 from mtkd.workspace import Unit
 
@@ -161,3 +163,24 @@ def test_teachers_that_were_given_a_test_subject_are_refused(
     with pytest.raises(MtkdError, match=f"^{unit.folder}: was trained with {fold.test[0]}, a test subject of fold 0$"):
         LiveSource(copied, open_shards(copied)[1], fold, ["spatial"])
     CachedSource(copied, fold, ["temporal"])  # the other teacher is honest
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_student_is_the_same_from_live_teachers_to_the_last_digit(copied: Study, dtype: str) -> None:
+    """Who asks them in other batches, or does not round, gets another one."""
+    study = copied.model_copy(update={"cache": Cache(dtype=dtype)})
+    fold, settings = folds_of(study)[0], study.distill
+    build.run(study)
+
+    def trained(source: Source | None) -> dict[str, torch.Tensor]:
+        return trained_state(train(study, fold, settings, source=source)[0])
+
+    cached = trained(None)
+    exact, loose = (
+        trained(LiveSource(study, open_shards(study)[1], fold, list(settings.teachers), exact=exact))
+        for exact in (True, False)
+    )
+    assert all(torch.equal(value, exact[name]) for name, value in cached.items())
+    assert not all(torch.equal(value, loose[name]) for name, value in cached.items())
+    for name, value in cached.items():
+        torch.testing.assert_close(value, loose[name], rtol=0.05, atol=0.05)
