@@ -1,6 +1,7 @@
 """The student: peripheral modalities only, any subset of them, window by window with a state."""
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -74,22 +75,45 @@ class Student(nn.Module):
 
         A whole trial at once and its windows one by one give the same answers.
         """
-        fused = self._fuse(batch)
-        features, state = self.memory(fused, state)
-        return self.heads(features + fused, self.heard(batch)), state
+        encoded, present = self._encode(batch), self._present(batch)
+        return self._answer(encoded, self._drop(present), present.any(-1), state)
+
+    def on_subsets(self, batch: Batch) -> Iterator[tuple[tuple[Modality, ...], TeacherSignal]]:
+        """Answers from each subset of its modalities as though it had no others, the smallest first.
+
+        The modalities are encoded once, which is nearly all of the work.
+        """
+        encoded, present = self._encode(batch), self._present(batch)
+        for size in range(1, len(self.modalities) + 1):
+            for chosen in itertools.combinations(self.modalities, size):
+                kept = present & torch.tensor([name in chosen for name in self.modalities], device=present.device)
+                yield chosen, self._answer(encoded, kept, kept.any(-1), None)[0]
 
     def heard(self, batch: Batch) -> Bool[Tensor, "batch step"]:
         """The windows that ``forward`` has an answer for."""
-        return torch.stack([batch.present(name) for name in self.modalities]).any(0)
+        return self._present(batch).any(-1)
 
-    def _fuse(self, batch: Batch) -> Float[Tensor, "batch step feature"]:
+    def _present(self, batch: Batch) -> Bool[Tensor, "batch step modality"]:
+        return torch.stack([batch.present(name) for name in self.modalities], dim=-1)
+
+    def _encode(self, batch: Batch) -> Float[Tensor, "batch step modality feature"]:
         vectors = []
-        present = self._drop(torch.stack([batch.present(name) for name in self.modalities], dim=-1))
-        for index, name in enumerate(self.modalities):
+        for name in self.modalities:
             signal, valid = batch.signals[name], batch.valid[name]
-            encoded = self.encoders[name](signal.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, signal.shape[:2])
-            vectors.append(torch.where(present[..., index, None], encoded, self.missing[index]))
-        return self.fuse(torch.cat(vectors, dim=-1))
+            encoded = self.encoders[name](signal.flatten(0, 1), valid.flatten(0, 1))
+            vectors.append(encoded.unflatten(0, signal.shape[:2]))
+        return torch.stack(vectors, dim=2)
+
+    def _answer(
+        self,
+        encoded: Float[Tensor, "batch step modality feature"],
+        present: Bool[Tensor, "batch step modality"],
+        heard: Bool[Tensor, "batch step"],
+        state: State | None,
+    ) -> tuple[TeacherSignal, State]:
+        fused = self.fuse(torch.where(present[..., None], encoded, self.missing).flatten(2))
+        features, state = self.memory(fused, state)
+        return self.heads(features + fused, heard), state
 
     def _drop(self, present: Bool[Tensor, "batch step modality"]) -> Bool[Tensor, "batch step modality"]:
         """In training, take whole modalities away from whole trials at random, but never the last one."""

@@ -107,6 +107,7 @@ def _context(
         "reading": reading(results),
         "unheard": {name: count for name, count in results["study"].get("unheard", {}).items() if count},
         "targets": [_target(results, target) for target in targets],
+        "subsets": [_subset_rows(name, table) for name, table in results["subsets"].items()],
         "confusion": _image(plots.confusion_figure(results)) if trained else None,
         "calibration": _image(plots.calibration_figure(results, predictions)) if trained else None,
         "confidence": _confidence(results, predictions),
@@ -202,6 +203,17 @@ def _confidence(results: dict[str, Any], predictions: dict[str, Predictions]) ->
         rows.append({"name": name, "values": [*ranking, spread, *means, number(float(answers.right.mean()))]})
     figures = {"figure": plots.time_figure, "calibration": plots.confidence_figure}
     return {"rows": rows} | {key: _image(draw(results, predictions, names)) for key, draw in figures.items()}
+
+
+def _subset_rows(name: str, table: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [
+        {
+            "modalities": " + ".join(entry["modalities"]),
+            "values": [with_sd(entry[level], metric) for level in ("trial", "window") for metric in COMPARED],
+        }
+        for entry in table
+    ]
+    return {"name": name, "rows": rows}
 
 
 def _top(importance: list[dict[str, Any]]) -> float:

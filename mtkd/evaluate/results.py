@@ -23,6 +23,7 @@ def build_results(
     predictions: dict[str, Predictions],
     kinds: dict[str, str],
     expected: dict[str, Any],
+    subsets: dict[str, Any],
     folds: list[dict[str, Any]],
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
@@ -41,16 +42,17 @@ def build_results(
             ``possible`` for the best there can be, which is known where data are simulated.
         expected: of each model of the last kind, ``{name: {level: {"balanced_accuracy", "auroc"}}}``, what it reaches
             on average over studies, for the joint classes.
+        subsets: of students that hear several modalities the ``subset_table``, for the joint classes.
         folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``hidden`` (more of
             training, without their labels), ``class_shares`` ``{"train" | "val" | "test": [share of trials of each
             class]}``.
         provenance: fingerprints, seeds, versions, commit, date; any JSON.
 
     Returns:
-        ``schema``; ``study``, ``folds``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials, n_folds, n_seeds
-        (of students), n_teacher_seeds, alpha}; ``models`` [{name, kind}]; ``levels`` {"window" | "trial": {target:
-        block}}. Targets are ``joint`` (all classes) and, with two or more ratings, each rating's name (its two
-        classes). A block holds
+        ``schema``; ``study``, ``folds``, ``subsets``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials,
+        n_folds, n_seeds (of students), n_teacher_seeds, alpha}; ``models`` [{name, kind}]; ``levels`` {"window" |
+        "trial": {target: block}}. Targets are ``joint`` (all classes) and, with two or more ratings, each rating's name
+        (its two classes). A block holds
 
         - ``class_names``; ``chance`` {balanced_accuracy, auroc, auroc_among_all, limit, n_trials_per_class}, the first
           as subjects have the classes, ``limit`` of ``chance_level``, at both levels from the number of trials;
@@ -81,7 +83,7 @@ def build_results(
         "alpha": ALPHA,
     }
     results = {"schema": SCHEMA, "study": study, "protocol": protocol, "models": models, "levels": levels}
-    return _plain(results | {"folds": folds, "provenance": provenance})
+    return _plain(results | {"subsets": subsets, "folds": folds, "provenance": provenance})
 
 
 def _levels(

@@ -20,6 +20,7 @@ from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import console_table, write_report
 from mtkd.evaluate.results import build_results
+from mtkd.evaluate.subsets import subset_answers, subset_table
 from mtkd.files import read_json, slug, write_json
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
@@ -28,7 +29,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 10
+VERSION = 11
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -129,6 +130,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         predictions,
         kinds,
         expected(study) if is_known(study) else {},
+        _subsets(study, folds),
         [_fold_facts(study, fold) for fold in folds],
         _provenance(study, unit),
     )
@@ -184,6 +186,18 @@ def _of_teacher(study: Study, folds: list[Fold], teacher: TeacherName) -> Predic
     return Predictions.concatenate(
         [teacher_answers(own, fold, teacher) for own in of_teachers(study) for fold in folds]
     )
+
+
+def _subsets(study: Study, folds: list[Fold]) -> dict[str, Any]:
+    """The tables of the baseline and of the first student with teachers, where they hear several modalities."""
+    taught = [name for name in study.evaluate.students if name not in _alone(study)]
+    found = {}
+    for name in [study.evaluate.baseline, *taught[:1]]:
+        if len(base_settings(study, name).modalities) > 1:
+            parts = [subset_answers(*one, student_unit(*one)) for one in _trained(study, folds, name)]
+            whole = {subset: Predictions.concatenate([part[subset] for part in parts]) for subset in parts[0]}
+            found[name] = subset_table(whole, study.evaluate.n_bins)
+    return found
 
 
 def _trained(study: Study, folds: list[Fold], name: str) -> list[tuple[Study, Fold, Distill]]:

@@ -57,6 +57,7 @@ class Example:
             "predictions": self.predictions,
             "kinds": self.kinds,
             "expected": self.expected,
+            "subsets": {},
             "folds": self.folds,
             "provenance": {
                 "commit": "0123abc",

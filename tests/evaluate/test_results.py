@@ -180,4 +180,4 @@ def test_a_study_that_does_not_fit_is_refused(
         binary.results(study=binary.study | study, kinds=binary.kinds | kinds)
     incomplete = {key: value for key, value in binary.study.items() if key != "n_bins"}
     with pytest.raises(MtkdError, match="the study has no n_bins"):
-        build_results(incomplete, binary.predictions, binary.kinds, {}, binary.folds, {})
+        build_results(incomplete, binary.predictions, binary.kinds, {}, {}, binary.folds, {})

@@ -14,7 +14,7 @@ from mtkd.distill.settings import settings_of
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
 from mtkd.evaluate import run
-from mtkd.evaluate.answers import _class_shares, _rows, student_answers, teacher_answers
+from mtkd.evaluate.answers import Answering, student_answers, teacher_answers
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.predictions import Predictions
 from mtkd.files import slug
@@ -144,8 +144,8 @@ def test_windows_without_signal_are_left_with_the_class_shares(pipeline: Any) ->
     said = TeacherSignal(
         torch.randn(n_trials, n_steps, 4), torch.zeros(n_trials, n_steps, 1), torch.full(mask.shape, 0.7), mask
     )
-    shares = _class_shares(study, data)
-    rows = _rows(said, batch, data, shares, 3)
+    asked = Answering(study.model_copy(update={"seed": 3}), data.fold, [])
+    rows, shares = asked.rows(said, batch), asked.class_shares
     assert rows.seeds == [3]
     assert len(rows) == n_trials * n_steps  # as many as any other model has
     unheard = rows.confidence == 0
