@@ -11,7 +11,8 @@ from mtkd.config import Modality
 
 N_FEATURES = 3
 _SMOOTH = 0.25  # of the shortest interval, over which the envelope is averaged
-_HEIGHT = 0.5  # of the median height of what is highest around: a beat is no lower
+_HEIGHT = 0.5  # of the usual height of what is highest around: a beat is no lower
+_USUAL = 0.85  # quantile over time: the longest intervals leave a quarter beside a beat, and few spikes are higher
 _ODD = 0.25  # difference of logarithms from the median, from which on an interval is a missed or a doubled beat
 _STILL_S = 0.005  # added to the deviation of intervals, as no sampling tells less
 
@@ -48,8 +49,7 @@ def intervals(
     intervals that can be one; and which of these are known. Not differentiated.
 
     A beat is a maximum of the band's envelope within ``shortest_s``, but not at the very ends of a window, where a
-    filter rings. Intervals far from their median are left out. Where beats are four ``shortest_s`` apart, less than
-    half of a window lies beside one, and ripples may be taken for beats: of an ECG below 50 a minute.
+    filter rings. Intervals far from their median are left out.
     """
     rows = signal.reshape(-1, signal.shape[-1])
     beats = _beats(_envelope(rows, sfreq, rhythm), round(rhythm.shortest_s * sfreq))
@@ -85,7 +85,8 @@ def _beats(envelope: Float[Tensor, "n time"], apart: int) -> Bool[Tensor, "n tim
     if not envelope.numel():
         return envelope.bool()
     highest = F.max_pool1d(envelope[:, None], 2 * apart + 1, 1, apart)[:, 0]
-    enough = _HEIGHT * highest.median(-1, keepdim=True).values
+    usual = highest.kthvalue(max(1, round(_USUAL * highest.shape[-1])), -1, keepdim=True).values
+    enough = _HEIGHT * usual
     return (envelope == highest) & (envelope > enough)
 
 
