@@ -19,7 +19,7 @@ from mtkd.training.fold import common_inputs
 from mtkd.workspace import Unit, make_unit
 
 BEST = "best.yaml"
-VERSION = 2  # of what a search makes of its inputs
+VERSION = 3  # of what a search makes of its inputs
 
 
 class NotSweptYet(MtkdError):

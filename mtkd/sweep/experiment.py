@@ -1,7 +1,6 @@
 """One Tune experiment over any number of searches: the cluster, the trials, and what they came to."""
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +157,9 @@ class _Collector(tune.Callback):
 def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]) -> None:
     """One training in a Ray worker, which reads the shards and the caches that all trials share.
 
+    It is judged by the epoch that it would keep: its best so far, or, with ``optim.keep: last``, its last, so that one
+    which is stopped before is not judged at all.
+
     An error of ours is told beside the last result: Ray would try again what can only end the same way.
     """
     import torch
@@ -166,13 +168,19 @@ def _trial(config: dict[str, Any], study: dict[str, Any], searches: list[Search]
     index, point = config["slot"]
     told: dict[str, Any] = {}
 
+    own = _settings(searches[index], point)
+
     def report(epoch: int, means: dict[str, float]) -> None:
-        best = min(told.get("best", math.inf), means["val/class"])
-        told.update({"epoch": epoch + 1, METRIC: means["val/class"], "best": best})
+        loss, best = means["val/class"], told.get("best")
+        if own.optim.keep == "best":
+            told["best"] = loss if best is None else min(best, loss)
+        elif epoch + 1 == own.optim.epochs:
+            told["best"] = loss
+        told.update({"epoch": epoch + 1, METRIC: loss})
         tune.report(dict(told))
 
     try:
-        train(Study.model_validate(study), searches[index].fold, _settings(searches[index], point), report)
+        train(Study.model_validate(study), searches[index].fold, own, report)
     except MtkdError as error:
         tune.report(told | {"refused": f"{name_of(type(error))}{error}"})
 

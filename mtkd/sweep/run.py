@@ -78,7 +78,7 @@ def _keep(study: Study, unit: Unit, search: Search, rows: list[Row], since_start
 
 
 def _best(rows: list[Row]) -> Row:
-    """The trial of the lowest validation loss among those that did not diverge.
+    """The trial of the lowest validation loss among those that did not diverge and have one.
 
     Raises:
         MtkdError: bad input ended a trial, one ended through no fault of its settings, or all of them diverged.

@@ -12,7 +12,8 @@ import pytest
 from mtkd.distill.settings import base_settings, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.files import read_json
-from mtkd.study import read_study
+from mtkd.study import changed, read_study
+from mtkd.sweep import experiment
 from mtkd.sweep.run import _best, run
 from mtkd.training.fold import folds_of
 
@@ -99,3 +100,21 @@ def test_ray_leaves_nothing_behind(pipeline: Any, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(tempfile, "tempdir", folder)
         run(read_study(pipeline.file, [f"workspace={tmp_path / 'ws'}", ONE_STUDENT, "sweep.n_trials=1"]))
         assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_trial_is_judged_by_the_epoch_that_it_would_keep(
+    pipeline: Any, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, fold, told = pipeline.study, folds_of(pipeline.study)[0], list[dict[str, Any]]()
+    monkeypatch.setattr(experiment.tune, "report", told.append)
+    base = changed(study.distill, {"teachers": {}, "ce": 1.0, "optim.keep": keep, "optim.lr": 0.05}, "")
+    search = experiment.Search("alone", fold, base, [{}])
+    experiment._trial({"slot": (0, 0)}, study.model_dump(), [search])
+    losses = [each[experiment.METRIC] for each in told]
+    assert len(losses) == base.optim.epochs == 3
+    if keep == "best":
+        assert [each["best"] for each in told] == [min(losses[:n]) for n in (1, 2, 3)]
+    else:
+        assert [each.get("best") for each in told] == [None, None, losses[-1]]
+    assert _best([row(told[0].get("best")), row(told[-1]["best"] + 1)])["best"] is not None
