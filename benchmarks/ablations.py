@@ -1,86 +1,84 @@
-"""What the language model adds: ``python benchmarks/ablations.py STUDY [key=value ...] [--seeds N] [--json F]``.
+"""What each part is good for: ``python benchmarks/ablations.py STUDY [key=value ...] [--seeds N] [--json F]``.
 
 The study's temporal teacher stands beside the same network with random weights, a single layer of attention, itself
-without a causal mask, and itself without its confidence head, on the same folds, with several seeds. A subject's figure
-is the mean over seeds; each row is the teacher's mean over subjects divided by that of what stands in its place, with
-Wilcoxon's test over subjects, by Holm corrected for all rows of a level. Below 1, what was left out does harm. AUROC is
-within a subject, whatever level its scores have; balanced accuracy asks for one threshold that serves all subjects.
+without a causal mask, and itself without its confidence head; its distilled student beside students that hear less of
+the teachers, or hear it otherwise. All on the same folds, with several seeds, whose mean is a subject's figure. Each
+row is the mean over subjects of the whole divided by that of what stands in its place, with Wilcoxon's test over
+subjects, by Holm corrected for all rows of a level and kind. Below 1, what was left out does harm. AUROC is within a
+subject; among all, and balanced accuracy, ask for one threshold that serves all subjects.
 """
 
 import contextlib
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rows import Rows, finish, parser
+from studies import LEVELS, METRICS, add_row, results
 
 from mtkd.evaluate.statistics import compare, holm
+from mtkd.study import read_study
 
-TEACHER = "temporal teacher"
+TEACHER, STUDENT, ALONE = "temporal teacher", "distilled", "labels alone"
 STAND_INS: dict[str, dict[str, Any]] = {
     "random weights": {"pretrained": False},
     "one-layer attention": {"backbone": "one-layer attention"},
     "no causal mask": {"causal": False},
     "no confidence": {"confidence_weight": 0},
 }
-# what else a run makes is not looked at here, so it is made quickly
-OTHERS = ["evaluate.students={labels alone: {teachers: {}, ce: 1.0}}", "predict.student=labels alone"]
-OTHERS += ["spatial.optim.epochs=1", "distill.optim.epochs=1"]
-METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
-Subjects = dict[str, float]
+STUDENTS: dict[str, dict[str, Any]] = {
+    ALONE: {"teachers": {}, "ce": 1.0},
+    "the temporal teacher alone": {"teachers": {"temporal": 1.0}},
+    "the spatial teacher alone": {"teachers": {"spatial": 1.0}},
+    "no confidence": {"weighting": "equal"},
+    "CA-MKD weights": {"weighting": "camkd"},
+    "no hint": {"hint": 0.0},
+    "no kd": {"kd": 0.0, "ce": 1.0},
+    "relations in place of kd and hint": {"kd": 0.0, "hint": 0.0, "ce": 1.0, "rkd": 1.0, "relations": "subject"},
+}
 
 
-def results(study: str, given: list[str], seed: int, workspace: Path) -> dict[str, Any]:
-    """``results.json`` of all these teachers with one seed."""
-    beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
-    words = [*given, *OTHERS, f"evaluate.teachers={json.dumps(beside)}", f"seed={seed}", f"workspace={workspace}"]
-    done = subprocess.run([sys.executable, "-m", "mtkd", "run", study, *words], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)  # it has said why
-    return _of_seed(workspace, seed, beside)
+def students(study: str, given: list[str]) -> dict[str, dict[str, Any]]:
+    """Those of every study, and those that turn around what this one does."""
+    made = read_study(study, given)
+    found = {STUDENT: {}} | STUDENTS
+    found["not centred" if made.distill.centre else "centred"] = {"centre": None if made.distill.centre else "subject"}
+    if made.splits.crossfit > 1 and made.distill.crossfit:
+        found["no cross-fitting"] = {"crossfit": False}
+    return found
 
 
-def _of_seed(workspace: Path, seed: int, beside: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation whose provenance tells that seed and those teachers."""
-    all_of_them = [json.loads(path.read_text()) for path in (workspace / "evaluate").glob("*/results.json")]
-    found = [
-        each
-        for each in all_of_them
-        if each["provenance"]["seeds"] == [seed] and each["provenance"]["study"]["evaluate"]["teachers"] == beside
-    ]
-    if len(found) != 1:
-        raise SystemExit(f"{workspace}: {len(found)} evaluations of seed {seed}, not one; start with an empty folder")
-    return dict(found[0])
+def add_teachers(rows: Rows, name: str, found: dict[str, Any]) -> None:
+    """The teacher against each of its stand-ins."""
+    for level in LEVELS:
+        block = found["levels"][level]["joint"]
+        for test in block["beside"]:
+            turned = test | {"model": test["baseline"], "baseline": test["model"]}
+            turned["mean_difference"] = -test["mean_difference"]
+            stand_in = test["model"].removeprefix(f"{TEACHER}, ")
+            add_row(rows, f"{name}, teacher, {METRICS[test['metric']]} by {level}, against {stand_in}", block, turned)
 
 
-def averaged(found: list[dict[str, Any]], level: str, model: str, metric: str) -> Subjects:
-    """Each subject's figure, mean over seeds; a subject that lacks it with one of them is left out."""
-    tables = [each["levels"][level]["joint"]["models"][model]["subjects"] for each in found]
-    values = {subject: [table[subject][metric] for table in tables] for subject in tables[0]}
-    return {subject: float(np.mean(own)) for subject, own in values.items() if None not in own}
-
-
-def add_rows(rows: Rows, name: str, found: list[dict[str, Any]]) -> None:
-    """Of both levels and both metrics."""
-    for level in ("window", "trial"):
-        pairs = {(metric, kind): _pair(found, level, metric, kind) for metric in METRICS for kind in STAND_INS}
-        tests = {key: compare(*pair) for key, pair in pairs.items()}
+def add_students(rows: Rows, name: str, found: dict[str, Any]) -> None:
+    """The distilled student against each other one."""
+    for level in LEVELS:
+        block = found["levels"][level]["joint"]
+        others = [each["name"] for each in found["models"] if each["kind"] == "student" and each["name"] != STUDENT]
+        tests = {
+            (metric, other): compare(*(_figures(block, each, metric) for each in (STUDENT, other)))
+            for metric in METRICS
+            for other in others
+        }
         corrected = holm({key: float(test["p"]) for key, test in tests.items()})
-        for (metric, kind), pair in pairs.items():
-            ours, theirs = (float(np.mean([*each.values()])) for each in pair)
-            told = f"{ours:.3f} against {theirs:.3f}, {ours - theirs:+.3f}, p = {tests[metric, kind]['p']:.3f}, "
-            told += f"corrected {corrected[metric, kind]:.3f}; {len(pair[0])} subjects, {len(found)} seeds"
-            rows.at_least(f"{name}, {METRICS[metric]} by {level}, against {kind}", ours / theirs, 1, told)
+        for (metric, other), test in tests.items():
+            told = test | {"model": STUDENT, "baseline": other, "metric": metric, "p_holm": corrected[metric, other]}
+            add_row(rows, f"{name}, student, {METRICS[metric]} by {level}, against {other}", block, told)
 
 
-def _pair(found: list[dict[str, Any]], level: str, metric: str, kind: str) -> tuple[Subjects, Subjects]:
-    """Of the teacher and of what stands in its place."""
-    return averaged(found, level, TEACHER, metric), averaged(found, level, f"{TEACHER}, {kind}", metric)
+def _figures(block: dict[str, Any], model: str, metric: str) -> dict[str, float | None]:
+    return {subject: values[metric] for subject, values in block["models"][model]["subjects"].items()}
 
 
 def main() -> None:
@@ -90,14 +88,17 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
     given = arguments.parse_args()
-    if given.seeds < 1:
-        arguments.error("--seeds: at least one")
     rows, (study, *changes) = Rows(), given.study
+    beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
+    changes += [f"n_seeds={given.seeds}", f"evaluate.teachers={json.dumps(beside)}"]
+    changes += [f"evaluate.students={json.dumps(students(study, changes))}"]
     scratch: Callable[[], Any] = tempfile.TemporaryDirectory
     with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
-        found = [results(study, changes, seed, Path(folder)) for seed in range(given.seeds)]
-    add_rows(rows, found[0]["study"]["name"], found)
-    finish(f"ablations.py, {found[0]['study']['name']}", rows, given.json)
+        found = results(study, [*changes, f"workspace={folder}"])
+    name = found["study"]["name"]
+    add_teachers(rows, name, found)
+    add_students(rows, name, found)
+    finish(f"ablations.py, {name}", rows, given.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark of the language model: seeds are averaged before subjects are, and each stand-in is held against it."""
+"""The benchmarks of whole studies: each stand-in has its row, and a row is what the study's own table says."""
 
 import importlib
 import json
@@ -9,58 +9,111 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtkd.evaluate.best import NO_EEG
+from mtkd.evaluate.run import RESULTS, unit_of
+from mtkd.evaluate.statistics import compare
+from mtkd.files import read_json
+from mtkd.study import read_study
+from mtkd.training.fold import folds_of
+
+ABOVE = {"random weights": -0.1, "one-layer attention": 0.05}  # the teacher's stand-ins; others the same
+
 
 @pytest.fixture
-def benchmark(repo: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def load(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(repo / "benchmarks")
-    return importlib.import_module("ablations")
+    return importlib.import_module
 
 
-def both(auroc: float | None) -> dict[str, float | None]:
-    return {"auroc": auroc, "balanced_accuracy": None if auroc is None else auroc - 0.2}
+@pytest.fixture
+def benchmark(load: Any) -> ModuleType:
+    return load("ablations")
 
 
-def results(benchmark: ModuleType, seed: int) -> dict[str, Any]:
-    """Of 12 subjects: random weights .1 below the teacher, one layer above it, the others the same."""
-    names = {f"{benchmark.TEACHER}, {kind}": 0.0 for kind in benchmark.STAND_INS} | {benchmark.TEACHER: 0.0}
-    names[f"{benchmark.TEACHER}, random weights"] = -0.1
-    names[f"{benchmark.TEACHER}, one-layer attention"] = 0.05
-    tables = {
-        name: {"subjects": {f"s{number}": both(0.7 + 0.01 * number + 0.1 * seed + more) for number in range(12)}}
-        for name, more in names.items()
-    }
-    tables[benchmark.TEACHER]["subjects"]["lost"] = both(None if seed else 0.1)
-    levels = {level: {"joint": {"models": tables}} for level in ("window", "trial")}
-    study = {"evaluate": {"teachers": {"none": {}}}}
-    return {"levels": levels, "provenance": {"seeds": [seed], "study": study}}
+def entry(more: float, metrics: Any) -> dict[str, Any]:
+    subjects = {f"s{number}": dict.fromkeys(metrics, 0.7 + 0.01 * number + more) for number in range(12)}
+    return {"subjects": subjects, "mean": dict.fromkeys(metrics, 0.755 + more), "n_seeds": 3, "share_of_possible": {}}
 
 
-def test_a_subject_is_its_mean_over_seeds(benchmark: ModuleType) -> None:
-    found = benchmark.averaged([results(benchmark, seed) for seed in (0, 1)], "window", benchmark.TEACHER, "auroc")
-    assert found == pytest.approx({f"s{number}": 0.75 + 0.01 * number for number in range(12)})
+def results(benchmark: ModuleType) -> dict[str, Any]:
+    metrics, teacher = benchmark.METRICS, benchmark.TEACHER
+    more = {teacher: 0.0} | {f"{teacher}, {name}": ABOVE.get(name, 0.0) for name in benchmark.STAND_INS}
+    kinds = dict.fromkeys(more, "beside") | {teacher: "teacher"}
+    more |= {benchmark.STUDENT: 0.0, benchmark.ALONE: -0.02, "no hint": 0.01}
+    kinds |= dict.fromkeys((benchmark.STUDENT, benchmark.ALONE, "no hint"), "student")
+    table = {name: entry(value, metrics) for name, value in more.items()}
+
+    def tests(models: list[str], baseline: str) -> list[dict[str, Any]]:
+        return [
+            {"model": model, "baseline": baseline, "metric": metric, "p_holm": 0.5}
+            | compare(*({s: v[metric] for s, v in table[each]["subjects"].items()} for each in (model, baseline)))
+            for model in models
+            for metric in metrics
+        ]
+
+    beside = [name for name, kind in kinds.items() if kind == "beside"]
+    block = {"models": table, "beside": tests(beside, teacher)}
+    block["comparisons"] = tests([benchmark.STUDENT, "no hint"], benchmark.ALONE)
+    models = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+    return {"models": models, "levels": {level: {"joint": block} for level in ("window", "trial")}}
 
 
-def test_each_stand_in_has_a_row_at_each_level(benchmark: ModuleType) -> None:
-    rows = importlib.import_module("rows").Rows()
-    benchmark.add_rows(rows, "small", [results(benchmark, seed) for seed in (0, 1)])
-    assert len(rows) == 2 * 2 * len(benchmark.STAND_INS)
+def test_each_stand_in_of_the_teacher_has_a_row(benchmark: ModuleType, load: Any) -> None:
+    rows = load("rows").Rows()
+    benchmark.add_teachers(rows, "small", results(benchmark))
+    assert len(rows) == 2 * 3 * len(benchmark.STAND_INS)
     told = {row.name: row for row in rows}
-    worse = told["small, AUROC by window, against random weights"]
-    better = told["small, AUROC by window, against one-layer attention"]
-    mean = 0.75 + 0.01 * np.arange(12).mean()
-    assert worse.ratio == pytest.approx(mean / (mean - 0.1), abs=1e-3)
+    worse = told["small, teacher, AUROC by window, against random weights"]
+    better = told["small, teacher, AUROC among all by trial, against one-layer attention"]
+    assert worse.ratio == pytest.approx(0.755 / 0.655, abs=1e-3)
     assert worse.met
     assert not better.met
-    assert "+0.100, p = 0.000, corrected 0.004; 12 subjects, 2 seeds" in worse.measured
-    same = told["small, balanced accuracy by trial, against no confidence"]
-    assert same.measured.startswith(f"{mean - 0.2:.3f} against {mean - 0.2:.3f}, ")
+    assert worse.measured == "0.755 against 0.655, +0.100, p = 0.000, corrected 0.500; 12 subjects, 3 seeds"
 
 
-def test_a_folder_of_other_evaluations_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        (tmp_path / "evaluate" / name).mkdir(parents=True)
-        (tmp_path / "evaluate" / name / "results.json").write_text(json.dumps(results(benchmark, seed)))
-    assert benchmark._of_seed(tmp_path, 1, {"none": {}})["provenance"]["seeds"] == [1]
-    for seed, n, name in ((0, 2, "none"), (2, 0, "none"), (1, 0, "another")):
-        with pytest.raises(SystemExit, match=rf": {n} evaluations of seed {seed}, not one; start "):
-            benchmark._of_seed(tmp_path, seed, {name: {}})
+def test_each_other_student_has_a_row_against_the_whole(benchmark: ModuleType, load: Any) -> None:
+    rows = load("rows").Rows()
+    benchmark.add_students(rows, "small", results(benchmark))
+    assert len(rows) == 2 * 3 * 2
+    told = {row.name: row for row in rows}
+    assert told["small, student, AUROC by window, against labels alone"].ratio == pytest.approx(0.755 / 0.735, abs=1e-3)
+    harm = told["small, student, balanced accuracy by trial, against no hint"]
+    assert not harm.met
+    assert "-0.010, p = 0.000, corrected 0.003" in harm.measured  # of six comparisons
+
+
+@pytest.mark.parametrize(("name", "turned"), [("eegmat", "not centred"), ("simulated", "centred")])
+def test_what_a_study_does_is_turned_around(benchmark: ModuleType, repo: Path, name: str, turned: str) -> None:
+    path = str(repo / f"configs/study/{name}.yaml")
+    found = benchmark.students(path, [])
+    assert list(found)[:2] == [benchmark.STUDENT, benchmark.ALONE]
+    assert turned in found
+    assert "no cross-fitting" not in found
+    assert "no cross-fitting" in benchmark.students(path, ["splits.crossfit=2"])
+    read_study(path, [f"evaluate.students={json.dumps(found)}"])  # they are students of a study
+
+
+def test_a_curve_tells_each_student_and_what_it_reaches_of_the_possible(benchmark: ModuleType, load: Any) -> None:
+    found, rows = results(benchmark), load("rows").Rows()
+    table = found["levels"]["window"]["joint"]["models"]
+    table[NO_EEG] = entry(0.1, benchmark.METRICS)
+    table[benchmark.STUDENT]["share_of_possible"] = {NO_EEG: {"auroc": 0.9}}
+    load("curves").add_rows(rows, "n_labelled 4", found)
+    told = {row.name: row for row in rows}
+    assert told["n_labelled 4, “distilled”, AUROC by window"].ratio == pytest.approx(0.755 / 0.735, abs=1e-3)
+    share = told["n_labelled 4, “distilled”, AUROC by trial, of the possible above chance"]
+    assert (share.ratio, share.met, share.measured) == (0.9, False, "0.755 of 0.855")
+    assert len(rows) == 2 * (2 * 3 + 1)
+
+
+def test_the_results_are_those_that_the_run_made(pipeline: Any, load: Any) -> None:
+    found = load("studies").results(str(pipeline.file), [])
+    made = unit_of(pipeline.study, folds_of(pipeline.study))
+    assert found == read_json(made.folder / RESULTS)
+    assert np.isfinite(found["levels"]["window"]["joint"]["models"]["distilled"]["mean"]["auroc"])
+
+
+def test_a_study_that_is_none_ends_the_run(load: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load("studies").results(str(tmp_path / "none.yaml"), [])
+    assert "no such study file" in capfd.readouterr().err
