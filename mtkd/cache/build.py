@@ -39,7 +39,7 @@ from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "cache"
-VERSION = 2
+VERSION = 3
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 _OF_THE_MACHINE = {"max_memory"}  # keys that decide where a teacher answers, not what it says
 BATCH = 8  # trials that the spatial teacher answers at once
@@ -166,7 +166,8 @@ def _write(job: Job, name: TeacherName) -> None:
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
-        measured["subjects"] = teacher_unit(study, fold, name).manifest().measured["subjects"]
+        heard = teacher_unit(study, fold, name).manifest().measured
+        measured.update(subjects=heard["subjects"], stimuli=heard["stimuli"])
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
     say(STAGE, f"{name}, {job.title}: {n_windows} windows in {seconds:.0f} s, {size}")
 

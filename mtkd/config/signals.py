@@ -66,10 +66,14 @@ class Splits(Section):
 
     With ``n_labelled`` the labels of all but so many of a fold's training subjects are hidden, as if nobody had asked
     for them: teachers do without these subjects, and students hear of them what the teachers say.
+
+    With ``disjoint_stimuli`` the stimuli are dealt out to the folds, too: test subjects are asked about those of their
+    fold, which nobody in training or validation is heard of.
     """
 
     n_folds: int = Field(4, ge=2, le=10_000)
     crossfit: int = Field(1, ge=1, le=10_000)
     val_share: float = Field(0.25, gt=0, lt=1)
+    disjoint_stimuli: bool = False
     n_labelled: int | None = Field(None, ge=1, description="training subjects of a fold; None: all")
     seed: int = Field(0, ge=0)

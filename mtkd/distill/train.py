@@ -13,7 +13,7 @@ from mtkd.distill.objective import PROJECTED, Distillation
 from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
 from mtkd.distill.student import Student
 from mtkd.parts import WHOLE, Part
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import Heard, ShardSet, watched
 from mtkd.signals.splits import Fold
 from mtkd.study import seeded
 from mtkd.training.checkpoint import load_weights
@@ -87,8 +87,8 @@ def unit_of(study: Study, fold: Fold, settings: Distill) -> Unit:
 
 def train(
     study: Study, fold: Fold, settings: Distill, watch: Watch | None = None, source: Source | None = None
-) -> tuple[Student, History, set[str]]:
-    """Train one student, of which the best epoch on the validation subjects is kept; with it, the subjects it read.
+) -> tuple[Student, History, Heard]:
+    """Train one student, of which the best epoch on the validation subjects is kept; with it, what it read.
 
     It hears its teachers from the cache, or from ``source``. Of subjects whose labels are hidden it hears nothing else;
     one without teachers does without them.
@@ -101,12 +101,13 @@ def train(
     subjects = fold.train + (fold.hidden if settings.teachers else [])
     train_loader = data.loader(subjects, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
-    model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
-    if settings.centre == "subject":
-        source = CentredSource(source, train_loader, subjects_of(data))
-    terms = objective(study, settings, data, source)
-    history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
-    return model, history, train_loader.subjects | val_loader.subjects
+    with watched() as heard:
+        model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
+        if settings.centre == "subject":
+            source = CentredSource(source, train_loader, subjects_of(data))
+        terms = objective(study, settings, data, source)
+        history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
+    return model, history, heard | train_loader.heard | val_loader.heard
 
 
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:

@@ -36,7 +36,7 @@ def build_results(
             with), ``unheard`` (model: windows in which it had no signal, answered by class shares), ``crossfit`` (into
             how many parts), ``plain`` and ``crossed`` (the students that hear of training subjects what teachers say
             that were trained on them, and those that do not), ``n_labelled`` (training subjects of a fold that kept
-            their labels, None for all) and ``hop_s`` (s, for the time axis). More are kept.
+            their labels, None for all), ``disjoint_stimuli`` and ``hop_s`` (s, for the time axis). More are kept.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
         kinds: model name: ``trivial``, ``teacher``, ``beside`` for one that teaches nobody, ``student``, or
             ``possible`` for the best there can be, which is known where data are simulated.
@@ -44,8 +44,8 @@ def build_results(
             on average over studies, for the joint classes.
         subsets: of students that hear several modalities the ``subset_table``, for the joint classes.
         folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``hidden`` (more of
-            training, without their labels), ``class_shares`` ``{"train" | "val" | "test": [share of trials of each
-            class]}``.
+            training, without their labels), ``stimuli`` (of test trials alone), ``class_shares`` ``{"train" | "val" |
+            "test": [share of trials of each class]}``.
         provenance: fingerprints, seeds, versions, commit, date; any JSON.
 
     Returns:

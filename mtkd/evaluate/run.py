@@ -122,6 +122,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "transductive": study.signals.transductive,
         "crossfit": study.splits.crossfit,
         "n_labelled": study.splits.n_labelled,
+        "disjoint_stimuli": study.splits.disjoint_stimuli,
         **_heard(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
@@ -217,7 +218,8 @@ def _fold_facts(study: Study, fold: Fold) -> dict[str, Any]:
         side: (np.bincount(labels, minlength=study.n_classes) / max(1, len(labels))).tolist()
         for side, labels in ((side, _labels(study, fold, subjects)) for side, subjects in sides.items())
     }
-    return {"fold": fold.index, **sides, "hidden": fold.hidden, "class_shares": shares}
+    told = {"hidden": fold.hidden, "stimuli": fold.stimuli, "class_shares": shares}
+    return {"fold": fold.index, **sides, **told}
 
 
 def _commit() -> str | None:

@@ -11,6 +11,7 @@ from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
 from mtkd.shards.batch import Batch, Cutter
 from mtkd.shards.memory import keep_freed_memory
+from mtkd.shards.read import Heard
 from mtkd.shards.shares import Piece, share_out
 
 
@@ -104,9 +105,12 @@ class Loader:
         )
 
     @property
-    def subjects(self) -> set[str]:
-        """Whose trials come."""
-        return {self.cutter.shards.samples[key].subject for key in self.keys}
+    def heard(self) -> Heard:
+        """Whose trials come, to all ranks."""
+        found = Heard()
+        for key in self.keys:
+            found.note(self.cutter.shards.samples[key])
+        return found
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass, which begins at its start."""

@@ -1,7 +1,11 @@
 """Reading members of a shard set by key, straight from the mapped tars."""
 
+import contextlib
 import mmap
 import zlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,36 @@ from mtkd.shards.remote import fetch
 from mtkd.shards.schema import check_array, decode_array
 
 _MOST_MAPS = 128
+
+
+@dataclass
+class Heard:
+    """Whose trials were read, and of which stimuli."""
+
+    subjects: set[str] = field(default_factory=set)
+    stimuli: set[str] = field(default_factory=set)
+
+    def note(self, sample: Sample) -> None:
+        """Add a trial."""
+        self.subjects.add(sample.subject)
+        self.stimuli.add(sample.stimulus)
+
+    def __or__(self, other: "Heard") -> "Heard":
+        return Heard(self.subjects | other.subjects, self.stimuli | other.stimuli)
+
+
+_WATCHING: ContextVar[Heard | None] = ContextVar("_WATCHING", default=None)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Heard]:
+    """Yield what is filled with all that this process reads of any set meanwhile, by whatever way."""
+    heard = Heard()
+    token = _WATCHING.set(heard)
+    try:
+        yield heard
+    finally:
+        _WATCHING.reset(token)
 
 
 class ShardSet:
@@ -43,6 +77,8 @@ class ShardSet:
                 names the file.
         """
         content = self._bytes(key, member)
+        if (heard := _WATCHING.get()) is not None:
+            heard.note(self.samples[key])
         checked = (key, member) in self._checked
         try:
             array = decode_array(content)

@@ -1,5 +1,6 @@
 """Outer folds and validation, always by subject."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mtkd.files import fingerprint
 class Fold:
     """One outer fold: three disjoint lists of subjects, and a fourth of training subjects whose labels are ``hidden``.
 
+    Where ``stimuli`` are named, test trials are of these alone and all others of none of them.
     Of its cross-fitting, a ``part`` is counted from 1, and ``left_out`` are the training subjects that it does without.
     """
 
@@ -24,6 +26,7 @@ class Fold:
     part: int = 0
     left_out: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
+    stimuli: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -38,18 +41,30 @@ class Fold:
     @property
     def fingerprint(self) -> str:
         """Hash of who stands where: what a teacher or a cache of this fold belongs to."""
-        hidden = {"hidden": self.hidden} if self.hidden else {}
-        return fingerprint({"train": self.train, "val": self.val, "test": self.test} | hidden)
+        more = {"hidden": self.hidden, "stimuli": self.stimuli}
+        return fingerprint(
+            {"train": self.train, "val": self.val, "test": self.test} | {key: own for key, own in more.items() if own}
+        )
+
+    def takes(self, subject: str, stimulus: str) -> bool:
+        """Whether a trial is one of the fold's: with a stimulus for the side that its subject is on."""
+        return not self.stimuli or (subject in self.test) == (stimulus in self.stimuli)
 
 
-def make_folds(subjects: list[str], splits: Splits) -> list[Fold]:
-    """Deal the shuffled subjects out to ``n_folds`` test sets; the next ones in the circle are for validation.
+def make_folds(subjects: list[str], splits: Splits, stimuli: Sequence[str] = ()) -> list[Fold]:
+    """Deal the shuffled subjects out to ``n_folds`` test sets; the next ones in the circle are for validation. With
+    ``disjoint_stimuli`` deal the stimuli out, too.
 
     Of the others as many as ``n_labelled`` says keep their labels, those of a smaller number among those of a larger.
 
     Raises:
-        MtkdError: too few subjects to leave one for training in every fold, or fewer than are to be labelled.
+        MtkdError: too few subjects to leave one for training in every fold, or fewer than are to be labelled; or fewer
+            stimuli than folds.
     """
+    if splits.disjoint_stimuli and len(stimuli) < splits.n_folds:
+        there = counted(len(stimuli), "stimulus", "stimuli")
+        raise MtkdError(f"splits.disjoint_stimuli: {there} cannot be dealt out to {splits.n_folds} folds")
+    shown = np.random.default_rng([splits.seed, 2]).permutation(sorted(stimuli)).tolist()
     order = np.random.default_rng(splits.seed).permutation(sorted(subjects)).tolist()
     tests = [order[index :: splits.n_folds] for index in range(splits.n_folds)]
     folds = []
@@ -59,7 +74,8 @@ def make_folds(subjects: list[str], splits: Splits) -> list[Fold]:
         if not test or len(rest) - n_val < 1:
             raise MtkdError(f"splits.n_folds = {splits.n_folds}: {len(subjects)} subjects are too few")
         train, hidden = _labelled(index, sorted(rest[n_val:]), splits)
-        folds.append(Fold(index, train, sorted(rest[:n_val]), sorted(test), hidden=hidden))
+        own = sorted(shown[index :: splits.n_folds]) if splits.disjoint_stimuli else []
+        folds.append(Fold(index, train, sorted(rest[:n_val]), sorted(test), hidden=hidden, stimuli=own))
     return folds
 
 

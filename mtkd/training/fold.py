@@ -19,7 +19,7 @@ from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample
 from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import Heard, ShardSet
 from mtkd.signals.splits import Fold, crossfit, make_folds
 from mtkd.study import of_teachers, variants
 from mtkd.training.checkpoint import save_weights
@@ -41,10 +41,10 @@ class FoldData:
     cutter: Cutter
 
     def keys(self, subjects: list[str]) -> list[str]:
-        """Trials of some subjects that hold at least one step, in the order of the shards."""
+        """The fold's trials of some subjects that hold at least one step, in the order of the shards."""
         wanted = set(subjects)
-        samples = self.cutter.shards.index.samples
-        return [s.key for s in samples if s.subject in wanted and self.cutter.n_steps(s) > 0]
+        own = [s for s in self.cutter.shards.index.samples if s.subject in wanted]
+        return [s.key for s in own if self.fold.takes(s.subject, s.stimulus) and self.cutter.n_steps(s) > 0]
 
     def labels(self, subjects: list[str]) -> list[int]:
         """Class indices of the same trials."""
@@ -106,7 +106,7 @@ def folds_of(study: Study) -> list[Fold]:
     index = open_shards(study)[1].index
     labels = {class_index(sample, study.labels) for sample in index.samples}
     _refuse_one_class(labels, study, "labels: no trial", "labels: every rated trial")
-    return make_folds(index.subjects, study.splits)
+    return make_folds(index.subjects, study.splits, sorted({sample.stimulus for sample in index.samples}))
 
 
 def with_parts(study: Study) -> list[Fold]:
@@ -223,9 +223,9 @@ def report_trained(stage: str, title: str, unit: Unit) -> None:
 
 
 def write_trained(
-    folder: Path, measured: dict[str, Any], weights: dict[str, Tensor], history: History, engine: str, heard: set[str]
+    folder: Path, measured: dict[str, Any], weights: dict[str, Tensor], history: History, engine: str, heard: Heard
 ) -> None:
-    """Weights and history of a training, and its summary for the manifest; ``heard`` are the subjects it read."""
+    """Weights and history of a training, and its summary for the manifest; ``heard`` is what it read."""
     save_weights(weights, folder / WEIGHTS)
     write_json(folder / HISTORY, history.epochs)
     measured.update(
@@ -235,25 +235,29 @@ def write_trained(
         best_epoch=history.best_epoch,
         n_epochs=len(history.epochs),
         best=history.best,
-        subjects=sorted(heard),
+        subjects=sorted(heard.subjects),
+        stimuli=sorted(heard.stimuli),
     )
 
 
 def refuse_leak(unit: Unit, fold: Fold) -> None:
-    """Make sure that what stands in a unit owes nothing to the fold's test subjects, nor to those that it left out.
+    """Make sure that what stands in a unit owes nothing to the fold's test subjects and test stimuli, nor to subjects
+    that it left out.
 
-    By the subjects whose trials its training was given, not by those that it was meant to be given.
+    By the trials that its training was given or read, not by those that it was meant to be given.
 
     Raises:
         MtkdError: it does.
     """
-    heard = unit.manifest().measured.get("subjects")
-    if not isinstance(heard, list):
-        raise MtkdError(f"{unit.folder}: its manifest does not say whom it was trained with; delete it")
-    for role, subjects in {"a test subject of": fold.test, "whom cross-fitting left out of": fold.left_out}.items():
-        for subject in subjects:
-            if subject in heard:
-                raise MtkdError(f"{unit.folder}: was trained with {subject}, {role} {fold.title}")
+    forbidden = {"a test subject of": fold.test, "whom cross-fitting left out of": fold.left_out}
+    for kind, roles in {"subjects": forbidden, "stimuli": {"a test stimulus of": fold.stimuli}}.items():
+        heard = unit.manifest().measured.get(kind)
+        if not isinstance(heard, list):
+            raise MtkdError(f"{unit.folder}: its manifest does not say which {kind} it was trained with; delete it")
+        for role, names in roles.items():
+            for name in names:
+                if name in heard:
+                    raise MtkdError(f"{unit.folder}: was trained with {name}, {role} {fold.title}")
 
 
 @functools.cache

@@ -57,10 +57,10 @@ def test_their_labels_are_hidden_and_their_answers_are_cached(study: Study, fold
 
 def test_students_hear_their_teachers_of_them_and_those_from_labels_alone_nothing(study: Study, fold: Fold) -> None:
     _, history, heard = train(study, fold, student(study))
-    assert heard == {*fold.train, *fold.hidden, *fold.val}
+    assert heard.subjects == {*fold.train, *fold.hidden, *fold.val}
     assert "train/kd/spatial" in history.epochs[0]
     _, _, alone = train(study, fold, student(study, teachers={}, ce=1.0))
-    assert alone == {*fold.train, *fold.val}
+    assert alone.subjects == {*fold.train, *fold.val}
 
 
 def test_what_they_were_rated_changes_nothing(study: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,3 +149,27 @@ def test_what_is_hidden_is_nobodys_part():
     parts = crossfit(fold, given)
     assert sorted(subject for part in parts for subject in part.left_out) == fold.train
     assert all(part.hidden == fold.hidden for part in parts)
+
+
+@given(st.integers(6, 30), st.integers(2, 5), st.integers(5, 40), st.integers(0, 99))
+def test_with_disjoint_stimuli_each_is_tested_in_one_fold_and_heard_in_all_others(
+    n_subjects: int, n_folds: int, n_stimuli: int, seed: int
+) -> None:
+    subjects, stimuli = [f"s{index}" for index in range(n_subjects)], [f"v{index}" for index in range(n_stimuli)]
+    splits = Splits(n_folds=n_folds, seed=seed, disjoint_stimuli=True)
+    folds = make_folds(subjects, splits, stimuli)
+    assert sorted(stimulus for fold in folds for stimulus in fold.stimuli) == sorted(stimuli)
+    plain = make_folds(subjects, splits.model_copy(update={"disjoint_stimuli": False}), stimuli)
+    for fold, other in zip(folds, plain, strict=True):
+        assert (fold.train, fold.val, fold.test) == (other.train, other.val, other.test)
+        assert fold.fingerprint != other.fingerprint
+        taken = {(subject, stimulus) for subject in subjects for stimulus in stimuli if fold.takes(subject, stimulus)}
+        assert {stimulus for subject, stimulus in taken if subject in fold.test} == set(fold.stimuli)
+        assert {stimulus for subject, stimulus in taken if subject not in fold.test} == set(stimuli) - set(fold.stimuli)
+        assert all(other.takes(subject, stimulus) for subject in subjects for stimulus in stimuli)
+
+
+def test_fewer_stimuli_than_folds_are_refused() -> None:
+    splits = Splits(n_folds=3, disjoint_stimuli=True)
+    with pytest.raises(MtkdError, match="disjoint_stimuli: 2 stimuli cannot be dealt out to 3 folds"):
+        make_folds([f"s{index}" for index in range(9)], splits, ["a", "b"])

@@ -8,7 +8,7 @@ from torch import nn
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
 from mtkd.parts import WHOLE, Part
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import ShardSet, watched
 from mtkd.signals.splits import Fold
 from mtkd.teachers.spatial.model import SpatialTeacher
 from mtkd.training.checkpoint import load_weights
@@ -70,14 +70,15 @@ def _train(job: Job) -> None:
     study, fold, settings = job.study, job.fold, job.study.spatial
     data = fold_data(study, fold, MODALITIES, study.windows)
     runtime = Runtime(settings.optim)
+    terms = teacher_objective(study, data, settings.confidence_weight)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, data.fold)
     train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
     val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
-    model.fit_statistics(functools.partial(iter, train), runtime.total)
-    history = fit(
-        model, teacher_objective(study, data, settings.confidence_weight), train, val, settings.optim, runtime
-    )
+    with watched() as heard:
+        model.fit_statistics(functools.partial(iter, train), runtime.total)
+        history = fit(model, terms, train, val, settings.optim, runtime)
+    heard |= train.heard | val.heard
     with job.unit.build() as (folder, measured):
-        write_trained(folder, measured, trained_state(model), history, runtime.engine, train.subjects | val.subjects)
+        write_trained(folder, measured, trained_state(model), history, runtime.engine, heard)
     report_trained(STAGE, job.title, job.unit)

@@ -17,7 +17,7 @@ from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
 from mtkd.shards.index import Sample
 from mtkd.shards.loader import Loader
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import ShardSet, watched
 from mtkd.signals.splits import Fold
 from mtkd.study import of_teachers, variants
 from mtkd.teachers.temporal.model import TemporalTeacher
@@ -139,25 +139,20 @@ def _train(job: Job, runtime: Runtime) -> None:
     """Train one teacher as one of the ranks."""
     study, fold, unit, settings = job.study, job.fold, job.unit, job.study.temporal
     data = fold_data(study, fold, settings.modalities, patches(study))
-    model = _prepared(study, data, runtime)
-    say(STAGE, f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
-    train, val = loaders(study, data, model, runtime)
     tell = functools.partial(say, STAGE)
     checkpoints = Checkpoints(_checkpoints(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
-    history = fit(
-        model,
-        teacher_objective(study, data, settings.confidence_weight),
-        train,
-        val,
-        settings.optim,
-        runtime,
-        functools.partial(report_epoch, STAGE, job.title),
-        checkpoints,
-    )
+    terms = teacher_objective(study, data, settings.confidence_weight)
+    watch = functools.partial(report_epoch, STAGE, job.title)
+    with watched() as heard:
+        model = _prepared(study, data, runtime)
+        tell(f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
+        train, val = loaders(study, data, model, runtime)
+        history = fit(model, terms, train, val, settings.optim, runtime, watch, checkpoints)
+    heard |= train.heard | val.heard
     weights = trained_state(model)
     if runtime.rank == 0:
         with unit.build() as (folder, measured):
-            write_trained(folder, measured, weights, history, runtime.engine, train.subjects | val.subjects)
+            write_trained(folder, measured, weights, history, runtime.engine, heard)
         report_trained(STAGE, job.title, unit)
     checkpoints.clear()
 
