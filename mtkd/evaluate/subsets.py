@@ -26,21 +26,14 @@ def subsets_of(modalities: list[Modality]) -> list[Subset]:
 
 @torch.inference_mode()
 def subset_answers(study: Study, fold: Fold, settings: Distill, unit: Unit) -> dict[Subset, Predictions]:
-    """A student's answers on its fold's test subjects from each subset of its modalities.
-
-    Where it has none of a subset, by the class shares of its training trials, as where it has no signal at all.
-    """
+    """A student's answers on its fold's test subjects from each subset of its modalities."""
     refuse_leak(unit, fold)
     asked = Answering(study, fold, settings.modalities)
     model = load_model(study, asked.data.cutter.shards, fold, settings, unit.folder)
     found: dict[Subset, list[Predictions]] = {subset: [] for subset in subsets_of(settings.modalities)}
     for batch in asked.batches():
-        own = dict(model.on_subsets(batch))
-        silent = next(iter(own.values()))
-        silent = silent._replace(mask=torch.zeros_like(silent.mask))
-        for subset, rows in found.items():
-            heard = tuple(name for name in subset if name in model.modalities)  # others no training subject had
-            rows.append(asked.rows(own.get(heard, silent), batch))
+        for subset, said in model.on_subsets(batch):
+            found[subset].append(asked.rows(said, batch))
     return {subset: Predictions.concatenate(rows) for subset, rows in found.items()}
 
 

@@ -72,7 +72,8 @@ def make_folds(subjects: list[str], splits: Splits, stimuli: Sequence[str] = ())
         rest = [subject for later in tests[index + 1 :] + tests[:index] for subject in later]
         n_val = max(1, round(splits.val_share * len(rest)))
         if not test or len(rest) - n_val < 1:
-            raise MtkdError(f"splits.n_folds = {splits.n_folds}: {len(subjects)} subjects are too few")
+            there = counted(len(subjects), "subject is", "subjects are")
+            raise MtkdError(f"splits.n_folds = {splits.n_folds}: {there} too few to train on, validate and test")
         train, hidden = _labelled(index, sorted(rest[n_val:]), splits)
         own = sorted(shown[index :: splits.n_folds]) if splits.disjoint_stimuli else []
         folds.append(Fold(index, train, sorted(rest[:n_val]), sorted(test), hidden=hidden, stimuli=own))

@@ -54,13 +54,28 @@ class FoldData:
         """Weights of the classes, (n_classes,), from the training trials' windows: those are what a loss averages.
 
         Raises:
-            MtkdError: the training trials carry no label, or all of them the same.
+            MtkdError: the training trials carry no label, or all of them the same, or those of validation carry none.
         """
-        windows = Cutter(self.cutter.shards, {}, study.windows, study.labels)
-        n_windows = [windows.n_steps(self.cutter.shards.samples[key]) for key in self.keys(self.fold.train)]
+        title, windows = self.fold.title, Cutter(self.cutter.shards, {}, study.windows, study.labels)
+        self.refuse_short(self.fold.val)
+        if set(self.labels(self.fold.val)) == {UNLABELLED}:
+            raise MtkdError(f"{title}: no validation trial has a rating of {' and '.join(study.labels)}")
+        n_windows = [windows.n_steps(self.cutter.shards.samples[key]) for key in self.refuse_short(self.fold.train)]
         labels = np.repeat(self.labels(self.fold.train), n_windows)
-        _refuse_one_class(set(labels.tolist()), study, f"{self.fold.title}: no training trial", "every training trial")
+        _refuse_one_class(set(labels.tolist()), study, f"{title}: no training trial", f"{title}: every training trial")
         return class_weights(labels.tolist(), study.n_classes)
+
+    def refuse_short(self, subjects: list[str]) -> list[str]:
+        """The keys of some subjects' trials.
+
+        Raises:
+            MtkdError: none of them is as long as a step.
+        """
+        keys = self.keys(subjects)
+        if not keys:
+            length_s = self.cutter.windows.window_s
+            raise MtkdError(f"{self.fold.title}: no trial of {', '.join(subjects)} is {length_s:g} s long")
+        return keys
 
     def loader(
         self,
@@ -79,10 +94,7 @@ class FoldData:
         Raises:
             MtkdError: none of the subjects has a trial as long as a step.
         """
-        keys = self.keys(subjects)
-        if not keys:
-            length_s = self.cutter.windows.window_s
-            raise MtkdError(f"{self.fold.title}: no trial of {', '.join(subjects)} is {length_s:g} s long")
+        keys = self.refuse_short(subjects)
         return Loader(
             self.cutter,
             keys,
@@ -167,11 +179,12 @@ def make_cutter(study: Study, shards: ShardSet, fold: Fold, modalities: list[Mod
     A channel that only others have would reach a model that was never trained on it, so it is left out.
 
     Raises:
-        MtkdError: none of the training subjects has any of the modalities.
+        MtkdError: none of the training subjects has one of the modalities.
     """
     known = layouts([sample for sample in shards.index.samples if sample.subject in fold.train], modalities)
-    if modalities and not known:
-        raise MtkdError(f"{fold.title}: no training subject has {' or '.join(modalities)}")
+    if unknown := [modality for modality in modalities if modality not in known]:
+        told = "a model that is to hear it would never have; take it from the modalities of the section that names it"
+        raise MtkdError(f"{fold.title}: no training subject has {' or '.join(unknown)}, so {told}")
     return Cutter(shards, known, windows, study.labels, frozenset(fold.hidden))
 
 

@@ -56,16 +56,6 @@ def test_they_are_what_the_student_says_where_the_others_are_masked(
         assert same(found, student_answers(study, fold, settings, unit_of(study, fold, settings))), subset
 
 
-def test_a_modality_that_no_training_subject_had_is_left_with_the_class_shares(pipeline: Any) -> None:
-    study, fold = pipeline.study, folds_of(pipeline.study)[0]
-    settings = settings_of(study, "distilled", fold)
-    more = settings.model_copy(update={"modalities": [*settings.modalities, "ecg"]})
-    found = subset_answers(study, fold, more, unit_of(study, fold, settings))
-    assert (found[("ecg",)].confidence == 0).all()
-    assert np.ptp(found[("ecg",)].probs, axis=0).max() == 0
-    assert same(found[(*settings.modalities, "ecg")], found[tuple(settings.modalities)])
-
-
 def test_the_table_holds_what_a_summary_of_the_answers_does(answers: dict[Any, Predictions]) -> None:
     for entry, (subset, rows) in zip(subset_table(answers, 10), answers.items(), strict=True):
         assert entry["modalities"] == list(subset)
