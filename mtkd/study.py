@@ -126,6 +126,9 @@ def _check_sections(study: Study, name: str) -> None:
             raise MtkdError(
                 f"{name}: windows.{key} is {length} s, which temporal.patch_s = {patch_s} s does not divide"
             )
+    if study.cache.n_components is not None and study.splits.crossfit > 1:
+        told = "the teachers of each part would have components of their own, and a student hears them all"
+        raise MtkdError(f"{name}: cache.n_components does not go with splits.crossfit > 1: {told}")
     students, evaluate = study.evaluate.students, study.evaluate
     named = {"evaluate.baseline": evaluate.baseline, "predict.student": study.predict.student}
     for key, student in named.items():

@@ -16,9 +16,11 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
+from mtkd.cache.components import fit_components, heard_features, reduced
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
 from mtkd.errors import MtkdError
+from mtkd.files import scratch_folder
 from mtkd.layers.heads import TeacherSignal
 from mtkd.parts import WHOLE, Part
 from mtkd.shards.batch import Cutter
@@ -34,6 +36,7 @@ from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.trained import load_model as load_temporal
+from mtkd.teachers.temporal.unpack import hidden_size
 from mtkd.training.fold import Job, jobs_of, make_cutter
 from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
@@ -154,15 +157,17 @@ def _write(job: Job, name: TeacherName) -> None:
     study, fold, started = job.study, job.fold, time.perf_counter()
     _, shards = open_shards(study)
     windows = make_cutter(study, shards, fold, [], study.windows)
-    teacher, dtype = load_teacher(study, shards, fold, name), np.dtype(study.cache.dtype)
+    teacher, asked = load_teacher(study, shards, fold, name), asked_about(shards, windows, fold)
+    if not asked:
+        told = f"no trial of {', '.join(fold.left_out)} holds a window; data.exclude leaves subjects out"
+        raise MtkdError(f"{STAGE}: {fold.title}: {told}")
     with job.unit.build() as (folder, measured):
-        index = {}
-        for tar, asked in asked_about(shards, windows, fold).items():
-            index[tar] = write_shard(folder / tar, answers(asked, name, teacher, windows, dtype))
-        if not index:
-            told = f"no trial of {', '.join(fold.left_out)} holds a window; data.exclude leaves subjects out"
-            raise MtkdError(f"{STAGE}: {fold.title}: {told}")
-        write_index(folder, index)
+        if is_reduced(study, name):
+            with scratch_folder(folder) as whole:
+                _write_answers(whole, asked, name, teacher, windows, np.dtype(np.float32))
+                index, measured["explained"] = _reduce(job, name, ShardSet(whole), folder)
+        else:
+            index = _write_answers(folder, asked, name, teacher, windows, np.dtype(study.cache.dtype))
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
@@ -170,6 +175,53 @@ def _write(job: Job, name: TeacherName) -> None:
         measured.update(subjects=heard["subjects"], stimuli=heard["stimuli"])
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
     say(STAGE, f"{name}, {job.title}: {n_windows} windows in {seconds:.0f} s, {size}")
+
+
+def _n_features(study: Study, teacher: TeacherName) -> int:
+    return hidden_size(study) if teacher == temporal.STAGE else 2 * study.spatial.width
+
+
+def n_cached(study: Study, teacher: TeacherName) -> int:
+    """How many numbers the cache holds of a teacher's features."""
+    n_features = _n_features(study, teacher)
+    return min(n_features, study.cache.n_components or n_features)
+
+
+def is_reduced(study: Study, teacher: TeacherName) -> bool:
+    """Whether these are principal components."""
+    return study.cache.n_components is not None and n_cached(study, teacher) < _n_features(study, teacher)
+
+
+def _write_answers(
+    folder: Path,
+    asked: dict[str, list[Sample]],
+    name: TeacherName,
+    teacher: Teacher,
+    windows: Cutter,
+    dtype: np.dtype,
+) -> dict[str, list[Sample]]:
+    """A set of what a teacher says; its index."""
+    index = {
+        tar: write_shard(folder / tar, answers(some, name, teacher, windows, dtype)) for tar, some in asked.items()
+    }
+    write_index(folder, index)
+    return index
+
+
+def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple[dict[str, list[Sample]], float]:
+    """The same set with principal components in place of features, and the share of the variance that they hold."""
+    study, fold = job.study, job.fold
+    learned = {*fold.train, *fold.hidden}
+    own = [each for each in whole.index.samples if each.subject in learned and fold.takes(each.subject, each.stimulus)]
+    found = fit_components(heard_features(whole, [each.key for each in own], name), n_cached(study, name))
+    found.save(folder)
+    dtype = np.dtype(study.cache.dtype)
+    index = {
+        tar: write_shard(folder / tar, reduced(whole, samples, name, found, dtype))
+        for tar, samples in whole.index.shards.items()
+    }
+    write_index(folder, index)
+    return index, round(found.explained, 4)
 
 
 def asked_about(shards: ShardSet, windows: Cutter, fold: Fold) -> dict[str, list[Sample]]:

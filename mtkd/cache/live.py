@@ -1,12 +1,14 @@
 """What teachers say, computed while a student is trained, in place of what a cache holds of it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mtkd.cache.build import Teacher, asked_about, listened_to, load_teacher, teacher_unit
+from mtkd.cache.build import Teacher, asked_about, is_reduced, listened_to, load_teacher, teacher_unit, unit_of
+from mtkd.cache.components import Components, load_components
 from mtkd.cache.source import PARTS, asked_of, made_by, refuse_leaks
 from mtkd.config import Study, TeacherName
 from mtkd.layers.heads import TeacherSignal
@@ -26,7 +28,8 @@ class LiveSource:
     digit, for up to a batch's work a trial. Without, a batch's own trials are asked about together.
 
     Raises:
-        MtkdError: a teacher does not stand, or was trained with a test subject of the fold or with one it left out.
+        MtkdError: a teacher does not stand, or was trained with a test subject of the fold or with one it left out; or
+            its components are asked for, which are made with the cache, and that does not stand.
     """
 
     def __init__(
@@ -43,6 +46,9 @@ class LiveSource:
         refuse_leaks(units, folds)
         self.fingerprints = {name: made_by(own) for name, own in units.items()}
         self.teachers = {name: [load_teacher(study, shards, each, name) for each in folds] for name in teachers}
+        self._components = {
+            name: load_components(_cache_of(study, fold, name)) for name in teachers if is_reduced(study, name)
+        }
         self._asked = asked_of(shards.index.samples, folds)
         self._dtype = getattr(torch, study.cache.dtype) if exact else torch.float32
         self._beside: dict[tuple[TeacherName, int], dict[str, list[str]]] = {}
@@ -66,6 +72,8 @@ class LiveSource:
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
         said = [one for number, rows, keys in self._groups(batch) for one in self._say(name, number, rows, keys)]
         parts = {part: _together([(rows, getattr(one, part)) for rows, one in said], batch.steps) for part in PARTS}
+        if (components := self._components.get(name)) is not None:
+            parts["features"] = _reduced(parts["features"], components, batch.steps)
         parts |= {part: parts[part].to(self._dtype).float() for part in ("logits", "features")}
         parts["mask"] &= batch.steps
         return TeacherSignal(**parts, fingerprint=self.fingerprints[name])
@@ -99,6 +107,25 @@ def _together(said: list[tuple[list[int], Tensor]], steps: Tensor) -> Tensor:
         n_steps = min(values.shape[1], steps.shape[1])  # a trial of another batch may have been longer
         whole[rows, :n_steps] = values[:, :n_steps].to(steps.device)
     return whole
+
+
+def _cache_of(study: Study, fold: Fold, name: TeacherName) -> Path:
+    """Where the components stand that were fitted when the cache was made.
+
+    Raises:
+        MtkdError: it does not stand.
+    """
+    unit = unit_of(study, fold, name)
+    unit.manifest()
+    return unit.folder
+
+
+def _reduced(features: Tensor, components: Components, steps: Tensor) -> Tensor:
+    """Trial by trial, as the cache does it."""
+    found = torch.zeros((*steps.shape, len(components.directions)))
+    for row, n_windows in enumerate(steps.sum(1).tolist()):
+        found[row, :n_windows] = torch.from_numpy(components.reduce(features[row, :n_windows].cpu().numpy()))
+    return found.to(features.device)
 
 
 def _together_in_the_cache(teacher: Teacher, shards: ShardSet, windows: Cutter, fold: Fold) -> dict[str, list[str]]:

@@ -138,11 +138,13 @@ class Spatial(Section):
 class Cache(Section):
     """What the teachers said, written down once. ``dtype`` is that of logits and features.
 
+    With ``n_components`` features are reduced to as many principal components, fitted on the fold's training subjects.
     ``max_memory`` is what a teacher may take while it answers, by a GPU's number or ``cpu``; without, of each four
     fifths of what is free. Layers beyond all of it stay on disk, from where they are read again and again.
     """
 
     dtype: Literal["float16", "float32"] = "float16"
+    n_components: int | None = Field(None, ge=1, le=65_536)
     max_memory: dict[int | str, Gigabytes] | None = Field(None, min_length=1)
 
     @field_validator("max_memory", mode="before")

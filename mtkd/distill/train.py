@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from mtkd.cache.build import n_cached
 from mtkd.cache.source import CachedSource, Source
-from mtkd.config import Distill, LossName, Study, TeacherName
+from mtkd.config import Distill, LossName, Study
 from mtkd.console import say
 from mtkd.distill.centre import CentredSource
 from mtkd.distill.losses import OF_TWO_CLASSES
@@ -113,21 +114,14 @@ def train(
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:
     """A student before any training."""
     layouts = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
-    sizes = teacher_features(study) if settings.teachers and PROJECTED & settings.losses.keys() else {}
+    hinted = settings.teachers if PROJECTED & settings.losses.keys() else {}
     return Student(
         settings,
         layouts,
         study.windows.window_s,
         study.n_classes,
-        {name: size for name, size in sizes.items() if name in settings.teachers},
+        {name: n_cached(study, name) for name in hinted},
     )
-
-
-def teacher_features(study: Study) -> dict[TeacherName, int]:
-    """Size of each teacher's features."""
-    from mtkd.teachers.temporal.unpack import hidden_size
-
-    return {"temporal": hidden_size(study), "spatial": 2 * study.spatial.width}
 
 
 def load_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill, folder: Path) -> Student:
