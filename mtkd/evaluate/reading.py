@@ -46,14 +46,15 @@ def reading(results: dict[str, Any]) -> list[str]:
     level = _level(results)
     block = results["levels"][level]["joint"]
     student, baseline = _headline(results, block)
-    levels = _levels(block, level, [student, baseline] if student else [baseline], block["best_teacher"])
+    best = block["best_teacher"].get("auroc")
+    levels = _levels(block, level, [student, baseline] if student else [baseline], best)
     if student:
         sentences = [_verdict(results, block, student, baseline), levels, *_tests(results, block, student, baseline)]
         sentences += _gap(results, block, student, baseline)
         sentences += _others(results, block, student)
     else:
         sentences = ["No distilled student was evaluated, so nothing is said about distillation.", levels]
-    sentences += _chance(block, [student, baseline, block["best_teacher"]])
+    sentences += _chance(block, [student, baseline, best])
     sentences += _possible(block, student or baseline)
     sentences += _beside(results, block)
     sentences += _elsewhere(results, level)
@@ -182,21 +183,19 @@ def _test(entry: dict[str, Any]) -> str:
 
 
 def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
-    teacher = block["best_teacher"]
-    if teacher is None:
-        return []
-    gaps = block["gap_closed"][student]
-    known = [f"{percent(gap)} in {NAMES[metric]}" for metric, gap in gaps.items() if gap is not None]
-    missing = [NAMES[metric] for metric, gap in gaps.items() if gap is None]
+    gaps, best = block["gap_closed"].get(student, {}), block["best_teacher"]
     shown = {e["metric"] for e in block["comparisons"] if e["model"] == student and _shown(results, e)}
     sentences = []
-    if known:
-        doubt = "" if shown.issuperset(metric for metric, gap in gaps.items() if gap is not None) else DOUBT
-        sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {listed(known)} on average{doubt}.")
-    if missing:
-        sentences.append(
-            f"In {listed(missing)}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close."
-        )
+    for teacher in dict.fromkeys(best.values()):
+        own = {metric: gap for metric, gap in gaps.items() if best[metric] == teacher}
+        known = {metric: gap for metric, gap in own.items() if gap is not None}
+        told = listed([f"{percent(gap)} in {NAMES[metric]}" for metric, gap in known.items()])
+        missing = listed([NAMES[metric] for metric in own if metric not in known])
+        if known:
+            doubt = "" if shown.issuperset(known) else DOUBT
+            sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {told} on average{doubt}.")
+        if missing:
+            sentences.append(f"In {missing}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close.")
     return sentences
 
 

@@ -10,7 +10,7 @@ from mtkd.errors import MtkdError
 from mtkd.evaluate import plots
 from mtkd.evaluate.metrics import has_confidence
 from mtkd.evaluate.predictions import Predictions
-from mtkd.evaluate.reading import number, p_value, percent, reading, with_sd
+from mtkd.evaluate.reading import listed, number, p_value, percent, reading, with_sd
 from mtkd.evaluate.results import COMPARED
 from mtkd.evaluate.scalp import scalp_figure
 from mtkd.files import publish_file
@@ -131,7 +131,9 @@ def _target(results: dict[str, Any], target: str) -> dict[str, Any]:
             "marks": _marks(block),
             "comparisons": [_comparison(entry, block["gap_closed"]) for entry in block["comparisons"]],
             "beside": [_comparison(entry, {}) for entry in block["beside"]],
-            "best_teacher": block["best_teacher"],
+            "best_teachers": listed(
+                [f"“{name}” ({COLUMNS[metric]})" for metric, name in block["best_teacher"].items()]
+            ),
             "limit": number(block["chance"]["limit"]),
         }
         levels.append(shown)

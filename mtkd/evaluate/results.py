@@ -62,7 +62,7 @@ def build_results(
         - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student against
           its baseline by each of the metrics ``COMPARED``; Holm's correction is over the two-sided p of the list;
         - ``beside``, the same of each teacher that teaches nobody against the one that does, corrected by itself;
-        - ``gap_closed`` {student: {metric: share}} and ``best_teacher``, that with the highest mean AUROC.
+        - ``gap_closed`` {student: {metric: share}} and ``best_teacher`` {metric: that with the highest mean}.
 
     Raises:
         MtkdError: a model has no kind, the baseline is no student, class names do not fit, a subject was predicted in a
@@ -218,16 +218,17 @@ def _column(entry: dict[str, Any], metric: str) -> dict[str, float]:
 def _gaps(table: dict[str, Any], models: list[dict[str, str]], baselines: dict[str, str]) -> dict[str, Any]:
     """How much of its teacher's lead a student gains, where that lead is clear: else the share is noise over noise."""
     mean = {name: entry["mean"] for name, entry in table.items()}
-    teachers = [m["name"] for m in models if m["kind"] == "teacher" and not math.isnan(mean[m["name"]]["auroc"])]
-    if not teachers:
-        return {"best_teacher": None, "gap_closed": {}}
-    best = max(teachers, key=lambda name: mean[name]["auroc"])
+    teachers = [model["name"] for model in models if model["kind"] == "teacher"]
+    best: dict[str, str] = {}
+    for metric in COMPARED:
+        if known := [name for name in teachers if not math.isnan(mean[name][metric])]:
+            best[metric] = max(known, key=lambda name, by=metric: mean[name][by])  # type: ignore[misc]
     gaps = {
         name: {
-            metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[best][metric])
-            if is_clear(_column(table[best], metric), _column(table[baseline], metric))
+            metric: gap_closed(mean[name][metric], mean[baseline][metric], mean[teacher][metric])
+            if is_clear(_column(table[teacher], metric), _column(table[baseline], metric))
             else None
-            for metric in COMPARED
+            for metric, teacher in best.items()
         }
         for name, baseline in baselines.items()
     }
