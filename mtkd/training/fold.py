@@ -221,7 +221,7 @@ def report_epoch(stage: str, title: str, epoch: int, means: dict[str, float]) ->
     """Say how an epoch went."""
     say(
         stage,
-        f"{title} epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}",
+        f"{title}, epoch {epoch + 1}: loss {means['train/class']:.3f}, validation {means['val/class']:.3f}",
     )
 
 

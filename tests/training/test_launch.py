@@ -103,7 +103,7 @@ def _killed_and_whole(study_file: Path, folder: Path, n_ranks: int, *changes: st
         command = [sys.executable, "-m", "mtkd", "temporal", str(study_file), f"workspace={workspace}", *given]
         command += ["--part", "1/2"]
         if name == "killed":
-            _kill_a_rank(command, "fold 0 epoch 1:", n_ranks)
+            _kill_a_rank(command, "fold 0, seed 0, epoch 1:", n_ranks)
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         assert f"  starting {n_ranks} rank{'s on ' if n_ranks > 1 else ' on '}" in done.stdout
