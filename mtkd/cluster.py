@@ -10,18 +10,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import joblib
 import ray
 
-from mtkd.config import Study, Units
+from mtkd.config import Study, TeacherName, Units
 from mtkd.console import counted, say
 from mtkd.errors import MtkdError, one_line
 from mtkd.files import scratch_folder, write_json
 from mtkd.parts import Part
 from mtkd.processes import end_with_parent
-from mtkd.study import most_units
+from mtkd.seeds import of_teachers
+from mtkd.study import variants
 
 STUDY = "study.json"
 _POLL_S = 1.0
@@ -216,3 +217,12 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def most_units(study: Study, stage: str) -> int:
+    """How many units a stage in parts has at most, its teachers and students counted on every fold."""
+    n_left_out = study.splits.crossfit if study.splits.crossfit > 1 else 0
+    teachers = {teacher: len(variants(study, teacher)) + n_left_out for teacher in get_args(TeacherName)}
+    per_fold = teachers | {"cache": sum(teachers.values()), "distill": len(study.evaluate.students)}
+    n_seeds = study.n_seeds if stage == "distill" else len(of_teachers(study))
+    return study.splits.n_folds * per_fold[stage] * n_seeds

@@ -152,22 +152,6 @@ def _check_modalities(study: Study, modalities: Sequence[Modality], cut_s: float
             raise MtkdError(f"{name}: {cut_s:g} s of {modality} are under {MIN_SAMPLES} samples")
 
 
-def seeded(study: Study) -> list[Study]:
-    """The study once with each of its seeds."""
-    return [study.model_copy(update={"seed": study.seed + more, "n_seeds": 1}) for more in range(study.n_seeds)]
-
-
-def taught(study: Study) -> Study:
-    """The study with the seed of the teachers that a student of its seed hears."""
-    own = study.seed if study.teacher_seed is None else study.teacher_seed
-    return study.model_copy(update={"seed": own, "teacher_seed": None, "n_seeds": 1})
-
-
-def of_teachers(study: Study) -> list[Study]:
-    """The study once with each seed that trains teachers."""
-    return list({own.seed: own for own in map(taught, seeded(study))}.values())
-
-
 def variants(study: Study, teacher: TeacherName) -> dict[str, Study]:
     """The study itself by the name "", and for each teacher that ``evaluate.teachers`` puts beside one a copy with it.
 
@@ -180,15 +164,6 @@ def variants(study: Study, teacher: TeacherName) -> dict[str, Study]:
             section = changed(getattr(study, teacher), sections[teacher], f"evaluate.teachers.{name}.{teacher}")
             found[name] = study.model_copy(update={teacher: section})
     return found
-
-
-def most_units(study: Study, stage: str) -> int:
-    """How many units a stage in parts has at most, its teachers and students counted on every fold."""
-    n_left_out = study.splits.crossfit if study.splits.crossfit > 1 else 0
-    teachers = {teacher: len(variants(study, teacher)) + n_left_out for teacher in get_args(TeacherName)}
-    per_fold = teachers | {"cache": sum(teachers.values()), "distill": len(study.evaluate.students)}
-    n_seeds = study.n_seeds if stage == "distill" else len(of_teachers(study))
-    return study.splits.n_folds * per_fold[stage] * n_seeds
 
 
 def _check_variants(study: Study, taken: dict[str, str], name: str) -> None:

@@ -15,7 +15,7 @@ from mtkd.study import read_study
 
 # The flow of the data. What stands in one group may import its own and every group before it.
 FLOW = [
-    ["errors", "config", "study", "files", "digests", "console", "parts", "processes", "cluster", "workspace"],
+    ["errors", "config", "study", "seeds", "files", "digests", "console", "parts", "processes", "cluster", "workspace"],
     ["signals"],
     ["shards"],
     ["layers"],

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from mtkd.cache import build as cache
+from mtkd.cluster import most_units
 from mtkd.config import Study, TeacherName
 from mtkd.distill import train as distill
 from mtkd.distill.settings import settings_of
 from mtkd.errors import MtkdError
 from mtkd.evaluate import run as evaluate
 from mtkd.files import read_json
-from mtkd.study import most_units, of_teachers, read_study, seeded, taught
+from mtkd.seeds import of_teachers, seeded, taught
+from mtkd.study import read_study
 from mtkd.training.fold import folds_of, jobs_of
 from mtkd.workspace import Unit
 

@@ -23,6 +23,7 @@ from mtkd.errors import MtkdError
 from mtkd.files import scratch_folder
 from mtkd.layers.heads import TeacherSignal
 from mtkd.parts import WHOLE, Part
+from mtkd.seeds import taught
 from mtkd.shards.batch import Cutter
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample, write_index
@@ -31,7 +32,6 @@ from mtkd.shards.schema import SampleInfo, encode_array
 from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold, crossfit
-from mtkd.study import taught
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.model import TemporalTeacher

@@ -14,9 +14,9 @@ from mtkd.distill.objective import PROJECTED, Distillation
 from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings_of, student_inputs
 from mtkd.distill.student import Student
 from mtkd.parts import WHOLE, Part
+from mtkd.seeds import seeded
 from mtkd.shards.read import Heard, ShardSet, watched
 from mtkd.signals.splits import Fold
-from mtkd.study import seeded
 from mtkd.training.checkpoint import load_weights
 from mtkd.training.fit import History, Watch, fit, trained_state
 from mtkd.training.fold import (

@@ -10,10 +10,10 @@ from mtkd.config import Distill, Modality, Study, TeacherName
 from mtkd.distill.train import load_model
 from mtkd.evaluate.predictions import Predictions
 from mtkd.layers.heads import TeacherSignal
+from mtkd.seeds import taught
 from mtkd.shards.batch import Batch
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
-from mtkd.study import taught
 from mtkd.training.fold import fold_data, refuse_leak
 from mtkd.workspace import Unit
 

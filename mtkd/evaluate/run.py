@@ -22,9 +22,10 @@ from mtkd.evaluate.report import console_table, write_report
 from mtkd.evaluate.results import build_results
 from mtkd.evaluate.subsets import subset_answers, subset_table
 from mtkd.files import read_json, slug, write_json
+from mtkd.seeds import of_teachers, seeded
 from mtkd.shards.labels import UNLABELLED
 from mtkd.signals.splits import Fold
-from mtkd.study import of_teachers, seeded, variants
+from mtkd.study import variants
 from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 

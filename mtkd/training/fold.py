@@ -14,6 +14,7 @@ from mtkd.config import Modality, Optim, Study, TeacherName, Windows
 from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.files import write_json
+from mtkd.seeds import of_teachers
 from mtkd.shards.batch import Cutter, layouts
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample
@@ -21,7 +22,7 @@ from mtkd.shards.labels import UNLABELLED, class_index
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import Heard, ShardSet
 from mtkd.signals.splits import Fold, crossfit, make_folds
-from mtkd.study import of_teachers, variants
+from mtkd.study import variants
 from mtkd.training.checkpoint import save_weights
 from mtkd.training.fit import History
 from mtkd.training.objective import Supervised, class_weights

@@ -12,6 +12,7 @@ import torch
 from mtkd.cache import build
 from mtkd.cache.live import LiveSource
 from mtkd.cache.source import CachedSource, Source
+from mtkd.cluster import most_units
 from mtkd.config import Study, TeacherName
 from mtkd.distill import train as module
 from mtkd.distill.train import train
@@ -23,7 +24,7 @@ from mtkd.shards import build as shards
 from mtkd.shards.batch import Batch, Cutter
 from mtkd.shards.index import read_index
 from mtkd.signals.splits import Fold, crossfit
-from mtkd.study import changed, most_units
+from mtkd.study import changed
 from mtkd.teachers.spatial import train as spatial
 from mtkd.teachers.temporal import train as temporal
 from mtkd.teachers.temporal.unpack import outline

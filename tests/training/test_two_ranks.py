@@ -94,7 +94,7 @@ def test_the_engine_was_deepspeed_on_two_ranks(pipeline: Any) -> None:
 
 def test_only_the_first_rank_speaks(pipeline: Any) -> None:
     said = [line for line in pipeline.first.out.splitlines() if line.startswith("temporal")]
-    epochs = [line for line in said if re.search(r"fold \d epoch \d+: ", line)]
+    epochs = [line for line in said if re.search(r"fold \d, seed 0, epoch \d+: ", line)]
     assert len(epochs) == len(set(epochs)) == 2 * pipeline.study.temporal.optim.epochs
     assert sum("kept epoch" in line for line in said) == 2
 

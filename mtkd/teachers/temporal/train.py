@@ -15,11 +15,12 @@ from mtkd.console import say
 from mtkd.errors import MtkdError
 from mtkd.parts import WHOLE, Part
 from mtkd.processes import end_with_parent
+from mtkd.seeds import of_teachers
 from mtkd.shards.index import Sample
 from mtkd.shards.loader import Loader
 from mtkd.shards.read import ShardSet, watched
 from mtkd.signals.splits import Fold
-from mtkd.study import of_teachers, variants
+from mtkd.study import variants
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.unpack import backbone_inputs, unpack, unpack_aside
 from mtkd.teachers.temporal.weights import Parting, in_one_piece

@@ -6,11 +6,11 @@ from itertools import chain
 import torch
 
 from mtkd.config import Study
+from mtkd.seeds import of_teachers
 from mtkd.shards.batch import Cutter
 from mtkd.shards.loader import Loader
 from mtkd.shards.shares import Piece, held
 from mtkd.signals.splits import Fold
-from mtkd.study import of_teachers
 from mtkd.teachers.temporal.model import TemporalTeacher
 from mtkd.teachers.temporal.train import loaders, patches
 from mtkd.training.fold import FoldData, fold_data, with_parts
