@@ -217,7 +217,7 @@ def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple
     found.save(folder)
     dtype = np.dtype(study.cache.dtype)
     index = {
-        tar: write_shard(folder / tar, reduced(whole, samples, name, found, dtype))
+        tar: write_shard(folder / tar, (_encoded(*one, name) for one in reduced(whole, samples, name, found, dtype)))
         for tar, samples in whole.index.shards.items()
     }
     write_index(folder, index)
@@ -241,10 +241,18 @@ def answers(
     for some in teacher.batches(samples):
         signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
-            members = _members(name, signal, row, windows.n_steps(sample), dtype)
-            _refuse_odd(members, name, sample.key)
-            encoded = {member: encode_array(array) for member, array in members.items()}
-            yield SampleInfo(**sample.model_dump(exclude={"members"})), encoded
+            yield _encoded(sample, _members(name, signal, row, windows.n_steps(sample), dtype), name)
+
+
+def _encoded(sample: Sample, members: dict[str, np.ndarray], name: str) -> tuple[SampleInfo, dict[str, bytes]]:
+    """A trial as it is written.
+
+    Raises:
+        MtkdError: as ``_refuse_odd``.
+    """
+    _refuse_odd(members, name, sample.key)
+    encoded = {member: encode_array(array) for member, array in members.items()}
+    return SampleInfo(**sample.model_dump(exclude={"members"})), encoded
 
 
 def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: np.dtype) -> dict[str, np.ndarray]:

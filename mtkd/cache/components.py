@@ -13,7 +13,6 @@ from jaxtyping import Float
 from mtkd.errors import MtkdError
 from mtkd.shards.index import Sample
 from mtkd.shards.read import ShardSet
-from mtkd.shards.schema import SampleInfo, encode_array
 
 FILE = "components.safetensors"
 _MEAN, _COMPONENTS = "mean", "components"
@@ -83,12 +82,11 @@ def heard_features(full: ShardSet, keys: Iterable[str], name: str) -> Iterator[F
 
 def reduced(
     full: ShardSet, samples: Iterable[Sample], name: str, components: Components, dtype: np.dtype
-) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
+) -> Iterator[tuple[Sample, dict[str, np.ndarray]]]:
     """The members of trials as ``full`` has them, logits and features in another type and features reduced."""
     for sample in samples:
         arrays = {member: full.read(sample.key, member) for member in full.samples[sample.key].members}
         features, logits = f"{name}.features.npy", f"{name}.logits.npy"
         arrays[features] = components.reduce(arrays[features]).astype(dtype)
         arrays[logits] = arrays[logits].astype(dtype)
-        encoded = {member: encode_array(array) for member, array in arrays.items()}
-        yield SampleInfo(**sample.model_dump(exclude={"members"})), encoded
+        yield sample, arrays

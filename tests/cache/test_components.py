@@ -3,6 +3,7 @@ them.
 """
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,24 @@ def test_a_student_is_the_same_from_live_teachers_to_the_last_digit(study: Study
     cached, heard = trained(None), trained(live)
     assert cached["projections.temporal.weight"].shape[0] == N
     assert all(torch.equal(value, heard[name]) for name, value in cached.items())
+
+
+def test_components_too_large_for_half_floats_are_refused_and_nothing_is_left(
+    study: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each feature would fit by itself, the sum that a component is does not."""
+    say = build.Teacher.say
+
+    def loud(self: Any, keys: list[str]) -> Any:
+        said = say(self, keys)
+        return said._replace(features=said.features.sign() * 6e4)
+
+    job = next(iter(jobs_of(study, "spatial", functools.partial(build.unit_of, teacher="spatial"))))
+    elsewhere = replace(job, unit=replace(job.unit, folder=tmp_path / job.unit.folder.name))
+    monkeypatch.setattr(build.Teacher, "say", loud)
+    with pytest.raises(MtkdError, match=r"the spatial teacher's features of window .* are no numbers"):
+        build._write(elsewhere, "spatial")
+    assert not list(tmp_path.iterdir())
 
 
 def test_as_many_as_there_are_features_reduce_nothing(study: Study) -> None:
