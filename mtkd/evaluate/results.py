@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from mtkd.evaluate.metrics import summary
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.statistics import compare, gap_closed, holm, is_clear, share_of_possible
 
-SCHEMA = 2
+SCHEMA = Path(__file__).with_name("results.schema.json")
+VERSION = 2
+"""Of the schema."""
 KINDS = ("trivial", "teacher", "beside", "student", "possible")
 COMPARED = ("balanced_accuracy", "auroc", "auroc_among_all")
 ALPHA = 0.05
@@ -30,39 +33,18 @@ def build_results(
     """Everything that is reported, as plain JSON (what is not defined is null).
 
     Args:
-        study: ``name``, ``class_names``, ``ratings``, ``n_bins`` (of the calibration error), ``baseline`` (name of the
-            student without teachers); optionally ``baselines`` (student: another one it is compared with), ``alone``
-            (names of the students without teachers), ``beside`` (a teacher that teaches nobody: the one it is compared
-            with), ``unheard`` (model: windows in which it had no signal, answered by class shares), ``crossfit`` (into
-            how many parts), ``plain`` and ``crossed`` (the students that hear of training subjects what teachers say
-            that were trained on them, and those that do not), ``n_labelled`` (training subjects of a fold that kept
-            their labels, None for all), ``disjoint_stimuli`` and ``hop_s`` (s, for the time axis). More are kept.
+        study: as the schema has it.
         predictions: model name: its predictions by window, in the tables' order. Unlabelled rows are left out.
         kinds: model name: ``trivial``, ``teacher``, ``beside`` for one that teaches nobody, ``student``, or
             ``possible`` for the best there can be, which is known where data are simulated.
         expected: of each model of the last kind, ``{name: {level: {"balanced_accuracy", "auroc"}}}``, what it reaches
             on average over studies, for the joint classes.
         subsets: of students that hear several modalities the ``subset_table``, for the joint classes.
-        folds: a dictionary for each outer fold: ``fold``, ``train``, ``val``, ``test`` (subjects), ``hidden`` (more of
-            training, without their labels), ``stimuli`` (of test trials alone), ``class_shares`` ``{"train" | "val" |
-            "test": [share of trials of each class]}``.
+        folds: as the schema has them.
         provenance: fingerprints, seeds, versions, commit, date; any JSON.
 
     Returns:
-        ``schema``; ``study``, ``folds``, ``subsets``, ``provenance`` as given; ``protocol`` {n_subjects, n_trials,
-        n_folds, n_seeds (of students), n_teacher_seeds, alpha}; ``models`` [{name, kind}]; ``levels`` {"window" |
-        "trial": {target: block}}. Targets are ``joint`` (all classes) and, with two or more ratings, each rating's name
-        (its two classes). A block holds
-
-        - ``class_names``; ``chance`` {balanced_accuracy, auroc, auroc_among_all, limit, n_trials_per_class}, the first
-          as subjects have the classes, ``limit`` of ``chance_level``, at both levels from the number of trials;
-          ``expected`` {name: as given for the level};
-        - ``models`` {name: ``summary`` + ``share_of_possible`` {name of the best possible model: {metric: share}} of
-          the means over the same subjects};
-        - ``comparisons`` [{model, baseline, metric, ``p_holm``, and what ``compare`` returns}], each student against
-          its baseline by each of the metrics ``COMPARED``; Holm's correction is over the two-sided p of the list;
-        - ``beside``, the same of each teacher that teaches nobody against the one that does, corrected by itself;
-        - ``gap_closed`` {student: {metric: share}} and ``best_teacher`` {metric: that with the highest mean}.
+        What ``results.schema.json`` describes, key by key.
 
     Raises:
         MtkdError: a model has no kind, the baseline is no student, class names do not fit, a subject was predicted in a
@@ -82,7 +64,7 @@ def build_results(
         "n_teacher_seeds": max([len(rows.seeds) for name, rows in labelled.items() if kinds[name] == "teacher"] or [0]),
         "alpha": ALPHA,
     }
-    results = {"schema": SCHEMA, "study": study, "protocol": protocol, "models": models, "levels": levels}
+    results = {"schema": VERSION, "study": study, "protocol": protocol, "models": models, "levels": levels}
     return _plain(results | {"subsets": subsets, "folds": folds, "provenance": provenance})
 
 

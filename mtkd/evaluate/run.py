@@ -1,6 +1,7 @@
 """The stage ``evaluate``: every model on the test subjects of its fold, as ``results.json`` and ``report.html``."""
 
 import datetime
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mtkd.evaluate.chance import class_share, majority
 from mtkd.evaluate.importance import electrode_importance
 from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.report import console_table, write_report
-from mtkd.evaluate.results import build_results
+from mtkd.evaluate.results import SCHEMA, build_results
 from mtkd.evaluate.subsets import subset_answers, subset_table
 from mtkd.files import read_json, slug, write_json
 from mtkd.seeds import of_teachers, seeded
@@ -30,7 +31,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 12
+VERSION = 13
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -137,6 +138,7 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         _provenance(study, unit),
     )
     write_json(folder / RESULTS, results)
+    shutil.copyfile(SCHEMA, folder / SCHEMA.name)
     say(STAGE, "what the spatial teacher looks at, and the report")
     write_report(results, predictions, electrode_importance(study, folds), folder)
     for name, rows in predictions.items():

@@ -118,7 +118,8 @@ def _fold(rows: Predictions, fold: int) -> dict[str, Any]:
     for side, names in subjects.items():
         labels = rows.label[np.isin(rows.subject, names) & (rows.window == 0)]
         shares[side] = (np.bincount(labels, minlength=rows.n_classes) / len(labels)).tolist()
-    return {"fold": fold, "class_shares": shares} | {side: list(map(str, names)) for side, names in subjects.items()}
+    named = {side: list(map(str, names)) for side, names in subjects.items()}
+    return {"fold": fold, "hidden": [], "stimuli": [], "class_shares": shares} | named
 
 
 def _importance() -> dict[str, Any]:
