@@ -2,9 +2,8 @@
 
 A teacher from cross-fitting has a set of its own, with the trials of the subjects that it left out.
 
-Members of a trial: ``TEACHER.logits.npy`` (n_windows, n_classes), ``TEACHER.features.npy`` (n_windows, n_features),
-``TEACHER.confidence.npy`` and ``TEACHER.mask.npy`` (n_windows,). Tars, keys and their order are those of the data's
-shards, so that a data set and the caches of its teachers are read as a zip of streams.
+A trial has one member, see ``mtkd.cache.members``. Tars, keys and their order are those of the data's shards, so that a
+data set and the caches of its teachers are read as a zip of streams.
 """
 
 import functools
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from mtkd.cache.components import fit_components, heard_features, reduced
+from mtkd.cache.members import encode_rows, rows_of
 from mtkd.config import Modality, Study, TeacherName
 from mtkd.console import say
 from mtkd.errors import MtkdError
@@ -28,7 +28,7 @@ from mtkd.shards.batch import Cutter
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample, write_index
 from mtkd.shards.read import ShardSet
-from mtkd.shards.schema import SampleInfo, encode_array
+from mtkd.shards.schema import SampleInfo
 from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
 from mtkd.signals.splits import Fold, crossfit
@@ -42,7 +42,7 @@ from mtkd.training.pool import side_by_side
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "cache"
-VERSION = 3
+VERSION = 4
 TEACHERS: tuple[TeacherName, ...] = get_args(TeacherName)
 _OF_THE_MACHINE = {"max_memory"}  # keys that decide where a teacher answers, not what it says
 BATCH = 8  # trials that the spatial teacher answers at once
@@ -217,7 +217,7 @@ def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple
     found.save(folder)
     dtype = np.dtype(study.cache.dtype)
     index = {
-        tar: write_shard(folder / tar, (_encoded(*one, name) for one in reduced(whole, samples, name, found, dtype)))
+        tar: write_shard(folder / tar, (encode_rows(*one, name) for one in reduced(whole, samples, name, found, dtype)))
         for tar, samples in whole.index.shards.items()
     }
     write_index(folder, index)
@@ -237,47 +237,15 @@ def asked_about(shards: ShardSet, windows: Cutter, fold: Fold) -> dict[str, list
 def answers(
     samples: list[Sample], name: TeacherName, teacher: Teacher, windows: Cutter, dtype: np.dtype
 ) -> Iterator[tuple[SampleInfo, dict[str, bytes]]]:
-    """The members of trials that hold a window, some trials at a time."""
+    """Of trials that hold a window, some trials at a time.
+
+    Raises:
+        MtkdError: as ``encode_rows``.
+    """
     for some in teacher.batches(samples):
         signal = teacher.say([sample.key for sample in some])
         for row, sample in enumerate(some):
-            yield _encoded(sample, _members(name, signal, row, windows.n_steps(sample), dtype), name)
-
-
-def _encoded(sample: Sample, members: dict[str, np.ndarray], name: str) -> tuple[SampleInfo, dict[str, bytes]]:
-    """A trial as it is written.
-
-    Raises:
-        MtkdError: as ``_refuse_odd``.
-    """
-    _refuse_odd(members, name, sample.key)
-    encoded = {member: encode_array(array) for member, array in members.items()}
-    return SampleInfo(**sample.model_dump(exclude={"members"})), encoded
-
-
-def _members(name: str, signal: TeacherSignal, row: int, n_windows: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    arrays = {
-        "logits": signal.logits[row, :n_windows].cpu().numpy().astype(dtype),
-        "features": signal.features[row, :n_windows].cpu().numpy().astype(dtype),
-        "confidence": signal.confidence[row, :n_windows].cpu().numpy().astype(np.float32),
-        "mask": signal.mask[row, :n_windows].cpu().numpy(),
-    }
-    return {f"{name}.{part}.npy": array for part, array in arrays.items()}
-
-
-def _refuse_odd(members: dict[str, np.ndarray], name: str, key: str) -> None:
-    """
-    Raises:
-        MtkdError: an answer is no number, or grew too large for the cache's.
-    """
-    for member, array in members.items():
-        odd = ~np.isfinite(array).reshape(len(array), -1).all(1)
-        if odd.any():
-            part = member.split(".")[1]
-            told = "train it with a lower learning rate, or cache.dtype = float32 holds larger numbers"
-            raise MtkdError(
-                f"{STAGE}: the {name} teacher's {part} of window {odd.argmax()} of {key} are no numbers; {told}"
-            )
+            yield encode_rows(sample, rows_of(signal, row, windows.n_steps(sample), dtype), name)
 
 
 def _size(folder: Path) -> int:

@@ -10,6 +10,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 
+from mtkd.cache.members import read_rows, with_features
 from mtkd.errors import MtkdError
 from mtkd.shards.index import Sample
 from mtkd.shards.read import ShardSet
@@ -77,16 +78,14 @@ def fit_components(batches: Iterable[Float[np.ndarray, "window feature"]], n_com
 def heard_features(full: ShardSet, keys: Iterable[str], name: str) -> Iterator[Float[np.ndarray, "window feature"]]:
     """Of some trials, the windows that the teacher heard."""
     for key in keys:
-        yield full.read(key, f"{name}.features.npy")[full.read(key, f"{name}.mask.npy")]
+        rows = read_rows(full, key, name)
+        yield rows["features"][rows["mask"]]
 
 
 def reduced(
     full: ShardSet, samples: Iterable[Sample], name: str, components: Components, dtype: np.dtype
-) -> Iterator[tuple[Sample, dict[str, np.ndarray]]]:
-    """The members of trials as ``full`` has them, logits and features in another type and features reduced."""
+) -> Iterator[tuple[Sample, np.ndarray]]:
+    """The rows of trials as ``full`` has them, logits and features in another type and features reduced."""
     for sample in samples:
-        arrays = {member: full.read(sample.key, member) for member in full.samples[sample.key].members}
-        features, logits = f"{name}.features.npy", f"{name}.logits.npy"
-        arrays[features] = components.reduce(arrays[features]).astype(dtype)
-        arrays[logits] = arrays[logits].astype(dtype)
-        yield sample, arrays
+        rows = read_rows(full, sample.key, name)
+        yield sample, with_features(rows, components.reduce(rows["features"]), dtype)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mtkd.cache.build import Teacher, asked_about, is_reduced, listened_to, load_teacher, teacher_unit, unit_of
 from mtkd.cache.components import Components, load_components
-from mtkd.cache.source import PARTS, asked_of, made_by, refuse_leaks
+from mtkd.cache.members import PARTS
+from mtkd.cache.source import asked_of, made_by, refuse_leaks
 from mtkd.config import Study, TeacherName
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch, Cutter

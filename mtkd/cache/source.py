@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mtkd.cache.build import asked_about, listened_to, unit_of
+from mtkd.cache.members import PARTS, member_of, read_rows
 from mtkd.config import Study, TeacherName
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
@@ -19,8 +20,6 @@ from mtkd.shards.read import ShardSet
 from mtkd.signals.splits import Fold
 from mtkd.training.fold import refuse_leak
 from mtkd.workspace import Unit
-
-PARTS = ("logits", "features", "confidence", "mask")
 
 
 @runtime_checkable
@@ -57,25 +56,27 @@ class CachedSource:
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
-        return {name: self._part(name, "mask", batch) & batch.steps for name in self._sets}
+        return {name: _part(self._rows(name, batch), "mask", batch) & batch.steps for name in self._sets}
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
         return {name: self._signal(name, batch) for name in self._sets}
 
-    def _part(self, name: TeacherName, part: str, batch: Batch) -> Tensor:
-        sets, asked = self._sets[name], self._asked[name]
-        arrays = [sets[asked.get(key, 0)].read(key, f"{name}.{part}.npy") for key in batch.keys]
-        for key, array, n_windows in zip(batch.keys, arrays, batch.steps.sum(1).tolist(), strict=True):
-            if len(array) != n_windows:
-                path = sets[asked.get(key, 0)].path(key)
-                raise MtkdError(
-                    f"{path}: {key}.{name}.{part} is of {len(array)} windows, but the trial has {n_windows}"
-                )
-        return _padded(arrays, batch.steps.shape[1]).to(batch.steps.device)
+    def _rows(self, name: TeacherName, batch: Batch) -> list[np.ndarray]:
+        """A teacher's answers about each trial."""
+        sets, asked, found = self._sets[name], self._asked[name], []
+        for key, n_windows in zip(batch.keys, batch.steps.sum(1).tolist(), strict=True):
+            own = sets[asked.get(key, 0)]
+            rows = read_rows(own, key, name)
+            if len(rows) != n_windows:
+                told = f"is of {len(rows)} windows, but the trial has {n_windows}"
+                raise MtkdError(f"{own.path(key)}: {key}.{member_of(name)} {told}")
+            found.append(rows)
+        return found
 
     def _signal(self, name: TeacherName, batch: Batch) -> TeacherSignal:
-        parts = {part: self._part(name, part, batch) for part in PARTS}
+        rows = self._rows(name, batch)
+        parts = {part: _part(rows, part, batch) for part in PARTS}
         return TeacherSignal(
             parts["logits"].float(),
             parts["features"].float(),
@@ -122,9 +123,10 @@ def asked_of(samples: list[Sample], folds: list[Fold]) -> dict[str, int]:
     return {sample.key: of_subject.get(sample.subject, 0) for sample in samples}
 
 
-def _padded(arrays: list[np.ndarray], n_steps: int) -> Tensor:
-    """Rows of trials, (n_windows, ...) each, filled up with zeros to ``n_steps``."""
-    padded = np.zeros((len(arrays), n_steps, *arrays[0].shape[1:]), arrays[0].dtype)
-    for row, array in enumerate(arrays):
-        padded[row, : len(array)] = array
-    return torch.from_numpy(padded)
+def _part(trials: list[np.ndarray], part: str, batch: Batch) -> Tensor:
+    """One of the fields of all trials, (trial, window, ...), filled up with zeros as the batch is."""
+    first = trials[0][part]
+    padded = np.zeros((*batch.steps.shape, *first.shape[1:]), first.dtype)
+    for number, rows in enumerate(trials):
+        padded[number, : len(rows)] = rows[part]
+    return torch.from_numpy(padded).to(batch.steps.device)

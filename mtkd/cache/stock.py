@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.markup import escape
 
 from mtkd.cache.build import STAGE, TEACHERS, unit_of
+from mtkd.cache.members import member_of, odd_window, read_rows
 from mtkd.config import Study, TeacherName
 from mtkd.console import console, counted, say, shown
 from mtkd.digests import digest
@@ -129,19 +129,14 @@ def _trouble(each: Stocked) -> str:
             return f"{name}: its checksum is not the manifest's"
     try:
         Unit(manifest.stage, each.folder, manifest.inputs).manifest()
-        return _odd_member(ShardSet(each.folder))
+        return _odd_rows(ShardSet(each.folder), manifest.inputs["teacher"])
     except MtkdError as error:
         return str(error)
 
 
-def _odd_member(shards: ShardSet) -> str:
-    for key, sample in shards.samples.items():
-        lengths = set()
-        for member in sample.members:
-            array = shards.read(key, member)
-            lengths.add(len(array))
-            if not np.isfinite(array).all():
-                return f"{key}.{member} holds a value that is no number"
-        if len(lengths) > 1:
-            return f"{key} tells of {' and '.join(map(str, sorted(lengths)))} windows"
+def _odd_rows(shards: ShardSet, teacher: str) -> str:
+    for key in shards.samples:
+        if (found := odd_window(read_rows(shards, key, teacher))) is not None:
+            part, window = found
+            return f"{key}.{member_of(teacher)}: the {part} of window {window} are no numbers"
     return ""

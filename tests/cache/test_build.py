@@ -16,6 +16,7 @@ import torch
 import webdataset
 
 from mtkd.cache import build
+from mtkd.cache.members import PARTS
 from mtkd.config import Study, TeacherName
 from mtkd.files import read_json, write_json
 from mtkd.shards.build import open_shards
@@ -23,8 +24,6 @@ from mtkd.shards.read import ShardSet
 from mtkd.signals.readers.pickles import load_arrays
 from mtkd.signals.windows import n_windows
 from mtkd.training.fold import Job, folds_of
-
-PARTS = ("logits", "features", "confidence", "mask")
 
 
 @pytest.fixture
@@ -72,8 +71,8 @@ def test_reading_all_is_a_zip_of_streams(pipeline: Any, caches: dict[tuple[Teach
         assert trial["__key__"] == temporal["__key__"] == spatial["__key__"]
         together = trial | temporal | spatial
         for teacher in build.TEACHERS:  # their names do not meet
-            assert {f"{teacher}.{part}.npy" for part in PARTS} <= together.keys()
-        assert len(temporal["temporal.logits.npy"]) == n_windows(trial["meta.json"]["duration_s"], 6.0, 6.0) == 10
+            assert together[f"{teacher}.npy"].dtype.names == PARTS
+        assert len(temporal["temporal.npy"]) == n_windows(trial["meta.json"]["duration_s"], 6.0, 6.0) == 10
         n_trials += 1
     assert n_trials == 23  # six subjects of four trials, one with three
 
@@ -83,9 +82,10 @@ def test_members_have_the_stated_types_and_shapes(pipeline: Any, caches: dict[tu
     for (teacher, _), cache in caches.items():
         shards = ShardSet(cache)
         for key, sample in shards.samples.items():
-            assert sorted(sample.members) == sorted(f"{teacher}.{part}.npy" for part in PARTS)
+            assert list(sample.members) == [f"{teacher}.npy"]
             expected = {"logits": (10, 4), "features": (10, sizes[teacher]), "confidence": (10,), "mask": (10,)}
-            found = {part: shards.read(key, f"{teacher}.{part}.npy") for part in expected}
+            rows = shards.read(key, f"{teacher}.npy")
+            found = {part: rows[part] for part in expected}
             assert {part: array.shape for part, array in found.items()} == expected
             assert [str(found[part].dtype) for part in expected] == ["float16", "float16", "float32", "bool"]
             assert found["mask"].all()

@@ -109,7 +109,7 @@ def test_a_cache_made_with_other_weights_is_not_taken(pipeline: Any, tmp_path: P
 def first_member(folder: Path) -> tuple[Path, int]:
     """A tar and the place of a byte of its first array's numbers."""
     name, samples = next(iter(read_index(folder).shards.items()))
-    place = samples[0].members["temporal.logits.npy"]
+    place = samples[0].members["temporal.npy"]
     return folder / name, place.offset + place.size - 1
 
 
@@ -135,7 +135,7 @@ def test_one_altered_bit_is_noticed_later_too(copied: Study) -> None:
     source = CachedSource(copied, fold, ["temporal"])
     tar, offset = first_member(build.unit_of(copied, fold, "temporal").folder)
     flip(tar, offset)
-    with pytest.raises(MtkdError, match=rf"{tar}: \w+\.temporal\.logits\.npy is damaged"):
+    with pytest.raises(MtkdError, match=rf"{tar}: \w+\.temporal\.npy is damaged"):
         source(some_trials(copied, fold))
 
 

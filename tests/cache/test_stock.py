@@ -37,22 +37,27 @@ def single(study: Study) -> Study:
 
 
 def rewritten(
-    unit: Unit, change: Callable[[str, str, np.ndarray], np.ndarray | None], name: Callable[[str], str] = str
+    unit: Unit, change: Callable[[str, np.ndarray], np.ndarray | None], name: Callable[[str], str] = str
 ) -> None:
-    """The same unit, sealed anew, after a change of its arrays (None takes a trial's members out) and of its keys."""
+    """The same unit, sealed anew, after a change of its answers (None takes a trial out) and of its keys."""
     shards, before = ShardSet(unit.folder), unit.manifest().measured
     kept: dict[str, list[tuple[SampleInfo, dict[str, bytes]]]] = {}
     for tar, samples in read_index(unit.folder).shards.items():
         for sample in samples:
-            arrays = {member: change(sample.key, member, shards.read(sample.key, member)) for member in sample.members}
-            encoded = {member: encode_array(array) for member, array in arrays.items() if array is not None}
-            if encoded:
+            ((member, rows),) = ((each, change(sample.key, shards.read(sample.key, each))) for each in sample.members)
+            if rows is not None:
                 info = SampleInfo(**sample.model_dump(exclude={"members"}) | {"key": name(sample.key)})
-                kept.setdefault(tar, []).append((info, encoded))
+                kept.setdefault(tar, []).append((info, {member: encode_array(rows)}))
     shutil.rmtree(unit.folder)
     with unit.build() as (folder, measured):
         measured.update(before)
         write_index(folder, {tar: write_shard(folder / tar, samples) for tar, samples in kept.items()})
+
+
+def without_number(rows: np.ndarray) -> np.ndarray:
+    changed = rows.copy()
+    changed["logits"][3] = np.nan
+    return changed
 
 
 def test_each_cache_is_a_line(copied: Study, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,8 +93,8 @@ def test_a_flipped_bit_is_found_though_size_and_times_are_the_same(copied: Study
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda key, member, array: array[:-1] if "mask" in member else array, "s01_t01 tells of 9 and 10 windows"),
-        (lambda key, member, array: array * np.nan if "logits" in member else array, "holds a value that is no number"),
+        (lambda key, rows: rows["logits"], r"s01_t01.temporal.npy holds no answers of a teacher"),
+        (lambda key, rows: without_number(rows), r"s01_t01.temporal.npy: the logits of window 3 are no numbers"),
     ],
 )
 def test_a_cache_that_was_sealed_with_nonsense_is_found(
@@ -124,7 +129,7 @@ def test_a_cache_without_a_trial_that_the_data_have_is_refused(copied: Study) ->
     fold = folds_of(copied)[0]
     unit = build.unit_of(copied, fold, "spatial")
     gone = next(iter(ShardSet(unit.folder).samples))
-    rewritten(unit, lambda key, member, array: None if key == gone else array)
+    rewritten(unit, lambda key, rows: None if key == gone else rows)
     with pytest.raises(MtkdError, match=f"{unit.folder}: has no answer for the trial {gone}; delete it"):
         CachedSource(copied, fold, ["spatial"])
 
@@ -133,10 +138,10 @@ def test_and_one_with_a_trial_that_they_lack(copied: Study) -> None:
     """A trial of the cache whose subject the data know under another name."""
     fold = folds_of(copied)[0]
     unit = build.unit_of(copied, fold, "spatial")
-    rewritten(unit, lambda key, member, array: array, lambda key: key.replace("t02", "t77"))
+    rewritten(unit, lambda key, rows: rows, lambda key: key.replace("t02", "t77"))
     with pytest.raises(MtkdError, match=r"has no answer for the trial s01_t02; delete it, and `mtkd cache` makes"):
         CachedSource(copied, fold, ["spatial"])
-    rewritten(unit, lambda key, member, array: array, lambda key: key.replace("t77", "t02").replace("s01_t01", "a_t01"))
+    rewritten(unit, lambda key, rows: rows, lambda key: key.replace("t77", "t02").replace("s01_t01", "a_t01"))
     with pytest.raises(MtkdError, match=r"has the trial a_t01, which the data do not have; delete it"):
         CachedSource(copied, fold, ["spatial"])
 
@@ -144,10 +149,10 @@ def test_and_one_with_a_trial_that_they_lack(copied: Study) -> None:
 def test_an_answer_for_other_windows_is_refused(copied: Study) -> None:
     fold = folds_of(copied)[0]
     unit = build.unit_of(copied, fold, "spatial")
-    rewritten(unit, lambda key, member, array: array[:-1])
+    rewritten(unit, lambda key, rows: rows[:-1])
     source = CachedSource(copied, fold, ["spatial"])
     data = fold_data(copied, fold, [], copied.windows)
-    with pytest.raises(MtkdError, match=r"spatial\.logits is of 9 windows, but the trial has 10"):
+    with pytest.raises(MtkdError, match=r"spatial\.npy is of 9 windows, but the trial has 10"):
         source(data.cutter.batch(list(data.cutter.shards.samples)[:2]))
 
 
