@@ -84,6 +84,10 @@ class Temporal(Section):
     prompt: str | None = Field(None, min_length=1, description="text before every trial")
     lora: Lora = Lora()
     patch_s: float = Field(gt=0)
+    covariance_bands: list[Band] = Field(
+        [], description="of the EEG patches' log-covariances, which its tokens then carry"
+    )
+    covariance_dropout: float = Field(0.5, ge=0, lt=1, description="share of these that is left out in training")
     dropout: float = Field(0.1, ge=0, lt=1)
     confidence_weight: float = Field(0.5, ge=0)
     optim: Optim = Optim()

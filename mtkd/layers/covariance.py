@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mtkd.layers.standardize import Standardize
+
 _SHRUNK = 1e-4  # of the mean power, that is added to all: what is far below it is a sensor's noise
 _FLOOR = 1e-12  # of a flat window's power, to keep logarithms finite
 Valid = Bool[Tensor, "n chan"]
@@ -76,6 +78,32 @@ class LogCovariance(nn.Module):
         patterns, number = valid.unique(dim=0, return_inverse=True)
         pairs, unit = _pairs(patterns)[:, None], torch.eye(valid.shape[1], device=valid.device)
         return _of_spectrum(torch.where(pairs, self.mean, unit), torch.rsqrt, _SHRUNK)[number]
+
+
+class Pairs(nn.Module):
+    """The log-covariance of each band as one vector, standardised: each pair of channels once, 0 where it is not known.
+
+    Off the diagonal an entry stands for two, but each has its own scale anyway. ``n_features`` numbers a window.
+    """
+
+    def __init__(self, n_chans: int, sfreq: float, bands: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.reference = LogCovariance(n_chans, sfreq, bands)
+        self.n_features = len(bands) * n_chans * (n_chans + 1) // 2
+        self.scale = Standardize((self.n_features,))
+
+    def found(
+        self, signal: Float[Tensor, "n chan time"], valid: Valid
+    ) -> tuple[Float[Tensor, "n feature"], Bool[Tensor, "n feature"]]:
+        """As they are, and which are of two channels that are both valid."""
+        row, column = torch.triu_indices(valid.shape[1], valid.shape[1], device=valid.device)
+        known = _pairs(valid)[:, row, column].repeat(1, len(self.reference.bands))
+        return self.reference(signal, valid)[:, :, row, column].flatten(1), known
+
+    def forward(self, signal: Float[Tensor, "n chan time"], valid: Valid) -> Float[Tensor, "n feature"]:
+        """Standardised."""
+        found, known = self.found(signal, valid)
+        return self.scale(found) * known
 
 
 def _spectrum(signal: Float[Tensor, "n chan time"]) -> Tensor:

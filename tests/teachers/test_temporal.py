@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtkd.config import Lora, Modality, Temporal, Windows
+from mtkd.errors import MtkdError
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
@@ -20,6 +21,7 @@ from mtkd.workspace import Unit
 
 MODALITIES: list[Modality] = ["eeg", "emg", "eda"]
 PATCH_S = 2.0
+BANDS = pytest.mark.parametrize("bands", [[], [(4.0, 12.0), (12.0, 30.0)]], ids=["", "covariances"])
 Make = Callable[..., TemporalTeacher]
 
 
@@ -71,11 +73,12 @@ def moved(ours: TeacherSignal, theirs: TeacherSignal) -> Tensor:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("real", [False, True], ids=["random", "smollm2"])
+@BANDS
 @torch.inference_mode()
 def test_no_earlier_answer_moves_when_the_future_changes(
-    make_teacher: Make, make_batch: Callable[..., Batch], dtype: str, real: bool
+    make_teacher: Make, make_batch: Callable[..., Batch], dtype: str, real: bool, bands: Any
 ) -> None:
-    teacher, batch = make_teacher(real=real, dtype=dtype), make_batch(MODALITIES, n_steps=7)
+    teacher, batch = make_teacher(real=real, dtype=dtype, covariance_bands=bands), make_batch(MODALITIES, n_steps=7)
     before = teacher(batch)
     for first in (1, 3, 6):
         difference = moved(before, teacher(changed(batch, slice(first, None))))
@@ -83,9 +86,10 @@ def test_no_earlier_answer_moves_when_the_future_changes(
         assert difference[first:].all()  # the test can fail: later ones do move
 
 
+@BANDS
 @torch.inference_mode()
-def test_later_answers_know_the_past(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
-    teacher, batch = make_teacher(), make_batch(MODALITIES, n_steps=5)
+def test_later_answers_know_the_past(make_teacher: Make, make_batch: Callable[..., Batch], bands: Any) -> None:
+    teacher, batch = make_teacher(covariance_bands=bands), make_batch(MODALITIES, n_steps=5)
     assert moved(teacher(batch), teacher(changed(batch, 0))).all()
 
 
@@ -100,17 +104,38 @@ def test_answers_do_not_depend_on_how_long_the_trial_goes_on(
     torch.testing.assert_close(short.logits, whole.logits[:, :4], atol=1e-5, rtol=1e-5)
 
 
+@BANDS
 @pytest.mark.parametrize("gone", MODALITIES)
 @torch.inference_mode()
 def test_a_missing_modality_has_no_influence(
-    make_teacher: Make, make_batch: Callable[..., Batch], gone: Modality
+    make_teacher: Make, make_batch: Callable[..., Batch], gone: Modality, bands: Any
 ) -> None:
-    teacher, batch = make_teacher(), make_batch(MODALITIES)
+    teacher, batch = make_teacher(covariance_bands=bands), make_batch(MODALITIES)
     with_it = teacher(batch)
     batch.valid[gone][:, 1:3] = False
     without = teacher(batch)
     assert moved(with_it, without)[1:].all()
     assert not moved(without, teacher(changed(batch, slice(1, 3), [gone]))).any()
+
+
+@torch.inference_mode()
+def test_covariances_of_the_eeg_are_heard(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
+    """Two electrodes' signals exchanged, each as it was but for its place: not the same to them."""
+    teacher, batch = make_teacher(covariance_bands=[(4.0, 12.0)]), make_batch(["eeg"])
+    encoder = teacher.encoders["eeg"]
+    signal, valid = batch.signals["eeg"].flatten(0, 1), batch.valid["eeg"].flatten(0, 1)
+    assert encoder.pairs.n_features == 10
+    before = encoder(signal, valid)
+    encoder.pairs.reference.mean.copy_(torch.eye(4) + 0.5)  # at another mean they are others
+    assert not torch.allclose(before, encoder(signal, valid))
+
+
+@pytest.mark.parametrize(("band", "told"), [((50.0, 65.0), "is no band of EEG"), ((1.1, 1.4), "lies between the freq")])
+def test_a_band_that_patches_do_not_tell_of_is_refused(
+    make_teacher: Make, band: tuple[float, float], told: str
+) -> None:
+    with pytest.raises(MtkdError, match=f"temporal.covariance_bands: {band[0]:g} to {band[1]:g} Hz {told}"):
+        make_teacher(covariance_bands=[band])
 
 
 @torch.inference_mode()
@@ -123,9 +148,10 @@ def test_a_modality_that_is_never_there_is_as_if_unknown(make_teacher: Make, mak
     assert not moved(before, teacher(batch)).any()
 
 
+@BANDS
 @torch.inference_mode()
-def test_padding_has_no_influence(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
-    teacher, batch = make_teacher(), make_batch(MODALITIES, n_trials=3, n_steps=6)
+def test_padding_has_no_influence(make_teacher: Make, make_batch: Callable[..., Batch], bands: Any) -> None:
+    teacher, batch = make_teacher(covariance_bands=bands), make_batch(MODALITIES, n_trials=3, n_steps=6)
     lengths = [6, 2, 4]
     batch = replace(batch, steps=torch.arange(6)[None] < torch.tensor(lengths)[:, None])
     signal = teacher(batch)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mtkd.config import Modality, Temporal, Windows
 from mtkd.layers.encoder import WindowEncoder, fit_scales
 from mtkd.layers.heads import Heads, TeacherSignal
+from mtkd.layers.spectrum import check_bands
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout, SampleInfo
 from mtkd.teachers.temporal.backbone import Backbone
@@ -18,6 +19,19 @@ from mtkd.teachers.temporal.weights import Parting, in_one_piece
 from mtkd.workspace import Unit
 
 _WIDTH = 32  # of the patch encoders' convolutions
+
+
+def _encoder(settings: Temporal, layout: Layout, name: Modality, width: int) -> WindowEncoder:
+    """That of a modality's patches.
+
+    Raises:
+        MtkdError: patches tell nothing of a band of ``covariance_bands``.
+    """
+    if name != "eeg":
+        return WindowEncoder(name, layout, settings.patch_s, _WIDTH, width)
+    check_bands("temporal.covariance_bands", settings.covariance_bands, layout.sfreq, settings.patch_s)
+    pairs = settings.covariance_bands, settings.covariance_dropout
+    return WindowEncoder(name, layout, settings.patch_s, _WIDTH, width, *pairs)
 
 
 class TemporalTeacher(nn.Module):
@@ -43,7 +57,7 @@ class TemporalTeacher(nn.Module):
         self.backbone = Backbone(backbone, settings, parting)
         width = self.backbone.width
         self.encoders = nn.ModuleDict(
-            {name: WindowEncoder(name, layouts[name], settings.patch_s, _WIDTH, width) for name in self.modalities}
+            {name: _encoder(settings, layouts[name], name, width) for name in self.modalities}
         )
         self.kinds = nn.Parameter(0.1 * torch.randn(len(self.modalities), width))
         self.drop = nn.Dropout(settings.dropout)
