@@ -91,24 +91,27 @@ def train(
 ) -> tuple[Student, History, Heard]:
     """Train one student, of which the best epoch on the validation subjects is kept; with it, what it read.
 
-    It hears its teachers from the cache, or from ``source``. Of subjects whose labels are hidden it hears nothing else;
-    one without teachers does without them.
+    It hears its teachers from the cache, or from ``source``. Of subjects whose labels are hidden it hears nothing else.
+    One without teachers does without them, but for the scales of signals: those need no label, so that what a distilled
+    student is better by is not that it knows them better.
     """
     data = fold_data(study, fold, settings.modalities, study.windows)
     source = source or CachedSource(study, fold, list(settings.teachers), settings.crossfit)
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)
-    subjects = fold.train + (fold.hidden if settings.teachers else [])
-    train_loader = data.loader(subjects, settings.optim, runtime, study.seed, shuffle=True)
+    every = fold.train + fold.hidden
+    learned = every if settings.teachers else fold.train
+    train_loader = data.loader(learned, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
+    signals = data.loader(every, settings.optim, runtime, study.seed, shuffle=False)
     with watched() as heard:
-        model.fit_statistics(functools.partial(iter, train_loader), runtime.total)
+        model.fit_statistics(functools.partial(iter, signals), runtime.total)
         if settings.centre == "subject":
             source = CentredSource(source, train_loader, subjects_of(data))
         terms = objective(study, settings, data, source)
         history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
-    return model, history, heard | train_loader.heard | val_loader.heard
+    return model, history, heard | signals.heard | train_loader.heard | val_loader.heard
 
 
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:

@@ -74,10 +74,14 @@ class LogCovariance(nn.Module):
         return found / torch.where(power > 0, power, 1.0)
 
     def _whitening(self, valid: Valid) -> Matrices:
-        """The inverse root of the mean of the channels that are valid, one a window."""
+        """The inverse root of the mean of the channels that are valid, one a window.
+
+        Directions that training had no power in are left out. An average reference and interpolated electrodes make
+        such; as large as others they would be rounding noise, whose logarithm is anything.
+        """
         patterns, number = valid.unique(dim=0, return_inverse=True)
         pairs, unit = _pairs(patterns)[:, None], torch.eye(valid.shape[1], device=valid.device)
-        return _of_spectrum(torch.where(pairs, self.mean, unit), torch.rsqrt, _SHRUNK)[number]
+        return _of_spectrum(torch.where(pairs, self.mean, unit), _inverse_root)[number]
 
 
 class Pairs(nn.Module):
@@ -126,7 +130,11 @@ def _mean_power(covariance: Matrices, valid: Valid) -> Float[Tensor, "n band 1 1
     return power[..., None, None]
 
 
-def _of_spectrum(matrices: Matrices, function: Callable[[Tensor], Tensor], least: float = _FLOOR) -> Matrices:
-    """A function of symmetric matrices, by that of their eigenvalues, none of which counts as less than ``least``."""
+def _inverse_root(values: Tensor) -> Tensor:
+    return torch.where(values > _SHRUNK, values.rsqrt(), 0.0)
+
+
+def _of_spectrum(matrices: Matrices, function: Callable[[Tensor], Tensor]) -> Matrices:
+    """A function of symmetric matrices, by that of their eigenvalues, none of which counts as less than nothing."""
     values, vectors = torch.linalg.eigh(matrices)
-    return (vectors * function(values.clamp_min(least))[..., None, :]) @ vectors.mT
+    return (vectors * function(values.clamp_min(_FLOOR))[..., None, :]) @ vectors.mT

@@ -51,10 +51,11 @@ def check_bands(key: str, bands: Sequence[tuple[float, float]], sfreq: float, wi
     Raises:
         MtkdError: windows of that rate and length tell nothing of a band of the study's ``key``.
     """
+    freqs = torch.fft.rfftfreq(round(window_s * sfreq), 1 / sfreq)
     for low, high in bands:
         if not 0 <= low < high <= sfreq / 2:
             raise MtkdError(f"{key}: {low:g} to {high:g} Hz is no band of EEG at {sfreq:g} Hz")
-        if math.ceil(low * window_s - 1e-9) > math.ceil(high * window_s - 1e-9) - 1:
+        if not ((freqs >= low) & (freqs < high) & (freqs > 0)).any():
             told = f"lies between the frequencies of {window_s:g} s, {1 / window_s:.3g} Hz apart"
             raise MtkdError(f"{key}: {low:g} to {high:g} Hz {told}")
 

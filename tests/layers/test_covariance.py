@@ -104,6 +104,21 @@ def test_ranks_fit_the_same_mean(seed: int) -> None:
     torch.testing.assert_close(fitted(signal, every(), 3).mean, fitted(signal, every()).mean)
 
 
+@given(SEEDS, st.floats(0.1, 10), st.permutations(range(N_CHANS)))
+def test_a_common_reference_leaves_no_rounding_noise(seed: int, scale: float, order: list[int]) -> None:
+    """It takes a direction away. What is left of that by rounding must not count: by it, neither the size nor the
+    order of channels would be without influence.
+    """
+    signal = windows(seed)
+    signal = signal - signal.mean(1, keepdim=True)
+    log = fitted(signal, every())
+    found = log(signal, every())
+    torch.testing.assert_close(log(scale * signal, every()), found, rtol=1e-3, atol=5e-3)
+    turned = fitted(signal[:, order], every())(signal[:, order], every())
+    torch.testing.assert_close(turned, found[:, :, order][:, :, :, order], rtol=1e-3, atol=5e-3)
+    assert torch.linalg.eigvalsh(found).min() > -12  # the logarithm of what is added to all
+
+
 def test_flat_windows_and_common_references_stay_finite() -> None:
     signal = windows(0)
     signal = signal - signal.mean(1, keepdim=True)  # of rank 3

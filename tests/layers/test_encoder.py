@@ -194,3 +194,26 @@ def test_any_rate_and_window_of_the_shipped_studies_fits(sfreq, window_s):
     made = WindowEncoder("emg", Layout(ch_names=["a"], sfreq=sfreq), window_s, 8, N_FEATURES)
     out = made(torch.randn(2, 1, round(sfreq * window_s)), torch.ones(2, 1, dtype=torch.bool))
     assert out.shape == (2, N_FEATURES)
+
+
+def test_covariances_are_heard_beside_the_rest():
+    """At another mean they are others, and so is the vector; of one valid channel there is its own power alone."""
+    signal, valid = windows(40)
+    made = WindowEncoder("eeg", LAYOUT, WINDOW_S, 8, N_FEATURES, [(2.0, 6.0), (6.0, 12.0)], 0.5)
+    plain = WindowEncoder("eeg", LAYOUT, WINDOW_S, 8, N_FEATURES)
+    assert made.project[0].in_features == plain.project[0].in_features + 2 * 6
+    trial = Batch(
+        {"eeg": signal[None]}, {"eeg": valid[None]}, torch.ones(1, 40, dtype=torch.bool), torch.tensor([0]), ["k"]
+    )
+    fit_scales({"eeg": made}, lambda: [trial], lambda sums: sums)
+    made.eval()
+    found = np.ma.array(made.pairs(signal, valid).numpy(), mask=~made.pairs.found(signal, valid)[1].numpy())
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-3)
+    with torch.no_grad():
+        before = made(signal, valid)
+        made.pairs.reference.mean.copy_(torch.eye(3) + 0.5)
+        assert not torch.allclose(before, made(signal, valid))
+        alone = torch.tensor([[False, True, False]])
+        assert made.pairs.found(signal[:1], alone)[1].sum() == 2
+        assert made.train()(signal, valid).isfinite().all()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtkd.config import Lora, Modality, Temporal, Windows
-from mtkd.errors import MtkdError
 from mtkd.layers.heads import TeacherSignal
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
@@ -116,26 +115,6 @@ def test_a_missing_modality_has_no_influence(
     without = teacher(batch)
     assert moved(with_it, without)[1:].all()
     assert not moved(without, teacher(changed(batch, slice(1, 3), [gone]))).any()
-
-
-@torch.inference_mode()
-def test_covariances_of_the_eeg_are_heard(make_teacher: Make, make_batch: Callable[..., Batch]) -> None:
-    """Two electrodes' signals exchanged, each as it was but for its place: not the same to them."""
-    teacher, batch = make_teacher(covariance_bands=[(4.0, 12.0)]), make_batch(["eeg"])
-    encoder = teacher.encoders["eeg"]
-    signal, valid = batch.signals["eeg"].flatten(0, 1), batch.valid["eeg"].flatten(0, 1)
-    assert encoder.pairs.n_features == 10
-    before = encoder(signal, valid)
-    encoder.pairs.reference.mean.copy_(torch.eye(4) + 0.5)  # at another mean they are others
-    assert not torch.allclose(before, encoder(signal, valid))
-
-
-@pytest.mark.parametrize(("band", "told"), [((50.0, 65.0), "is no band of EEG"), ((1.1, 1.4), "lies between the freq")])
-def test_a_band_that_patches_do_not_tell_of_is_refused(
-    make_teacher: Make, band: tuple[float, float], told: str
-) -> None:
-    with pytest.raises(MtkdError, match=f"temporal.covariance_bands: {band[0]:g} to {band[1]:g} Hz {told}"):
-        make_teacher(covariance_bands=[band])
 
 
 @torch.inference_mode()
