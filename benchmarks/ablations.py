@@ -1,11 +1,11 @@
-"""What each part is good for: ``python benchmarks/ablations.py STUDY [key=value ...] [--seeds N] [--json F]``.
+"""What each part is good for: ``python benchmarks/ablations.py STUDY [key=value ...] [--draws N] [--json F]``.
 
 The study's temporal teacher stands beside the same network with random weights, a single layer of attention, itself
 without a causal mask, and itself without its confidence head; its distilled student beside students that hear less of
-the teachers, or hear it otherwise. All on the same folds, with several seeds, whose mean is a subject's figure. Each
-row is the mean over subjects of the whole divided by that of what stands in its place, with Wilcoxon's test over
-subjects, by Holm corrected for all rows of a level and kind. Below 1, what was left out does harm. AUROC is within a
-subject; among all, and balanced accuracy, ask for one threshold that serves all subjects.
+the teachers, or hear it otherwise. Each of the draws has splits and seeds of its own, and a subject's figure is the
+mean over them. Each row is the mean over subjects of the whole divided by that of what stands in its place, with the
+test over subjects, by Holm corrected for all rows. Below 1, what was left out does harm. AUROC is within a subject;
+among all, and balanced accuracy, ask for one threshold that serves all subjects.
 """
 
 import contextlib
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rows import Rows, finish, parser
-from studies import LEVELS, METRICS, add_row, results
+from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures
 
-from mtkd.evaluate.statistics import compare, holm
 from mtkd.study import read_study
 
 TEACHER, STUDENT, ALONE = "temporal teacher", "distilled", "labels alone"
@@ -50,54 +49,47 @@ def students(study: str, given: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def add_teachers(rows: Rows, name: str, found: dict[str, Any]) -> None:
+def teachers(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
     """The teacher against each of its stand-ins."""
-    for level in LEVELS:
-        block = found["levels"][level]["joint"]
-        for test in block["beside"]:
-            turned = test | {"model": test["baseline"], "baseline": test["model"]}
-            turned["mean_difference"] = -test["mean_difference"]
-            stand_in = test["model"].removeprefix(f"{TEACHER}, ")
-            add_row(rows, f"{name}, teacher, {METRICS[test['metric']]} by {level}, against {stand_in}", block, turned)
+    beside = [each["name"] for each in found[0]["models"] if each["kind"] == "beside"]
+    named = {each: each.removeprefix(f"{TEACHER}, ") for each in beside}
+    return _comparisons(f"{name}, teacher", found, TEACHER, named)
 
 
-def add_students(rows: Rows, name: str, found: dict[str, Any]) -> None:
+def others(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
     """The distilled student against each other one."""
-    for level in LEVELS:
-        block = found["levels"][level]["joint"]
-        others = [each["name"] for each in found["models"] if each["kind"] == "student" and each["name"] != STUDENT]
-        tests = {
-            (metric, other): compare(*(_figures(block, each, metric) for each in (STUDENT, other)))
-            for metric in METRICS
-            for other in others
-        }
-        corrected = holm({key: float(test["p"]) for key, test in tests.items()})
-        for (metric, other), test in tests.items():
-            told = test | {"model": STUDENT, "baseline": other, "metric": metric, "p_holm": corrected[metric, other]}
-            add_row(rows, f"{name}, student, {METRICS[metric]} by {level}, against {other}", block, told)
+    own = [each["name"] for each in found[0]["models"] if each["kind"] == "student" and each["name"] != STUDENT]
+    return _comparisons(f"{name}, student", found, STUDENT, dict(zip(own, own, strict=True)))
 
 
-def _figures(block: dict[str, Any], model: str, metric: str) -> dict[str, float | None]:
-    return {subject: values[metric] for subject, values in block["models"][model]["subjects"].items()}
+def _comparisons(title: str, found: list[dict[str, Any]], whole: str, against: dict[str, str]) -> list[Comparison]:
+    return [
+        Comparison(
+            f"{title}, {METRICS[metric]} by {level}, against {told}",
+            *(figures(found, level, model, metric) for model in (whole, other)),
+        )
+        for level in LEVELS
+        for metric in METRICS
+        for other, told in against.items()
+    ]
 
 
 def main() -> None:
     """Train, evaluate, tell."""
     arguments = parser(__doc__)
     arguments.add_argument("study", nargs="+", help="study file, and changes to it")
-    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--draws", type=int, default=5)
     arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
     given = arguments.parse_args()
     rows, (study, *changes) = Rows(), given.study
     beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
-    changes += [f"n_seeds={given.seeds}", f"evaluate.teachers={json.dumps(beside)}"]
+    changes += [f"evaluate.teachers={json.dumps(beside)}"]
     changes += [f"evaluate.students={json.dumps(students(study, changes))}"]
     scratch: Callable[[], Any] = tempfile.TemporaryDirectory
     with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
-        found = results(study, [*changes, f"workspace={folder}"])
-    name = found["study"]["name"]
-    add_teachers(rows, name, found)
-    add_students(rows, name, found)
+        found = drawn(study, [*changes, f"workspace={folder}"], given.draws)
+    name = found[0]["study"]["name"]
+    add_comparisons(rows, teachers(name, found) + others(name, found), given.draws)
     finish(f"ablations.py, {name}", rows, given.json)
 
 

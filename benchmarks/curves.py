@@ -1,9 +1,10 @@
-"""How much distillation helps: ``python benchmarks/curves.py STUDY [key=value ...] --over KEY V1 V2 ... [--seeds N]``.
+"""How much distillation helps: ``python benchmarks/curves.py STUDY [key=value ...] --over KEY V1 V2 ... [--draws N]``.
 
-The study is run once with each of the values of a key, such as ``--over splits.n_labelled 4 8 null`` for the number of
+The study is run with each of the values of a key, such as ``--over splits.n_labelled 4 8 null`` for the number of
 labelled subjects or ``--over data.simulate.label_noise 0 0.5 0.9`` for the noise of their ratings; null is none. Each
-row is a distilled student's mean over subjects divided by that of the student it is compared with, which learned from
-labels alone, with the test of the study's own table. Where the best possible predictor is known, the share of what it
+of the draws has splits and seeds of its own, and a subject's figure is the mean over them. Each row is a student's mean
+over subjects divided by that of the student it is compared with, which learned from labels alone, with the test over
+subjects, corrected over all rows of all values. Where the best possible predictor is known, the share of what it
 reaches above chance is a row too.
 """
 
@@ -13,24 +14,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rows import Rows, finish, parser
-from studies import LEVELS, METRICS, add_row, results
+from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures
 
 from mtkd.evaluate.best import NO_EEG
+from mtkd.evaluate.statistics import share_of_possible
 
 
-def add_rows(rows: Rows, name: str, found: dict[str, Any]) -> None:
-    """Of each distilled student, at both levels."""
+def comparisons(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
+    """Of each student that is compared with another one, at both levels."""
+    return [
+        Comparison(
+            f"{name}, “{test['model']}”, {METRICS[test['metric']]} by {level}",
+            *(figures(found, level, test[side], test["metric"]) for side in ("model", "baseline")),
+        )
+        for level in LEVELS
+        for test in found[0]["levels"][level]["joint"]["comparisons"]
+    ]
+
+
+def add_shares(rows: Rows, name: str, found: list[dict[str, Any]]) -> None:
+    """What each student reaches of what is possible above chance, where that is known and there is any."""
+    students = [each["name"] for each in found[0]["models"] if each["kind"] == "student"]
+    known = any(each["name"] == NO_EEG for each in found[0]["models"])
     for level in LEVELS:
-        block = found["levels"][level]["joint"]
-        for test in block["comparisons"]:
-            title = f"{name}, “{test['model']}”, {METRICS[test['metric']]} by {level}"
-            add_row(rows, title, block, test)
-        for student in (each["name"] for each in found["models"] if each["kind"] == "student"):
-            for metric, share in block["models"][student]["share_of_possible"].get(NO_EEG, {}).items():
-                ours, best = (block["models"][each]["mean"][metric] for each in (student, NO_EEG))
-                title = f"{name}, “{student}”, {METRICS[metric]} by {level}, of the possible above chance"
-                rows.at_least(title, share, 0.95, f"{ours:.3f} of {best:.3f}")
+        blocks = [each["levels"][level]["joint"] for each in found]
+        for metric, title in METRICS.items() if known else ():
+            chance, best = np.mean([_ends(each, metric) for each in blocks], axis=0).tolist()
+            for student in students:
+                ours = float(np.mean([each["models"][student]["mean"][metric] for each in blocks]))
+                share = share_of_possible(ours, chance, best)
+                if share is not None:
+                    told = f"{name}, “{student}”, {title} by {level}, of the possible above chance"
+                    rows.at_least(told, share, 0.95, f"{ours:.3f} of {best:.3f}")
+
+
+def _ends(block: dict[str, Any], metric: str) -> tuple[float, float]:
+    return block["chance"][metric], block["models"][NO_EEG]["mean"][metric]
 
 
 def main() -> None:
@@ -38,7 +59,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("study", nargs="+", help="study file, and changes to it")
     arguments.add_argument("--over", nargs="+", required=True, metavar=("KEY", "VALUE"), help="a key and its values")
-    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--draws", type=int, default=5)
     arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
     given = arguments.parse_args()
     rows, (study, *changes), (key, *values) = Rows(), given.study, given.over
@@ -46,11 +67,13 @@ def main() -> None:
         arguments.error(f"--over {key}: no value")
     scratch: Callable[[], Any] = tempfile.TemporaryDirectory
     with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
-        for value in values:
-            own = [*changes, f"n_seeds={given.seeds}", f"workspace={folder}", f"{key}={value}"]
-            found = results(study, own)
-            add_rows(rows, f"{key.split('.')[-1]} {value}", found)
-    finish(f"curves.py, {found['study']['name']}, {key}", rows, given.json)
+        of = {each: drawn(study, [*changes, f"workspace={folder}", f"{key}={each}"], given.draws) for each in values}
+    named = {f"{key.split('.')[-1]} {value}": found for value, found in of.items()}
+    every = [each for name, found in named.items() for each in comparisons(name, found)]
+    add_comparisons(rows, every, given.draws)
+    for name, found in named.items():
+        add_shares(rows, name, found)
+    finish(f"curves.py, {next(iter(of.values()))[0]['study']['name']}, {key}", rows, given.json)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -66,6 +68,16 @@ class MemoryOf(threading.Thread):
             time.sleep(0.5)
 
 
+def command(words: list[str]) -> str:
+    """What was typed, but for where this machine has its files."""
+    kept, skip = [], False
+    for word in words[1:]:
+        if not skip and word not in ("--json", "--keep"):
+            kept.append(shlex.quote(re.sub(r"(?:(?<=^)|(?<==))/.*", "FOLDER", word)))
+        skip = word in ("--json", "--keep")
+    return " ".join(["python", f"benchmarks/{Path(words[0]).name}", *kept])
+
+
 def finish(script: str, rows: Rows, path: Path | None) -> None:
     """Write the rows into RESULTS.md, in the place of the script's last ones, and to ``path``."""
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
@@ -74,6 +86,8 @@ def finish(script: str, rows: Rows, path: Path | None) -> None:
         f"## {script}",
         "",
         f"{datetime.date.today()}, commit {commit.stdout.strip()}, {machine}, Python {platform.python_version()}.",
+        "",
+        f"`{command(sys.argv)}`",
         "",
         "| | ratio | goal | | measured |",
         "|---|---|---|---|---|",

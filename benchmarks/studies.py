@@ -1,18 +1,22 @@
-"""What the benchmarks of whole studies share: a study run as a user would, and its results."""
+"""What the benchmarks of whole studies share: a study as a user would run it, drawn several times, and comparisons."""
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rows import Rows
 
 from mtkd.evaluate.run import RESULTS, unit_of
+from mtkd.evaluate.statistics import compare, holm
 from mtkd.files import read_json
 from mtkd.study import read_study
 from mtkd.training.fold import folds_of
 
 LEVELS = ("window", "trial")
 METRICS = {"auroc": "AUROC", "auroc_among_all": "AUROC among all", "balanced_accuracy": "balanced accuracy"}
+Figures = dict[str, float | None]
 
 
 def results(study: str, given: list[str]) -> dict[str, Any]:
@@ -25,10 +29,44 @@ def results(study: str, given: list[str]) -> dict[str, Any]:
     return found
 
 
-def add_row(rows: Rows, name: str, block: dict[str, Any], test: dict[str, Any]) -> None:
-    """A model's mean over subjects divided by that of what it is compared with, and the test between them."""
-    ours, theirs = (block["models"][test[side]]["mean"][test["metric"]] for side in ("model", "baseline"))
-    n_seeds = block["models"][test["model"]]["n_seeds"]
-    told = f"{ours:.3f} against {theirs:.3f}, {test['mean_difference']:+.3f}, p = {test['p']:.3f}, "
-    told += f"corrected {test['p_holm']:.3f}; {test['n']} subjects, {n_seeds} seeds"
-    rows.at_least(name, ours / theirs, 1, told)
+def drawn(study: str, given: list[str], n_draws: int) -> list[dict[str, Any]]:
+    """The results of so many studies, each with a seed and splits of its own.
+
+    So they differ in who is tested beside whom, whose labels are kept, and all random numbers of training; the subjects
+    are the same, and each is tested in every draw.
+    """
+    return [results(study, [*given, f"seed={draw}", f"splits.seed={draw}"]) for draw in range(n_draws)]
+
+
+def figures(found: list[dict[str, Any]], level: str, model: str, metric: str) -> Figures:
+    """Each subject's figure, the mean over draws; None where a draw has none."""
+    tables = [each["levels"][level]["joint"]["models"][model]["subjects"] for each in found]
+    said = {name: [table[name][metric] for table in tables] for name in tables[0]}
+    return {name: None if None in own else float(np.mean(own)) for name, own in said.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model and what it is held against, by a metric, over subjects."""
+
+    name: str
+    model: Figures
+    baseline: Figures
+
+
+def add_comparisons(rows: Rows, comparisons: list[Comparison], n_draws: int) -> None:
+    """A row each: the model's mean over subjects divided by the other's, and the test, corrected over all that are
+    given.
+    """
+    tests = {each.name: compare(each.model, each.baseline) for each in comparisons}
+    corrected = holm({name: test["p"] for name, test in tests.items()})
+    for each in comparisons:
+        test, (ours, theirs) = tests[each.name], map(_mean, (each.model, each.baseline))
+        low, high = test["interval"]
+        told = f"{ours:.3f} against {theirs:.3f}, {test['mean_difference']:+.3f} ({low:+.3f} to {high:+.3f}), "
+        told += f"p = {test['p']:.3f}, of {len(comparisons)} corrected {corrected[each.name]:.3f}; "
+        rows.at_least(each.name, ours / theirs, 1, f"{told}{test['n']} subjects, {n_draws} draws")
+
+
+def _mean(said: Figures) -> float:
+    return float(np.mean([value for value in said.values() if value is not None]))

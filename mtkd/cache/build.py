@@ -211,8 +211,11 @@ def _write_answers(
 def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple[dict[str, list[Sample]], float]:
     """The same set with principal components in place of features, and the share of the variance that they hold."""
     study, fold = job.study, job.fold
-    learned = {*fold.train, *fold.hidden}
-    own = [each for each in whole.index.samples if each.subject in learned and fold.takes(each.subject, each.stimulus)]
+    own = [
+        each
+        for each in whole.index.samples
+        if each.subject in fold.training and fold.takes(each.subject, each.stimulus)
+    ]
     found = fit_components(heard_features(whole, [each.key for each in own], name), n_cached(study, name))
     found.save(folder)
     dtype = np.dtype(study.cache.dtype)

@@ -100,11 +100,10 @@ def train(
     runtime = Runtime(settings.optim)
     seed_all(study.seed, fold)
     model = build_model(study, data.cutter.shards, fold, settings)
-    every = fold.train + fold.hidden
-    learned = every if settings.teachers else fold.train
+    learned = fold.training if settings.teachers else fold.train
     train_loader = data.loader(learned, settings.optim, runtime, study.seed, shuffle=True)
     val_loader = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
-    signals = data.loader(every, settings.optim, runtime, study.seed, shuffle=False)
+    signals = data.loader(fold.training, settings.optim, runtime, study.seed, shuffle=False)
     with watched() as heard:
         model.fit_statistics(functools.partial(iter, signals), runtime.total)
         if settings.centre == "subject":

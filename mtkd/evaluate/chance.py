@@ -14,7 +14,8 @@ NAN = float("nan")
 
 
 def chance_level(n_trials_per_class: Sequence[int], alpha: float = 0.05) -> float:
-    """Balanced accuracy that guessing exceeds with probability below ``alpha`` (Combrisson & Jerbi, 2015).
+    """Balanced accuracy that guessing exceeds with a probability of ``alpha`` or less (Combrisson & Jerbi, 2015), or a
+    little more (.055 for .05 was the most found) where classes are not equally frequent.
 
     The upper limit of the binomial with n trials and probability 1 / classes. n is the number of trials where the
     classes are equally frequent. Where they are not, the balanced accuracy of a guess varies as if there were fewer:

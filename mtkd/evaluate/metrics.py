@@ -16,6 +16,7 @@ from mtkd.errors import MtkdError
 from mtkd.evaluate.predictions import Predictions
 
 NAN = float("nan")
+_DIGITS = 12  # of a probability, before it is ranked: what sums in another order differ by would break ties
 Metric = Callable[[NDArray, NDArray], float]
 
 
@@ -39,6 +40,7 @@ def auroc(label: NDArray, probs: NDArray) -> float:
     present = np.unique(label)
     if present.size < 2:
         return NAN
+    probs = probs.round(_DIGITS)
     if probs.shape[1] == 2:
         return float(roc_auc_score(label, probs[:, 1]))
     return float(roc_auc_score(label[:, None] == present, probs[:, present], average="macro"))
@@ -60,7 +62,8 @@ def auroc_among_all(predictions: Predictions) -> dict[str, float]:
     if np.unique(label).size < 2:
         return dict.fromkeys(map(str, subjects), NAN)
     rows_of = predictions.subject == subjects[:, None]
-    figures = np.mean([_pseudo_values(label == own, predictions.probs[:, own], rows_of) for own in classes], axis=0)
+    probs = predictions.probs.round(_DIGITS)
+    figures = np.mean([_pseudo_values(label == own, probs[:, own], rows_of) for own in classes], axis=0)
     return dict(zip(map(str, subjects), figures.tolist(), strict=True))
 
 

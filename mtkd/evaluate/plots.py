@@ -78,9 +78,7 @@ def results_figure(results: dict[str, Any], target: str) -> "Figure":
         block = results["levels"][level][target]
         for ax, metric in zip(row, TITLES, strict=True):
             _spread(ax, block, results["models"], metric)
-            ax.set_title(title, loc="left", fontsize=10, color=INK)
-            if level == "window":
-                ax.set_xlabel(TITLES[metric], fontsize=9.5)
+            ax.set_title(f"{TITLES[metric]}, {title}", loc="left", fontsize=9.5, color=INK)
     lines = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     return figure
@@ -109,7 +107,7 @@ def _spread(ax: "Axes", block: dict[str, Any], models: list[dict[str, str]], met
     ax.set_ylim(len(models) - 0.5, -0.5)
     low, high = ax.get_xlim()
     if metric != "auroc_among_all":  # whose figures of subjects are pseudo-values
-        ax.set_xlim(max(low, -0.02), min(high, 1.02))  # a standard deviation may reach where no figure can be
+        ax.set_xlim(max(low, -0.04), min(high, 1.04))  # a standard deviation may reach where no figure can be
     _tidy(ax, "x")
 
 

@@ -8,7 +8,6 @@ NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "auroc_amon
 SEEDS_FOR_A_CLAIM = 5
 TRIALS_A_CLASS = 5
 """Of a subject, from which on its figures by trial are worth a sentence."""
-DOUBT = ", though not every one of these differences is shown"
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -121,14 +120,11 @@ def _levels(block: dict[str, Any], level: str, students: list[str], teacher: str
 
 
 def outcome(comparison: dict[str, Any], alpha: float) -> str:
-    """``higher``, ``lower`` or ``not shown to differ``, by the corrected two-sided p and the sign of the effect.
-
-    Not by that of the mean difference: it is ranks that are tested, and one subject can turn a mean around.
-    """
+    """``higher``, ``lower`` or ``not shown to differ``, by the corrected two-sided p and the sign of the mean."""
     p = comparison["p_holm"]
     if p is None or p >= alpha:
         return "not shown to differ"
-    return "higher" if comparison["effect"] > 0 else "lower"
+    return "higher" if comparison["mean_difference"] > 0 else "lower"
 
 
 def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> str:
@@ -148,24 +144,15 @@ def _verdict(results: dict[str, Any], block: dict[str, Any], student: str, basel
 def _tests(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
     alpha, n_tests = results["protocol"]["alpha"], len(block["comparisons"])
     mine = [entry for entry in block["comparisons"] if entry["model"] == student]
-    parts = [
-        f"{NAMES[entry['metric']]} is {outcome(entry, alpha)}{_but(entry, alpha)} ({_test(entry)})" for entry in mine
-    ]
+    parts = [f"{NAMES[entry['metric']]} is {outcome(entry, alpha)} ({_test(entry)})" for entry in mine]
     sentences = [f"Against “{baseline}”, for “{student}” {listed(parts)}."]
     smallest = min((entry["p_smallest"] for entry in mine if entry["p_smallest"] is not None), default=None)
     if smallest is not None and smallest * n_tests >= alpha:
         sentences.append(
-            f"With {mine[0]['n']} subjects the smallest p there can be is {p_value(smallest)}, which correction for "
+            f"With so many differing subjects the smallest p there can be is {p_value(smallest)}, which correction for "
             f"{n_tests} comparisons takes to {alpha} or above: this study is too small to show a difference."
         )
     return sentences
-
-
-def _but(entry: dict[str, Any], alpha: float) -> str:
-    """Said where most subjects go one way and the mean over them goes the other."""
-    if outcome(entry, alpha) == "not shown to differ" or entry["effect"] * entry["mean_difference"] >= 0:
-        return ""
-    return " by the ranks of the subjects, though not by their mean"
 
 
 def _test(entry: dict[str, Any]) -> str:
@@ -176,10 +163,13 @@ def _test(entry: dict[str, Any]) -> str:
     subjects = f"{entry['n']} subjects"
     if entry["n_differing"] < entry["n"]:
         subjects += f" of whom {entry['n_differing']} differ{'s' if entry['n_differing'] == 1 else ''}"
-    return (
-        f"{entry['mean_difference']:+.3f} over {subjects}, Wilcoxon p {p}, after correction {corrected}, "
-        f"effect {entry['effect']:+.2f}"
-    )
+    return f"{entry['mean_difference']:+.3f}{between(entry)} over {subjects}, p {p}, after correction {corrected}"
+
+
+def between(entry: dict[str, Any]) -> str:
+    """ " (+0.02 to +0.18)", the interval of a mean difference; nothing where there is none."""
+    low, high = entry["interval"]
+    return "" if low is None or high is None else f" ({low:+.2f} to {high:+.2f})"
 
 
 def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline: str) -> list[str]:
@@ -192,10 +182,11 @@ def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline:
         told = listed([f"{percent(gap)} in {NAMES[metric]}" for metric, gap in known.items()])
         missing = listed([NAMES[metric] for metric in own if metric not in known])
         if known:
-            doubt = "" if shown.issuperset(known) else DOUBT
+            some = "not every one" if shown.intersection(known) else "none"
+            doubt = "" if shown.issuperset(known) else f", though {some} of these differences is shown"
             sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {told} on average{doubt}.")
         if missing:
-            sentences.append(f"In {missing}, “{teacher}” is not clearly above “{baseline}”: there is no gap to close.")
+            sentences.append(f"That there is a gap from “{baseline}” to “{teacher}” in {missing} is not shown.")
     return sentences
 
 

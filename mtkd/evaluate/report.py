@@ -10,7 +10,7 @@ from mtkd.errors import MtkdError
 from mtkd.evaluate import plots
 from mtkd.evaluate.metrics import has_confidence
 from mtkd.evaluate.predictions import Predictions
-from mtkd.evaluate.reading import listed, number, p_value, percent, reading, with_sd
+from mtkd.evaluate.reading import between, listed, number, p_value, percent, reading, with_sd
 from mtkd.evaluate.results import COMPARED
 from mtkd.evaluate.scalp import scalp_figure
 from mtkd.files import publish_file
@@ -183,9 +183,9 @@ def _comparison(entry: dict[str, Any], gaps: dict[str, Any]) -> dict[str, Any]:
         "baseline": entry["baseline"],
         "metric": COLUMNS[entry["metric"]],
         "n": f"{entry['n']} ({entry['n_differing']})",
-        "difference": number(entry["mean_difference"], "+.3f"),
+        "difference": number(entry["mean_difference"], "+.3f") + between(entry),
         "effect": number(entry["effect"], "+.2f"),
-        "p_values": [p_value(entry[key]) for key in ("p", "p_holm", "p_greater", "p_signflip")],
+        "p_values": [p_value(entry[key]) for key in ("p", "p_holm", "p_greater", "p_wilcoxon")],
         "gap": percent(gap),
     }
 

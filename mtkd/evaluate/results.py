@@ -14,7 +14,7 @@ from mtkd.evaluate.predictions import Predictions
 from mtkd.evaluate.statistics import compare, gap_closed, holm, is_clear, share_of_possible
 
 SCHEMA = Path(__file__).with_name("results.schema.json")
-VERSION = 2
+VERSION = 3
 """Of the schema."""
 KINDS = ("trivial", "teacher", "beside", "student", "possible")
 COMPARED = ("balanced_accuracy", "auroc", "auroc_among_all")
@@ -146,6 +146,7 @@ def _block(
     best = {model["name"]: table[model["name"]]["mean"] for model in models if model["kind"] == "possible"}
     for entry in table.values():
         entry["share_of_possible"] = _shares(entry["mean"], chance, best)
+    alone = study.get("alone", [])
     limits = {"limit": chance_level(n_trials_per_class, ALPHA), "n_trials_per_class": n_trials_per_class}
     return {
         "class_names": class_names,
@@ -154,7 +155,7 @@ def _block(
         "models": table,
         "comparisons": _comparisons(table, _baselines(study, models)),
         "beside": _comparisons(table, study.get("beside", {})),
-        **_gaps(table, models, _baselines(study, models)),
+        **_gaps(table, models, {name: own for name, own in _baselines(study, models).items() if name not in alone}),
     }
 
 

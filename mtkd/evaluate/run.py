@@ -31,7 +31,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 13
+VERSION = 14
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -125,6 +125,8 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
         "crossfit": study.splits.crossfit,
         "n_labelled": study.splits.n_labelled,
         "disjoint_stimuli": study.splits.disjoint_stimuli,
+        "centred": [name for name in study.evaluate.students if _is_centred(base_settings(study, name))],
+        "kept_last": _kept_last(study),
         **_heard(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
@@ -148,6 +150,17 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
 def _alone(study: Study) -> list[str]:
     """The students from labels alone."""
     return [name for name in study.evaluate.students if not base_settings(study, name).teachers]
+
+
+def _is_centred(settings: Distill) -> bool:
+    return bool(settings.teachers) and settings.centre is not None
+
+
+def _kept_last(study: Study) -> list[str]:
+    """The models whose epoch no validation subject chose."""
+    settings = {label: getattr(study, name).optim for label, name in TEACHERS.items()}
+    settings |= {name: base_settings(study, name).optim for name in study.evaluate.students}
+    return [name for name, optim in settings.items() if optim.keep == "last"]
 
 
 def _heard(study: Study) -> dict[str, list[str]]:

@@ -129,14 +129,15 @@ def place_windows(
 
 
 def layouts(samples: list[Sample], modalities: list[Modality]) -> dict[Modality, Layout]:
-    """The channels each modality has over all trials, in order of first appearance, and its one rate.
+    """The channels each modality has over all trials in which any gave a signal, in order of first appearance, and its
+    one rate.
 
     Raises:
         MtkdError: it has several.
     """
     found: dict[Modality, Layout] = {}
     for modality in modalities:
-        own = [sample.modalities[modality] for sample in samples if modality in sample.modalities]
+        own = [sample.modalities[modality] for sample in samples if sample.valid.get(modality, 0) > 0]
         if len(rates := sorted({layout.sfreq for layout in own})) > 1:
             raise MtkdError(
                 f"{modality}: the set has it at {' and '.join(f'{rate:g}' for rate in rates)} Hz, not at one rate"

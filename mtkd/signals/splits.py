@@ -46,6 +46,11 @@ class Fold:
             {"train": self.train, "val": self.val, "test": self.test} | {key: own for key, own in more.items() if own}
         )
 
+    @property
+    def training(self) -> list[str]:
+        """All subjects whose signals training may read: also those whose labels are hidden."""
+        return self.train + self.hidden
+
     def takes(self, subject: str, stimulus: str) -> bool:
         """Whether a trial is one of the fold's: with a stimulus for the side that its subject is on."""
         return not self.stimuli or (subject in self.test) == (stimulus in self.stimuli)

@@ -180,12 +180,13 @@ def make_cutter(study: Study, shards: ShardSet, fold: Fold, modalities: list[Mod
     A channel that only others have would reach a model that was never trained on it, so it is left out.
 
     Raises:
-        MtkdError: none of the training subjects has one of the modalities.
+        MtkdError: none of the training subjects has a signal of one of the modalities.
     """
     known = layouts([sample for sample in shards.index.samples if sample.subject in fold.train], modalities)
     if unknown := [modality for modality in modalities if modality not in known]:
         told = "a model that is to hear it would never have; take it from the modalities of the section that names it"
-        raise MtkdError(f"{fold.title}: no training subject has {' or '.join(unknown)}, so {told}")
+        whose = "training subject that keeps its labels" if fold.hidden else "training subject"
+        raise MtkdError(f"{fold.title}: no {whose} has a signal of {' or '.join(unknown)}, so {told}")
     return Cutter(shards, known, windows, study.labels, frozenset(fold.hidden))
 
 

@@ -1,5 +1,6 @@
 """The benchmarks of whole studies: each stand-in has its row, and a row is what the study's own table says."""
 
+import copy
 import importlib
 import json
 from pathlib import Path
@@ -55,31 +56,47 @@ def results(benchmark: ModuleType) -> dict[str, Any]:
     block = {"models": table, "beside": tests(beside, teacher)}
     block["comparisons"] = tests([benchmark.STUDENT, "no hint"], benchmark.ALONE)
     models = [{"name": name, "kind": kind} for name, kind in kinds.items()]
-    return {"models": models, "levels": {level: {"joint": block} for level in ("window", "trial")}}
+    return {"models": models, "levels": {level: {"joint": copy.deepcopy(block)} for level in ("window", "trial")}}
+
+
+def told(benchmark: ModuleType, load: Any, comparisons: list[Any]) -> dict[str, Any]:
+    rows = load("rows").Rows()
+    load("studies").add_comparisons(rows, comparisons, 2)
+    assert len(rows) == len(comparisons)
+    return {row.name: row for row in rows}
 
 
 def test_each_stand_in_of_the_teacher_has_a_row(benchmark: ModuleType, load: Any) -> None:
-    rows = load("rows").Rows()
-    benchmark.add_teachers(rows, "small", results(benchmark))
+    rows = told(benchmark, load, benchmark.teachers("small", [results(benchmark)] * 2))
     assert len(rows) == 2 * 3 * len(benchmark.STAND_INS)
-    told = {row.name: row for row in rows}
-    worse = told["small, teacher, AUROC by window, against random weights"]
-    better = told["small, teacher, AUROC among all by trial, against one-layer attention"]
+    worse = rows["small, teacher, AUROC by window, against random weights"]
+    better = rows["small, teacher, AUROC among all by trial, against one-layer attention"]
     assert worse.ratio == pytest.approx(0.755 / 0.655, abs=1e-3)
     assert worse.met
     assert not better.met
-    assert worse.measured == "0.755 against 0.655, +0.100, p = 0.000, corrected 0.500; 12 subjects, 3 seeds"
+    test = "0.755 against 0.655, +0.100 (+0.100 to +0.100), p = 0.000, of 24 corrected 0.012; 12 subjects, 2 draws"
+    assert worse.measured == test
 
 
 def test_each_other_student_has_a_row_against_the_whole(benchmark: ModuleType, load: Any) -> None:
-    rows = load("rows").Rows()
-    benchmark.add_students(rows, "small", results(benchmark))
+    rows = told(benchmark, load, benchmark.others("small", [results(benchmark)]))
     assert len(rows) == 2 * 3 * 2
-    told = {row.name: row for row in rows}
-    assert told["small, student, AUROC by window, against labels alone"].ratio == pytest.approx(0.755 / 0.735, abs=1e-3)
-    harm = told["small, student, balanced accuracy by trial, against no hint"]
+    row = rows["small, student, AUROC by window, against labels alone"]
+    assert row.ratio == pytest.approx(0.755 / 0.735, abs=1e-3)
+    harm = rows["small, student, balanced accuracy by trial, against no hint"]
     assert not harm.met
-    assert "-0.010, p = 0.000, corrected 0.003" in harm.measured  # of six comparisons
+    assert "p = 0.000, of 12 corrected 0.006" in harm.measured
+
+
+def test_a_subjects_figure_is_the_mean_over_draws(benchmark: ModuleType, load: Any) -> None:
+    found = [results(benchmark), results(benchmark)]
+    subjects = found[1]["levels"]["window"]["joint"]["models"][benchmark.STUDENT]["subjects"]
+    subjects["s0"] = subjects["s0"] | {"auroc": 0.9}
+    subjects["s1"] = subjects["s1"] | {"auroc": None}
+    own = load("studies").figures(found, "window", benchmark.STUDENT, "auroc")
+    assert own["s0"] == pytest.approx((0.7 + 0.9) / 2)
+    assert own["s1"] is None  # and so is in no test
+    assert own["s2"] == pytest.approx(0.72)
 
 
 @pytest.mark.parametrize(("name", "turned"), [("eegmat", "not centred"), ("simulated", "centred")])
@@ -95,15 +112,27 @@ def test_what_a_study_does_is_turned_around(benchmark: ModuleType, repo: Path, n
 
 def test_a_curve_tells_each_student_and_what_it_reaches_of_the_possible(benchmark: ModuleType, load: Any) -> None:
     found, rows = results(benchmark), load("rows").Rows()
-    table = found["levels"]["window"]["joint"]["models"]
-    table[NO_EEG] = entry(0.1, benchmark.METRICS)
-    table[benchmark.STUDENT]["share_of_possible"] = {NO_EEG: {"auroc": 0.9}}
-    load("curves").add_rows(rows, "n_labelled 4", found)
+    for level in benchmark.LEVELS:
+        block = found["levels"][level]["joint"]
+        block["chance"] = dict.fromkeys(benchmark.METRICS, 0.5)
+        block["models"][NO_EEG] = entry(0.1 if level == "window" else -0.3, benchmark.METRICS)
+    found["models"].append({"name": NO_EEG, "kind": "possible"})
+    curves = load("curves")
+    load("studies").add_comparisons(rows, curves.comparisons("n_labelled 4", [found]), 1)
+    curves.add_shares(rows, "n_labelled 4", [found])
     told = {row.name: row for row in rows}
     assert told["n_labelled 4, “distilled”, AUROC by window"].ratio == pytest.approx(0.755 / 0.735, abs=1e-3)
-    share = told["n_labelled 4, “distilled”, AUROC by trial, of the possible above chance"]
-    assert (share.ratio, share.met, share.measured) == (0.9, False, "0.755 of 0.855")
-    assert len(rows) == 2 * (2 * 3 + 1)
+    share = told["n_labelled 4, “distilled”, AUROC by window, of the possible above chance"]
+    assert (share.ratio, share.met, share.measured) == (0.718, False, "0.755 of 0.855")
+    assert len(rows) == 2 * 2 * 3 + 3 * 3  # by trial no more than chance is possible
+
+
+def test_each_draw_has_splits_and_seeds_of_its_own(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies = load("studies")
+    monkeypatch.setattr(studies, "results", lambda study, given: {"study": study, "given": given})
+    assert studies.drawn("a.yaml", ["name=b"], 2) == [
+        {"study": "a.yaml", "given": ["name=b", f"seed={draw}", f"splits.seed={draw}"]} for draw in range(2)
+    ]
 
 
 def test_the_results_are_those_that_the_run_made(pipeline: Any, load: Any) -> None:

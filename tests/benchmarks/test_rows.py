@@ -46,3 +46,9 @@ def test_a_section_takes_the_place_of_the_last_one_and_of_no_other(rows: ModuleT
     assert "## other.py\n\nkept\n" in second
     assert second.count("## one.py") == 1
     assert "speed" not in second
+
+
+def test_a_command_is_told_without_this_machines_places(rows: ModuleType) -> None:
+    words = ["/x/curves.py", "a.yaml", "data.folder=/home/me", "b={c: 1}", "--json", "/tmp/f", "--over", "k", "/y", "4"]
+    expected = "python benchmarks/curves.py a.yaml data.folder=FOLDER 'b={c: 1}' --over k FOLDER 4"
+    assert rows.command(words) == expected

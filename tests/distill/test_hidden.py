@@ -1,10 +1,12 @@
 """Training subjects whose labels are hidden: heard by students through their teachers, and by nobody else."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from mtkd.cache import build
@@ -40,11 +42,26 @@ def student(study: Study, **changes: Any) -> Distill:
     return study.distill.model_copy(update={"teachers": {"spatial": 1.0}, "optim": optim} | changes)
 
 
-def test_teachers_do_without_them(study: Study, fold: Fold) -> None:
+def test_teachers_take_their_signals_scales(study: Study, fold: Fold, pipeline: Any) -> None:
+    """The same as with all their labels."""
     assert len(fold.train) == 1
     assert fold.hidden
-    heard = spatial.unit_of(study, fold).manifest().measured["subjects"]
-    assert heard == sorted(fold.train + fold.val)
+    unit, whole = (spatial.unit_of(each, folds_of(each)[0]) for each in (study, pipeline.study))
+    assert unit.manifest().measured["subjects"] == sorted(fold.training + fold.val)
+    fewer, every = (safetensors.torch.load_file(each.folder / "weights.safetensors") for each in (unit, whole))
+    torch.testing.assert_close(fewer["scale.mean"], every["scale.mean"])
+    torch.testing.assert_close(fewer["scale.std"], every["scale.std"])
+
+
+def test_what_they_were_rated_changes_no_teacher(
+    study: Study, fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = spatial.unit_of(study, fold)
+    weights = (before.folder / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(batch, "class_index", turned(fold.hidden))
+    before.folder.rename(tmp_path / "before")
+    spatial._train(next(job for job in jobs_of(study, "spatial", spatial.unit_of) if job.fold.index == fold.index))
+    assert (before.folder / "weights.safetensors").read_bytes() == weights
 
 
 def test_their_labels_are_hidden_and_their_answers_are_cached(study: Study, fold: Fold) -> None:
@@ -55,26 +72,34 @@ def test_their_labels_are_hidden_and_their_answers_are_cached(study: Study, fold
     assert set(fold.hidden) <= cached
 
 
-def test_students_hear_their_teachers_of_them_and_those_from_labels_alone_nothing(study: Study, fold: Fold) -> None:
+def test_students_hear_of_them_and_those_from_labels_alone_take_scales(study: Study, fold: Fold) -> None:
     _, history, heard = train(study, fold, student(study))
     assert heard.subjects == {*fold.train, *fold.hidden, *fold.val}
     assert "train/kd/spatial" in history.epochs[0]
-    _, _, alone = train(study, fold, student(study, teachers={}, ce=1.0))
-    assert alone.subjects == {*fold.train, *fold.val}
+    model, _, alone = train(study, fold, student(study, teachers={}, ce=1.0))
+    assert alone.subjects == heard.subjects
+    distilled = train(study, fold, student(study, modality_dropout=0.0))[0]
+    for name, value in model.named_buffers():
+        assert torch.equal(value, dict(distilled.named_buffers())[name]), name
+
+
+def turned(of_whom: list[str]) -> Callable[..., int]:
+    """``class_index``, but for some subjects another class."""
+    found = batch.class_index
+
+    def otherwise(sample: Any, labels: dict[str, float]) -> int:
+        label = found(sample, labels)
+        return 3 - label if sample.subject in of_whom and label != UNLABELLED else label
+
+    return otherwise
 
 
 def test_what_they_were_rated_changes_nothing(study: Study, fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     """A leak of hidden labels would show; that of a labelled subject does."""
 
     def trained(of_whom: list[str]) -> dict[str, torch.Tensor]:
-        found = batch.class_index
-
-        def otherwise(sample: Any, labels: dict[str, float]) -> int:
-            label = found(sample, labels)
-            return 3 - label if sample.subject in of_whom and label != UNLABELLED else label
-
         with monkeypatch.context() as patched:
-            patched.setattr(batch, "class_index", otherwise)
+            patched.setattr(batch, "class_index", turned(of_whom))
             return trained_state(train(study, fold, student(study))[0])
 
     honest, leaked, noticed = trained([]), trained(fold.hidden), trained(fold.train)

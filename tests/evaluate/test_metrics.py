@@ -262,3 +262,26 @@ def test_a_summary_refuses_seeds_of_other_rows() -> None:
     one, other = rows(label, probs), rows(label, probs, seed=np.ones(len(label)))
     with pytest.raises(MtkdError, match=r"seeds \[0, 1\] answer \[64, 63\] rows"):
         metrics.summary(Predictions.concatenate([one, other.rows(np.arange(63))]), 10)
+
+
+def test_equal_answers_tie_however_their_sums_were_rounded() -> None:
+    """Trials whose windows say the same in another order: no subject is told anything, by trial either."""
+    random = np.random.default_rng(0)
+    said = random.random(6)
+    orders = [random.permutation(6) for _ in range(40)]
+    high = np.concatenate([said[order] for order in orders])
+    rows = Predictions(
+        subject=np.repeat([f"s{index % 4}" for index in range(40)], 6),
+        trial=np.repeat([f"t{index}" for index in range(40)], 6),
+        window=np.tile(np.arange(6), 40),
+        fold=np.zeros(240),
+        label=np.repeat(random.integers(0, 2, 40), 6),
+        probs=np.stack([1 - high, high], 1),
+        confidence=np.full(240, 0.3),
+        seed=np.zeros(240),
+    ).per_trial()
+    assert len(np.unique(rows.probs[:, 1])) > 1  # the test can fail
+    table = metrics.summary(rows, 10)
+    assert table["pooled"]["auroc"] == 0.5
+    assert all(own["auroc"] in (0.5, None) or np.isnan(own["auroc"]) for own in table["subjects"].values())
+    assert all(own["auroc_among_all"] == pytest.approx(0.5) for own in table["subjects"].values())

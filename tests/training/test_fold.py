@@ -68,7 +68,9 @@ def test_a_channel_that_only_others_have_reaches_no_model(study: Study) -> None:
 
 def test_a_modality_that_no_training_subject_has_is_named(study: Study) -> None:
     (without,) = [fold for fold in folds_of(study) if "03" in fold.test]
-    with pytest.raises(MtkdError, match=f"^fold {without.index}: no training subject has ecg, so a model that "):
+    with pytest.raises(
+        MtkdError, match=f"^fold {without.index}: no training subject has a signal of ecg, so a model that "
+    ):
         fold_data(study, without, ["eeg", "ecg"], study.windows)  # though it has the other
     (with_it, *_) = [fold for fold in folds_of(study) if "03" in fold.train]
     assert list(fold_data(study, with_it, ["ecg"], study.windows).cutter.layouts) == ["ecg"]

@@ -75,10 +75,11 @@ def _train(job: Job) -> None:
     model = build_model(study, data.cutter.shards, data.fold)
     train = data.loader(fold.train, settings.optim, runtime, study.seed, shuffle=True)
     val = data.loader(fold.val, settings.optim, runtime, study.seed, shuffle=False)
+    signals = data.loader(fold.training, settings.optim, runtime, study.seed, shuffle=False)  # which need no label
     with watched() as heard:
-        model.fit_statistics(functools.partial(iter, train), runtime.total)
+        model.fit_statistics(functools.partial(iter, signals), runtime.total)
         history = fit(model, terms, train, val, settings.optim, runtime)
-    heard |= train.heard | val.heard
+    heard |= signals.heard | train.heard | val.heard
     with job.unit.build() as (folder, measured):
         write_trained(folder, measured, trained_state(model), history, runtime.engine, heard)
     report_trained(STAGE, job.title, job.unit)

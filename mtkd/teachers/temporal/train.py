@@ -144,12 +144,13 @@ def _train(job: Job, runtime: Runtime) -> None:
     checkpoints = Checkpoints(_checkpoints(unit), runtime, settings.checkpoint_steps, tell, unit.fingerprint)
     terms = teacher_objective(study, data, settings.confidence_weight)
     watch = functools.partial(report_epoch, STAGE, job.title)
+    signals = data.loader(fold.training, settings.optim, runtime, study.seed, shuffle=False)
     with watched() as heard:
-        model = _prepared(study, data, runtime)
+        model = _prepared(study, data, signals, runtime)
         tell(f"{job.title}: {runtime.engine}, {len(data.keys(fold.train))} training trials")
         train, val = loaders(study, data, model, runtime)
         history = fit(model, terms, train, val, settings.optim, runtime, watch, checkpoints)
-    heard |= train.heard | val.heard
+    heard |= signals.heard | train.heard | val.heard
     weights = trained_state(model)
     if runtime.rank == 0:
         with unit.build() as (folder, measured):
@@ -198,11 +199,11 @@ def loaders(study: Study, data: FoldData, model: TemporalTeacher, runtime: Runti
     return make(data.fold.train, shuffle=True), make(data.fold.val, shuffle=False)
 
 
-def _prepared(study: Study, data: FoldData, runtime: Runtime) -> TemporalTeacher:
+def _prepared(study: Study, data: FoldData, signals: Loader, runtime: Runtime) -> TemporalTeacher:
+    """With its scales fitted on ``signals``, which need no label."""
     seed_all(study.seed, data.fold)
     model = build_model(study, data.cutter.shards, data.fold, runtime.parting)
-    train = data.loader(data.fold.train, study.temporal.optim, runtime, study.seed, shuffle=False)
-    model.fit_statistics(lambda: train, runtime.total)
+    model.fit_statistics(lambda: signals, runtime.total)
     if study.temporal.compile:
         model.backbone.compile_layers()
     torch.manual_seed(study.seed * 1000 + data.fold.index + 1_000_003 * runtime.rank)  # own dropout masks on each rank
