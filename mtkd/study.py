@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -20,6 +20,7 @@ ANOTHER_STUDENT = ("settings", "modalities", "teachers", "crossfit")
 _TEACHERS_ONLY = {"teachers", "temperature", "weighting", "relations", "centre", "dkd_beta", *get_args(LossName)}
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _MOST_REFERENCES = 100
+_LONGEST_NAME = 100
 _REFERENCE = re.compile(r"\w+(\.\w+)*")
 MIN_SAMPLES = 16  # a window encoder strides by eight
 ONE_FOR_ALL = ("accelerate", "deepspeed", "optim.grad_clip")
@@ -45,6 +46,8 @@ def read_study(path: str | Path, overrides: list[str] | None = None) -> Study:
         text = path.read_text(encoding="utf-8")
         refuse_deep(text)
         content = OmegaConf.create(text)
+        if not isinstance(content, DictConfig):
+            raise ValueError("its keys and values are missing")
         for override in overrides or []:
             key, value = _override(override, path)
             OmegaConf.update(content, key, value, merge=False)
@@ -121,6 +124,7 @@ def _check_sections(study: Study, name: str) -> None:
     if (entropy := study.signals.entropy) is not None:
         _check_bands(entropy.bands, entropy.window_s, nyquist, f"{name}: signals.entropy.bands")
     patch_s = study.temporal.patch_s
+    _check_bands(study.temporal.covariance_bands, patch_s, nyquist, f"{name}: temporal.covariance_bands")
     for key, length in (("window_s", study.windows.window_s), ("hop_s", study.windows.hop_s)):
         if round(length / patch_s) < 1 or abs(length / patch_s - round(length / patch_s)) > 1e-9:
             raise MtkdError(
@@ -180,7 +184,11 @@ def _check_variants(study: Study, taken: dict[str, str], name: str) -> None:
 
 
 def _take_name(row: str, taken: dict[str, str], key: str) -> None:
-    """Refuse a name of the table whose files would be another's."""
+    """Refuse a name of the table that cannot be shown, or whose files would be another's."""
+    if len(row) > _LONGEST_NAME or not row.isprintable():
+        raise MtkdError(
+            f"{key}: {row[:40]!r} is longer than {_LONGEST_NAME} characters, or some of them cannot be seen"
+        )
     if slug(row) in {"", *taken}:
         other = f", as {taken[slug(row)]!r} has it" if slug(row) else ""
         raise MtkdError(f"{key}: {row!r} cannot name files of its own{other}")

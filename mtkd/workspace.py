@@ -176,6 +176,8 @@ def _check(folder: Path, stage: str, expected: str) -> None:
         raise MtkdError(
             f"{folder}: made by {manifest.stage} {manifest.fingerprint}, not by {stage} {expected}; delete it"
         )
+    if fingerprint(manifest.inputs) != manifest.fingerprint:
+        raise MtkdError(f"{folder / MANIFEST}: its inputs are not those of its fingerprint; delete {folder}")
     paths = {folder / name: file for name, file in manifest.files.items()}
     for path in paths:
         if not path.is_file():

@@ -17,7 +17,7 @@ import yaml
 
 from mtkd.cache import build as cache
 from mtkd.cache.source import CachedSource
-from mtkd.config import Splits, Study
+from mtkd.config import Cache, Splits, Study
 from mtkd.distill import train as distill
 from mtkd.distill.settings import apply_best, base_settings, settings_of
 from mtkd.errors import MtkdError
@@ -158,6 +158,30 @@ def test_4_a_statistic_that_was_fitted_on_a_test_subject(
         student_answers(study, first, settings, unit)
 
 
+def test_4_components_that_were_fitted_on_a_test_subject(
+    study: Study, first: Fold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher is honest, and so is all it says."""
+    reduced = study.model_copy(update={"cache": Cache(n_components=3)})
+    read = cache.heard_features
+
+    def leaking(full: Any, keys: Any, name: str) -> Any:
+        return read(full, [*keys, *(key for key, own in full.samples.items() if own.subject == first.test[0])], name)
+
+    def ask() -> CachedSource:
+        for job in jobs_of(reduced, "spatial", lambda own, fold: cache.unit_of(own, fold, "spatial")):
+            if job.fold.index == first.index and not job.unit.stands():
+                cache._write(job, "spatial")
+        return CachedSource(reduced, first, ["spatial"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "heard_features", leaking)
+        with pytest.raises(MtkdError, match=f"was trained with {first.test[0]}, a test subject of fold 0"):
+            ask()
+    shutil.rmtree(cache.unit_of(reduced, first, "spatial").folder)
+    ask()
+
+
 def test_4_a_statistic_of_whole_recordings_without_saying_so(pipeline: Any) -> None:
     eog = "signals.modalities.eog={sfreq: 128}"
     with pytest.raises(MtkdError, match="ica is fitted on whole recordings; transductive allows it"):
@@ -180,11 +204,14 @@ def test_5_an_epoch_that_was_chosen_on_a_test_subject(
         student_answers(study, first, settings, unit)
 
 
-def test_5_settings_that_were_chosen_on_test_subjects(study: Study, first: Fold, tmp_path: Path) -> None:
+@pytest.mark.parametrize("swapped_keys", [("folds", "seals"), ("folds",)])
+def test_5_settings_that_were_chosen_on_test_subjects(
+    study: Study, first: Fold, tmp_path: Path, swapped_keys: tuple[str, ...]
+) -> None:
     """The other fold's, whose validation subjects are among this one's test subjects."""
     assert set(folds_of(study)[1].val) & set(first.test)
     found = yaml.safe_load((Path(study.workspace) / "sweep/best-distilled-swept.yaml").read_text(encoding="utf-8"))
-    for key in ("folds", "chosen_on"):
+    for key in swapped_keys:
         found[key] = {0: found[key][1], 1: found[key][0]}
     swapped = tmp_path / "best.yaml"
     swapped.write_text(yaml.safe_dump(found), encoding="utf-8")

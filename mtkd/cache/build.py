@@ -27,7 +27,7 @@ from mtkd.seeds import taught
 from mtkd.shards.batch import Cutter
 from mtkd.shards.build import open_shards
 from mtkd.shards.index import Sample, write_index
-from mtkd.shards.read import ShardSet
+from mtkd.shards.read import Heard, ShardSet, watched
 from mtkd.shards.schema import SampleInfo
 from mtkd.shards.shares import held
 from mtkd.shards.write import write_shard
@@ -161,18 +161,20 @@ def _write(job: Job, name: TeacherName) -> None:
     if not asked:
         told = f"no trial of {', '.join(fold.left_out)} holds a window; data.exclude leaves subjects out"
         raise MtkdError(f"{STAGE}: {fold.title}: {told}")
+    fitted = Heard()
     with job.unit.build() as (folder, measured):
         if is_reduced(study, name):
             with scratch_folder(folder) as whole:
                 _write_answers(whole, asked, name, teacher, windows, np.dtype(np.float32))
-                index, measured["explained"] = _reduce(job, name, ShardSet(whole), folder)
+                index, measured["explained"], fitted = _reduce(job, name, ShardSet(whole), folder)
         else:
             index = _write_answers(folder, asked, name, teacher, windows, np.dtype(study.cache.dtype))
         n_windows = sum(windows.n_steps(sample) for group in index.values() for sample in group)
         seconds = time.perf_counter() - started
         measured.update(n_windows=n_windows, seconds=round(seconds, 2), n_bytes=_size(folder))
-        heard = teacher_unit(study, fold, name).manifest().measured
-        measured.update(subjects=heard["subjects"], stimuli=heard["stimuli"])
+        learned = teacher_unit(study, fold, name).manifest().measured
+        heard = fitted | Heard(set(learned["subjects"]), set(learned["stimuli"]))
+        measured.update(subjects=sorted(heard.subjects), stimuli=sorted(heard.stimuli))
     size = f"{measured['n_bytes'] / 1e6:.1f} MB"
     say(STAGE, f"{name}, {job.title}: {n_windows} windows in {seconds:.0f} s, {size}")
 
@@ -208,15 +210,18 @@ def _write_answers(
     return index
 
 
-def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple[dict[str, list[Sample]], float]:
-    """The same set with principal components in place of features, and the share of the variance that they hold."""
+def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple[dict[str, list[Sample]], float, Heard]:
+    """The same set with principal components in place of features, the share of the variance that they hold, and
+    whose answers they were fitted on.
+    """
     study, fold = job.study, job.fold
     own = [
         each
         for each in whole.index.samples
         if each.subject in fold.training and fold.takes(each.subject, each.stimulus)
     ]
-    found = fit_components(heard_features(whole, [each.key for each in own], name), n_cached(study, name))
+    with watched() as heard:
+        found = fit_components(heard_features(whole, [each.key for each in own], name), n_cached(study, name))
     found.save(folder)
     dtype = np.dtype(study.cache.dtype)
     index = {
@@ -224,7 +229,7 @@ def _reduce(job: Job, name: TeacherName, whole: ShardSet, folder: Path) -> tuple
         for tar, samples in whole.index.shards.items()
     }
     write_index(folder, index)
-    return index, round(found.explained, 4)
+    return index, round(found.explained, 4), heard
 
 
 def asked_about(shards: ShardSet, windows: Cutter, fold: Fold) -> dict[str, list[Sample]]:

@@ -77,9 +77,12 @@ def encode_rows(sample: Sample, rows: np.ndarray, teacher: str) -> tuple[SampleI
 
 
 def odd_window(rows: np.ndarray) -> tuple[str, int] | None:
-    """The first part and window whose values are not all numbers."""
+    """The first part and window that no teacher can have said: not all numbers, or no probability."""
     for part in PARTS:
-        odd = ~np.isfinite(rows[part]).reshape(len(rows), -1).all(1)
+        values = rows[part].reshape(len(rows), -1)
+        odd = ~np.isfinite(values).all(1)
+        if part == "confidence":
+            odd |= ~((values >= 0) & (values <= 1)).all(1)
         if odd.any():
             return part, int(odd.argmax())
     return None
@@ -95,3 +98,16 @@ def read_rows(shards: ShardSet, key: str, teacher: str) -> np.ndarray:
     if rows.dtype.names != PARTS or rows.ndim != 1:
         raise MtkdError(f"{shards.path(key)}: {key}.{member_of(teacher)} holds no answers of a teacher")
     return rows
+
+
+def check_rows(shards: ShardSet, key: str, teacher: str, rows: np.ndarray, sizes: dict[str, int]) -> None:
+    """
+    Raises:
+        MtkdError: a part is of other ``sizes`` than these (numbers a window), or a window's are none of a teacher.
+    """
+    place = f"{shards.path(key)}: {key}.{member_of(teacher)}"
+    for part, size in sizes.items():
+        if rows[part].shape[1:] != (size,):
+            raise MtkdError(f"{place}: {part} of shape {rows[part].shape[1:]}, where {size} are expected")
+    if (found := odd_window(rows)) is not None:
+        raise MtkdError(f"{place}: the {found[0]} of window {found[1]} are none that a teacher says")

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mtkd.cache.build import asked_about, listened_to, unit_of
-from mtkd.cache.members import PARTS, member_of, read_rows
+from mtkd.cache.build import asked_about, listened_to, n_cached, unit_of
+from mtkd.cache.members import PARTS, check_rows, member_of, read_rows
 from mtkd.config import Study, TeacherName
 from mtkd.errors import MtkdError
 from mtkd.files import fingerprint
@@ -52,6 +52,8 @@ class CachedSource:
         for own in self._sets.values():
             for each, whose in zip(own, folds, strict=True):
                 _refuse_other_trials(study, each, whose)
+        self._sizes = {name: {"logits": study.n_classes, "features": n_cached(study, name)} for name in teachers}
+        self._sound: set[tuple[str, str]] = set()
         self._asked = {name: asked_of(sets[0].index.samples, folds) for name, sets in self._sets.items()}
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
@@ -71,6 +73,9 @@ class CachedSource:
             if len(rows) != n_windows:
                 told = f"is of {len(rows)} windows, but the trial has {n_windows}"
                 raise MtkdError(f"{own.path(key)}: {key}.{member_of(name)} {told}")
+            if (name, key) not in self._sound:
+                check_rows(own, key, name, rows, self._sizes[name])
+                self._sound.add((name, key))
             found.append(rows)
         return found
 

@@ -71,6 +71,9 @@ def prune(study: Study) -> None:
     """
     used, freed = _titles(study), 0
     unused = [each for each in stocked(study) if each.folder not in used]
+    for each in [each for each in unused if not (each.folder / MANIFEST).exists()]:
+        say(STAGE, f"{each.folder.name}: has no {MANIFEST}, so it is none of mtkd's, and stays")
+        unused.remove(each)
     for each in unused:
         freed += each.n_bytes
         with scratch_folder(each.folder) as aside:  # whoever is stopped here leaves a folder that is no cache

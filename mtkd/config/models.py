@@ -89,7 +89,7 @@ class Temporal(Section):
     )
     covariance_dropout: float = Field(0.5, ge=0, lt=1, description="share of these that is left out in training")
     dropout: float = Field(0.1, ge=0, lt=1)
-    confidence_weight: float = Field(0.5, ge=0)
+    confidence_weight: Weight = 0.5
     optim: Optim = Optim()
     max_tokens: int = Field(8192, ge=1, description="tokens that a rank has in memory at once")
     activation_checkpointing: bool = False
@@ -135,7 +135,7 @@ class Spatial(Section):
     sigma_m: float = Field(0.05, gt=0, le=10, description="width of the Gaussian over electrode distance, metre")
     learned_adjacency: bool = True
     dropout: float = Field(0.3, ge=0, lt=1)
-    confidence_weight: float = Field(0.5, ge=0)
+    confidence_weight: Weight = 0.5
     optim: Optim = Optim()
 
 
@@ -185,11 +185,11 @@ class Distill(Section):
     width: int = Field(32, ge=4, le=8192)
     dropout: float = Field(0.2, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1)
-    teachers: dict[TeacherName, Annotated[float, Field(ge=0)]] = {"temporal": 1.0, "spatial": 1.0}
+    teachers: dict[TeacherName, Weight] = {"temporal": 1.0, "spatial": 1.0}
     crossfit: bool = True
     weighting: Literal["equal", "confidence", "camkd"] = "confidence"
     temperature: float = Field(2.0, gt=0, le=1000)
-    ce: float = Field(0.3, ge=0)
+    ce: Weight = 0.3
     kd: Weight = 1.0
     dkd: Weight = 0.0
     dkd_beta: Weight = 8.0
@@ -203,7 +203,7 @@ class Distill(Section):
     contrast: Weight = 0.0
     relations: Literal["batch", "subject"] = "batch"
     centre: Literal["subject"] | None = None
-    confidence_weight: float = Field(0.5, ge=0)
+    confidence_weight: Weight = 0.5
     optim: Optim = Optim()
 
     @model_validator(mode="after")

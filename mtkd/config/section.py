@@ -20,7 +20,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_text(cls, value: Any) -> Any:
-        if isinstance(value, str) and (not value or "\0" in value):  # neither a name nor a path
+        if isinstance(value, str) and (not value.strip() or "\0" in value):  # neither a name nor a path
             raise ValueError("is empty or holds a NUL character")
         if isinstance(value, list) and all(isinstance(item, str) for item in value) and len({*value, ""}) <= len(value):
             raise ValueError("names something twice, or nothing")

@@ -149,6 +149,16 @@ class Study(Section):
     predict: Predict = Predict()
     inspect: Inspect = Inspect()
 
+    @field_validator("labels")
+    @classmethod
+    def _names_of_ratings(cls, labels: dict[str, float]) -> dict[str, float]:
+        for name in labels:
+            if not name.strip() or not name.isprintable() or len(name) > 100:
+                raise ValueError(f"{name[:40]!r} is no name of a rating")
+            if name == "joint":
+                raise ValueError("'joint' is what all ratings together are called in the tables")
+        return labels
+
     @model_validator(mode="after")
     def _seeds_fit(self) -> Self:
         if self.seed + self.n_seeds > 2**32:

@@ -141,7 +141,12 @@ def predict_recording(study: Study, path: Path, folds: list[Fold]) -> Timeline:
     for fold, (settings, unit) in zip(folds, students, strict=True):
         known = make_cutter(study, shards, fold, settings.modalities, study.windows).layouts
         model = load_model(study, shards, fold, settings, unit.folder)
-        answers.append(_follow(model, _windows(study, path, duration_s, signals, known)))
+        said = _follow(model, _windows(study, path, duration_s, signals, known))
+        if said is None:
+            raise MtkdError(
+                f"{unit.folder}: the student says what is no number of {path}; delete it, and train it anew"
+            )
+        answers.append(said)
     probs, confidence = (_mean(np.stack(part).astype(float)) for part in zip(*answers, strict=True))
     start_s = study.signals.lead_s + np.arange(len(probs)) * study.windows.hop_s
     return Timeline(start_s, start_s + study.windows.window_s, probs, confidence)
@@ -259,11 +264,14 @@ def _windows(
 
 
 @torch.inference_mode()
-def _follow(model: Student, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+def _follow(model: Student, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities and confidence of each window, NaN where nothing is heard; None where the model says no number."""
     state, probs, confidence = None, [], []
     for batch in batches:
         signal, state = model.step(batch, state)
         heard = bool(signal.mask[0, 0])
+        if heard and not (signal.logits.isfinite().all() and signal.confidence.isfinite().all()):
+            return None
         probs.append(signal.logits[0, 0].softmax(-1).numpy() if heard else np.full(signal.logits.shape[-1], np.nan))
         confidence.append(float(signal.confidence[0, 0]) if heard else np.nan)
     return np.stack(probs), np.array(confidence)

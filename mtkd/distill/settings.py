@@ -19,7 +19,7 @@ from mtkd.training.fold import common_inputs
 from mtkd.workspace import Unit, make_unit
 
 BEST = "best.yaml"
-VERSION = 3  # of what a search makes of its inputs
+VERSION = 4  # of what a search makes of its inputs
 
 
 class NotSweptYet(MtkdError):
@@ -62,6 +62,11 @@ def chosen_on(study: Study, fold: Fold) -> str:
     return fingerprint({key: inputs[key] for key in ("labels", "windows", "split", "data", "crossfit")})
 
 
+def sealed(study: Study, fold: Fold, changes: dict[str, Any]) -> str:
+    """Fingerprint of settings with what they were chosen on."""
+    return fingerprint({"chosen_on": chosen_on(study, fold), "changes": changes})
+
+
 def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:
     """``base`` with the changes that a sweep's file holds for a fold.
 
@@ -69,24 +74,24 @@ def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:
     what distillation needs would be taken for what suits labels alone.
 
     Raises:
-        MtkdError: the file is missing, is none of the sweep's, or was chosen on other data or another split.
+        MtkdError: the file is missing, is none of the sweep's, was chosen on other data or another split, or changed.
     """
     content = _read_best(path)
     if content["teachers"] != base.teachers:
         return changed(base, {"settings": None}, str(path))
     try:
         changes: dict[str, Any] = dict(content["folds"][fold.index])
-        found = content["chosen_on"][fold.index]
+        found = content["seals"][fold.index]
     except (ValueError, KeyError, TypeError):
         raise MtkdError(f"{path}: no settings for fold {fold.index}; expected a file that `mtkd sweep` wrote") from None
     for key in changes:
         if str(key).split(".")[0] in ANOTHER_STUDENT:
             raise MtkdError(f"{path}: {key} makes another student, not other settings of one")
     changed(base, changes, str(path))  # refuses what is no key at all
-    if found != chosen_on(study, fold):
+    if found != sealed(study, fold, changes):
         raise MtkdError(
             f"{path}: chosen on other data, labels, windows, cross-fitting or another split of the subjects than fold "
-            f"{fold.index}'s"
+            f"{fold.index}'s, or changed since; settings of your own are keys of distill"
         )
     return changed(base, {"settings": None} | searched(changes, base), str(path))
 
@@ -102,10 +107,10 @@ def _read_best(path: Path) -> dict[str, Any]:
         content = None
     if (
         not isinstance(content, dict)
-        or not {"teachers", "folds", "chosen_on"} <= content.keys()
-        or not all(isinstance(content[key], dict) for key in ("teachers", "folds", "chosen_on"))
+        or not {"teachers", "folds", "seals"} <= content.keys()
+        or not all(isinstance(content[key], dict) for key in ("teachers", "folds", "seals"))
     ):
-        raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and chosen_on")
+        raise MtkdError(f"{path}: expected a file that `mtkd sweep` wrote, with teachers, folds and seals")
     return content
 
 

@@ -50,6 +50,7 @@ def console_table(results: dict[str, Any]) -> "Table":
         title=f"{results['study']['name']}: {protocol['n_subjects']} test subjects, {protocol['n_trials']} trials",
         caption="mean ± standard deviation over subjects"
         + ("; possible: what the best predictor there can be says" if plots.possible(results["models"]) else "")
+        + (f"; nothing of {', '.join(results['study']['untested'])}" if results["study"].get("untested") else "")
         + ("; statistics of test subjects' recordings were used" if results["study"]["transductive"] else ""),
     )
     table.add_column("model", overflow="fold")

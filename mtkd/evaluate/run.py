@@ -31,7 +31,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 14
+VERSION = 15
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -67,8 +67,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "settings": study.evaluate.model_dump(),
         "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
         "modalities": list(study.signals.modalities),
-        "crossfit": study.splits.crossfit,
-        "n_labelled": study.splits.n_labelled,
+        "told": _told(study),
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)
@@ -107,7 +106,6 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
     facts = {
         "name": study.name,
         "class_names": study.class_names,
-        "ratings": list(study.labels),
         "n_bins": study.evaluate.n_bins,
         "baseline": study.evaluate.baseline,
         "baselines": _baselines(study),
@@ -120,14 +118,8 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
             for name, rows in predictions.items()
             if kinds[name] != "possible"
         },
-        "hop_s": study.windows.hop_s,
-        "transductive": study.signals.transductive,
-        "crossfit": study.splits.crossfit,
-        "n_labelled": study.splits.n_labelled,
-        "disjoint_stimuli": study.splits.disjoint_stimuli,
-        "centred": [name for name in study.evaluate.students if _is_centred(base_settings(study, name))],
-        "kept_last": _kept_last(study),
-        **_heard(study),
+        "untested": _untested(folds, predictions[study.evaluate.baseline]),
+        **_told(study),
     }
     say(STAGE, f"measures of {len(predictions)} models, and tests over subjects")
     results = build_results(
@@ -145,6 +137,27 @@ def _score(study: Study, folds: list[Fold], unit: Unit, folder: Path) -> None:
     write_report(results, predictions, electrode_importance(study, folds), folder)
     for name, rows in predictions.items():
         np.savez_compressed(folder / f"predictions-{slug(name)}.npz", **vars(rows))
+
+
+def _told(study: Study) -> dict[str, Any]:
+    """What the study file says that results tell of."""
+    return {
+        "ratings": list(study.labels),
+        "hop_s": study.windows.hop_s,
+        "transductive": study.signals.transductive,
+        "crossfit": study.splits.crossfit,
+        "n_labelled": study.splits.n_labelled,
+        "disjoint_stimuli": study.splits.disjoint_stimuli,
+        "centred": [name for name in study.evaluate.students if _is_centred(base_settings(study, name))],
+        "kept_last": _kept_last(study),
+        **_heard(study),
+    }
+
+
+def _untested(folds: list[Fold], rows: Predictions) -> list[str]:
+    """Test subjects that no figure is of: without a rated trial as long as a window."""
+    rated = set(rows.labelled().subject.tolist())
+    return sorted(name for fold in folds for name in fold.test if name not in rated)
 
 
 def _alone(study: Study) -> list[str]:

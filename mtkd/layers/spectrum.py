@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtkd.errors import MtkdError
-
 _FLOOR = 1e-30  # volt squared: far below any amplifier's noise, only keeps the logarithm finite
 
 
@@ -44,20 +42,6 @@ def differential_entropy(
 ) -> Float[Tensor, "*batch band"]:
     """Differential entropy of a Gaussian with each band's variance, in nats (Shi et al., EMBC 2013)."""
     return gaussian_entropy(band_power(signal, sfreq, bands))
-
-
-def check_bands(key: str, bands: Sequence[tuple[float, float]], sfreq: float, window_s: float) -> None:
-    """
-    Raises:
-        MtkdError: windows of that rate and length tell nothing of a band of the study's ``key``.
-    """
-    freqs = torch.fft.rfftfreq(round(window_s * sfreq), 1 / sfreq)
-    for low, high in bands:
-        if not 0 <= low < high <= sfreq / 2:
-            raise MtkdError(f"{key}: {low:g} to {high:g} Hz is no band of EEG at {sfreq:g} Hz")
-        if not ((freqs >= low) & (freqs < high) & (freqs > 0)).any():
-            told = f"lies between the frequencies of {window_s:g} s, {1 / window_s:.3g} Hz apart"
-            raise MtkdError(f"{key}: {low:g} to {high:g} Hz {told}")
 
 
 def octaves(sfreq: float, window_s: float, per_octave: int = 2) -> list[tuple[float, float]]:

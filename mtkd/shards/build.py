@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mtkd import workspace
@@ -58,6 +59,7 @@ def run(study: Study) -> Unit:
         shards, outcomes = _assemble(folder, jobs, linked)
         _check_modalities(study, shards)
         write_index(folder, shards)
+        _refuse_same_signals(ShardSet(folder))
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
         measured.update(outcomes, left_out=found.left_out | outcomes["left_out"])
         measured.update(sources=_sources(jobs), data=study.data.model_dump(exclude={"folder"}))
@@ -149,6 +151,23 @@ def _sources(jobs: list[Job]) -> dict[str, str]:
             another = ", which is of another subject" * (other.file.subject != job.file.subject)
             raise MtkdError(f"{job.file.path}: holds the same as {other.file.path}{another}")
     return {digest: job.file.subject for digest, job in found.items()}
+
+
+def _refuse_same_signals(shards: ShardSet) -> None:
+    """
+    Raises:
+        MtkdError: two subjects have the very same signal, so that one person would stand on two sides of a split.
+    """
+    found: dict[tuple[int, int], tuple[Sample, str]] = {}
+    for sample in shards.index.samples:
+        for member in (f"{modality}.npy" for modality, share in sample.valid.items() if share > 0):
+            place = sample.members[member]
+            other, its = found.setdefault((place.size, place.crc32), (sample, member))
+            if other.subject != sample.subject and np.array_equal(
+                shards.read(sample.key, member), shards.read(other.key, its)
+            ):
+                told = f"{member.partition('.')[0]} of {sample.key} is that of {other.key}, of another subject"
+                raise MtkdError(f"{STAGE}: {told}; data.exclude leaves one of them out")
 
 
 def _build_all(study: Study, missing: list[Job]) -> None:

@@ -1,5 +1,7 @@
 """What is worth knowing of a shard set before anything is trained on it."""
 
+import itertools
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -54,7 +56,27 @@ def doubts(study: Study, samples: list[Sample]) -> list[str]:
     if too_short := steps.count(0):
         length_s = study.windows.window_s
         found.append(f"windows: {counted(too_short, 'trial')} of {len(samples)} shorter than one of {length_s:g} s")
+    return found + _of_subjects(study, samples, steps)
+
+
+def _of_subjects(study: Study, samples: list[Sample], steps: list[int]) -> list[str]:
+    """Of names that may be one person's, and of who has no window, by the trials' numbers of windows."""
+    names, found = sorted({sample.subject for sample in samples}), []
+    for _, alike in itertools.groupby(sorted(names, key=_plain), key=_plain):
+        if len(own := list(alike)) > 1:
+            found.append(
+                f"subjects: {_some(own)} hardly differ; one person by two names would be on two sides of a split"
+            )
+    if without := sorted(set(names) - {each.subject for each, n in zip(samples, steps, strict=True) if n}):
+        length_s = study.windows.window_s
+        found.append(f"subjects: no trial of {_some(without)} is {length_s:g} s long, so that no model hears of them")
     return found
+
+
+def _plain(name: str) -> str:
+    """What is left of a name without case, width, and what is no letter or digit."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(char for char in folded if char.isalnum())
 
 
 def _of_names(modality: Modality, samples: list[Sample]) -> list[str]:

@@ -8,7 +8,7 @@ import yaml
 
 from mtkd.config import Distill, Study
 from mtkd.console import counted, say
-from mtkd.distill.settings import BEST, base_settings, chosen_on, sweep_unit
+from mtkd.distill.settings import BEST, base_settings, sealed, sweep_unit
 from mtkd.errors import Diverged, MtkdError
 from mtkd.files import publish_file, scratch_folder, slug, write_json
 from mtkd.sweep.experiment import Row, Search, cluster, name_of, run_searches
@@ -66,8 +66,8 @@ def _keep(study: Study, unit: Unit, search: Search, rows: list[Row], since_start
     failed = [row for row in rows if row["error"]]
     with unit.build() as (folder, measured):
         write_json(folder / "trials.json", rows)
-        made_on = {fold.index: chosen_on(study, fold)}
-        _write_yaml(folder / BEST, search.name, search.base, {fold.index: best["config"]}, made_on)
+        seals = {fold.index: sealed(study, fold, best["config"])}
+        _write_yaml(folder / BEST, search.name, search.base, {fold.index: best["config"]}, seals)
         measured.update(n_trials=len(rows), n_failed=len(failed), best=best["best"])
         measured.update(seconds=round(sum(row["seconds"] for row in rows), 2), cluster=cluster())
     label, n_epochs = f"{search.name}, fold {fold.index}", sum(row["epochs"] for row in rows)
@@ -100,13 +100,13 @@ def _write_best(study: Study, name: str, base: Distill, units: list[Unit]) -> No
     contents = [yaml.safe_load((unit.folder / BEST).read_text()) for unit in units]
     path = Path(study.workspace) / STAGE / f"best-{slug(name)}.yaml"
     folds = {index: found for content in contents for index, found in content["folds"].items()}
-    made_on = {index: found for content in contents for index, found in content["chosen_on"].items()}
-    _write_yaml(path, name, base, folds, made_on)
+    seals = {index: found for content in contents for index, found in content["seals"].items()}
+    _write_yaml(path, name, base, folds, seals)
     say(STAGE, f"{name}: best settings of all folds in {path}")
 
 
-def _write_yaml(path: Path, name: str, base: Distill, folds: dict[int, Any], made_on: dict[int, str]) -> None:
+def _write_yaml(path: Path, name: str, base: Distill, folds: dict[int, Any], seals: dict[int, str]) -> None:
     head = "# Written by mtkd sweep; `mtkd distill STUDY distill.settings=THIS_FILE` takes it.\n"
     with publish_file(path) as aside:
-        content = {"student": name, "teachers": dict(base.teachers), "folds": folds, "chosen_on": made_on}
+        content = {"student": name, "teachers": dict(base.teachers), "folds": folds, "seals": seals}
         aside.write_text(head + yaml.safe_dump(content, sort_keys=False))

@@ -46,5 +46,6 @@ def read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
     expected = trained_tensors(model)
     differing = sorted(expected.keys() ^ state.keys()) or [k for k in expected if expected[k].shape != state[k].shape]
     if differing:
-        raise MtkdError(f"{path}: made for another model, {differing[0]} differs (and {len(differing) - 1} more)")
+        more = f" (and {len(differing) - 1} more)" * (len(differing) > 1)
+        raise MtkdError(f"{path}: made for another model, {differing[0]} differs{more}")
     return state

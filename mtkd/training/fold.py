@@ -59,6 +59,7 @@ class FoldData:
         """
         title, windows = self.fold.title, Cutter(self.cutter.shards, {}, study.windows, study.labels)
         self.refuse_short(self.fold.val)
+        self.refuse_short(self.fold.test)  # hours before anyone is to be scored on them
         if set(self.labels(self.fold.val)) == {UNLABELLED}:
             raise MtkdError(f"{title}: no validation trial has a rating of {' and '.join(study.labels)}")
         n_windows = [windows.n_steps(self.cutter.shards.samples[key]) for key in self.refuse_short(self.fold.train)]

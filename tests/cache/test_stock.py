@@ -111,11 +111,17 @@ def test_only_what_the_study_does_not_read_is_deleted(copied: Study, capsys: pyt
     build.run(single(copied))
     foreign = Path(copied.workspace) / "cache" / ".temporal.partial-elsewhere-1-00"
     foreign.mkdir()  # what another machine is writing
+    own = Path(copied.workspace) / "cache/mine"
+    own.mkdir()
+    (own / "thesis.txt").write_text("years")
     stock.prune(copied)
-    assert caches(copied) == sorted([*before, foreign])
-    assert f"{len(before)} caches deleted" in capsys.readouterr().out
+    assert caches(copied) == sorted([*before, foreign, own])
+    told = capsys.readouterr().out
+    assert f"{len(before)} caches deleted" in told
+    assert "mine: has no manifest.json, so it is none of mtkd's, and stays" in told
     stock.prune(single(copied))
-    assert caches(copied) == [foreign]
+    assert caches(copied) == sorted([foreign, own])
+    assert (own / "thesis.txt").read_text() == "years"
 
 
 def test_nothing_is_deleted_while_it_is_not_known_what_is_read(copied: Study) -> None:
@@ -153,6 +159,40 @@ def test_an_answer_for_other_windows_is_refused(copied: Study) -> None:
     source = CachedSource(copied, fold, ["spatial"])
     data = fold_data(copied, fold, [], copied.windows)
     with pytest.raises(MtkdError, match=r"spatial\.npy is of 9 windows, but the trial has 10"):
+        source(data.cutter.batch(list(data.cutter.shards.samples)[:2]))
+
+
+def other_size(rows: np.ndarray, part: str) -> np.ndarray:
+    smaller = {name: rows[name] for name in rows.dtype.names or ()}
+    smaller[part] = smaller[part][:, :3]
+    fields = [(name, values.dtype, values.shape[1:]) for name, values in smaller.items()]
+    made = np.empty(len(rows), np.dtype(fields))
+    for name, values in smaller.items():
+        made[name] = values
+    return made
+
+
+def sure(rows: np.ndarray) -> np.ndarray:
+    changed = rows.copy()
+    changed["confidence"][2] = 7.0
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda key, rows: other_size(rows, "logits"), r"logits of shape \(3,\), where 4 are expected"),
+        (lambda key, rows: other_size(rows, "features"), r"features of shape \(3,\), where \d+ are expected"),
+        (lambda key, rows: without_number(rows), "the logits of window 3 are none that a teacher says"),
+        (lambda key, rows: sure(rows), "the confidence of window 2 are none that a teacher says"),
+        (lambda key, rows: rows["mask"], "holds no answers of a teacher"),
+    ],
+)
+def test_what_no_teacher_says_is_not_heard(copied: Study, change: Any, told: str) -> None:
+    fold = folds_of(copied)[0]
+    rewritten(build.unit_of(copied, fold, "spatial"), change)
+    source, data = CachedSource(copied, fold, ["spatial"]), fold_data(copied, fold, [], copied.windows)
+    with pytest.raises(MtkdError, match=rf"\.tar: s\d\d_t\d\d\.spatial\.npy:? {told}"):
         source(data.cutter.batch(list(data.cutter.shards.samples)[:2]))
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mtkd.config import Study, Sweep
-from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, chosen_on, is_swept, settings_of, sweep_unit
+from mtkd.distill.settings import NotSweptYet, apply_best, base_settings, is_swept, sealed, settings_of, sweep_unit
 from mtkd.errors import MtkdError
 from mtkd.signals.splits import make_folds
 from mtkd.study import changed
@@ -54,10 +54,11 @@ def test_the_sweeps_file_is_taken_as_settings(pipeline: Any, best: Path) -> None
 
 def test_folds_may_differ(pipeline: Any, tmp_path: Path) -> None:
     folds = folds_of(pipeline.study)
+    changes = {fold.index: {"temperature": 1.0 + fold.index, "optim.lr": 0.125} for fold in folds}
     content = {
         "teachers": {"temporal": 1.0, "spatial": 1.0},
-        "folds": {fold.index: {"temperature": 1.0 + fold.index, "optim.lr": 0.125} for fold in folds},
-        "chosen_on": {fold.index: chosen_on(pipeline.study, fold) for fold in folds},
+        "folds": changes,
+        "seals": {fold.index: sealed(pipeline.study, fold, changes[fold.index]) for fold in folds},
     }
     study = with_settings(pipeline.study, write(tmp_path / "best.yaml", content))
     found = [settings_of(study, "distilled", fold) for fold in folds]
@@ -89,6 +90,15 @@ def test_a_file_chosen_on_another_split_is_refused(pipeline: Any, best: Path) ->
         apply_best(pipeline.study, pipeline.study.distill, best, other)
 
 
+def test_a_file_that_was_changed_since_is_refused(pipeline: Any, best: Path, tmp_path: Path) -> None:
+    """The seal is of the settings too: with those of another fold it is none."""
+    content = yaml.safe_load(best.read_text(encoding="utf-8"))
+    content["folds"][0] = content["folds"][0] | {"temperature": 4.9}
+    changed = write(tmp_path / "changed.yaml", content)
+    with pytest.raises(MtkdError, match=f"{changed}: chosen on .*, or changed since; settings of your own are keys of"):
+        apply_best(pipeline.study, pipeline.study.distill, changed, folds_of(pipeline.study)[0])
+
+
 def test_a_file_chosen_on_other_labels_is_refused(pipeline: Any, best: Path) -> None:
     study = pipeline.study.model_copy(update={"labels": {"valence": 4.0, "arousal": 5.0}})
     with pytest.raises(MtkdError, match=f"{best}: chosen on other data, labels"):
@@ -103,12 +113,12 @@ def test_a_file_chosen_on_other_labels_is_refused(pipeline: Any, best: Path) -> 
         "folds: 3",
         "folds: {0: {}}",
         "teachers: {}\nfolds: {}",
-        "teachers: x\nfolds: {0: {}}\nchosen_on: {0: a}",
+        "teachers: x\nfolds: {0: {}}\nseals: {0: a}",
         pytest.param("teachers: " + "[" * 100_000 + "]" * 100_000, id="deep"),  # libyaml would crash
         "teachers: !!timestamp x",
         "a: [1",
         "\x00",
-        "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nchosen_on: 7",
+        "teachers: {temporal: 1.0, spatial: 1.0}\nfolds: {0: {}}\nseals: 7",
     ],
 )
 def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: Path, content: str) -> None:
@@ -120,8 +130,8 @@ def test_a_file_that_is_none_of_the_sweeps_is_refused(pipeline: Any, tmp_path: P
 
 def write_changes(path: Path, study: Study, fold: Any, changes: Any) -> Path:
     """A sweep's file for the first fold, right in all but perhaps the changes."""
-    made_on = {0: chosen_on(study, fold)}
-    return write(path, {"teachers": study.distill.teachers, "folds": {0: changes}, "chosen_on": made_on})
+    seals = {0: sealed(study, fold, changes)}
+    return write(path, {"teachers": study.distill.teachers, "folds": {0: changes}, "seals": seals})
 
 
 @pytest.mark.parametrize("changes", [{"teachers": {}}, {"settings": "sweep"}, {"modalities": ["temp"]}])

@@ -59,7 +59,9 @@ def test_a_modality_that_is_masked_throughout_is_told(told):
 
 
 def test_trials_shorter_than_a_window_are_told(told):
-    assert told([GOOD, GOOD], seconds=1.5) == ["windows: 2 trials of 2 shorter than one of 2 s"]
+    said = told([GOOD, GOOD], seconds=1.5)
+    assert said[0] == "windows: 2 trials of 2 shorter than one of 2 s"
+    assert said[1].startswith("subjects: no trial of s0, s1 is 2 s long")
 
 
 def test_labels_that_leave_nothing_to_learn_are_told(told):
@@ -80,3 +82,18 @@ def test_a_mask_that_tells_the_class_is_told(told, task, name):
 def test_a_channel_that_is_called_as_its_modality_is_not_counted_twice(told):
     whole = {"eeg": ["Fz"], "ecg": ["ecg"]}
     assert told([whole, whole, whole, {"eeg": ["Fz"]}] * 2) == []  # all of one class and half of the other
+
+
+def test_names_that_hardly_differ_are_told(make_set, make_trial, make_study, tmp_path):
+    trials = []
+    for index, subject in enumerate(["S01", "s 01", "Ｓ０１", "s2", "s10"]):
+        trials.append(make_trial("t01", 6.0, {"eeg": 16.0}, {"eeg": ["Fz"]}, subject=subject, ratings=RATINGS[index]))
+    shards = make_set(tmp_path / "set", {f"{index}.tar": [trial] for index, trial in enumerate(trials)})
+    said = doubts(make_study("labels={task: 0.5}"), shards.index.samples)
+    (names,) = [sentence for sentence in said if sentence.startswith("subjects:")]
+    assert names.startswith("subjects: S01, s 01, Ｓ０１ hardly differ; ")
+
+
+def test_whose_trials_are_all_too_short_is_told(told):
+    said = told([GOOD, GOOD], "windows={window_s: 8, hop_s: 8}", "temporal.patch_s=8")
+    assert "subjects: no trial of s0, s1 is 8 s long, so that no model hears of them" in said

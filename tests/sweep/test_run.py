@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtkd.distill.settings import BEST, base_settings, chosen_on, settings_of, sweep_unit
+from mtkd.distill.settings import BEST, base_settings, sealed, settings_of, sweep_unit
 from mtkd.distill.train import train, unit_of
 from mtkd.files import read_json
 from mtkd.signals.splits import Fold
@@ -51,7 +51,7 @@ def test_the_best_on_validation_was_chosen(pipeline: Any, searches: list[tuple[F
             "student": NAME,
             "teachers": {"temporal": 1.0, "spatial": 1.0},
             "folds": {fold.index: best["config"]},
-            "chosen_on": {fold.index: chosen_on(pipeline.study, fold)},
+            "seals": {fold.index: sealed(pipeline.study, fold, best["config"])},
         }
         assert unit.manifest().measured["best"] == best["best"]
 
@@ -63,7 +63,7 @@ def test_one_file_holds_all_folds(pipeline: Any, searches: list[tuple[Fold, Unit
     for fold, unit in searches:
         own = yaml.safe_load((unit.folder / BEST).read_text())
         assert together["folds"][fold.index] == own["folds"][fold.index]
-        assert together["chosen_on"][fold.index] == chosen_on(pipeline.study, fold)
+        assert together["seals"][fold.index] == sealed(pipeline.study, fold, own["folds"][fold.index])
 
 
 def test_distill_trained_the_chosen_settings(pipeline: Any, searches: list[tuple[Fold, Unit]]) -> None:

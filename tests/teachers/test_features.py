@@ -58,4 +58,4 @@ def test_a_gain_of_the_filters_changes_nothing(gain: float) -> None:
 
 def test_a_filter_too_short_for_the_rate_is_refused() -> None:
     with pytest.raises(MtkdError, match=r"spatial\.filter_s: 0\.01 s are too short a filter at 128 Hz"):
-        make_features(Spatial(features="learned", filter_s=0.01), 4, SFREQ, 4.0)
+        make_features(Spatial(features="learned", filter_s=0.01), 4, SFREQ)

@@ -44,7 +44,7 @@ def make_teacher(layouts: Mapping[Modality, Layout], make_batch: Callable[..., B
         if "conv" in changes:
             changes = {"conv_options": CONVOLUTIONS[str(changes["conv"])]} | changes
         given = Spatial(width=8, bands=[(4.0, 8.0), (8.0, 13.0)], n_filters=3, **changes)
-        model = SpatialTeacher(given, layout, 4.0, 4)
+        model = SpatialTeacher(given, layout, 4)
         torch.nn.init.normal_(model.learned, std=0.3)
         if layout == layouts["eeg"]:
             model.fit_statistics(lambda: [make_batch(["eeg"], seed=9)], lambda values: values)
@@ -139,7 +139,7 @@ def test_dense_and_sparse_graphs_are_the_same(
 
 def test_an_electrode_off_the_montage_is_refused() -> None:
     with pytest.raises(MtkdError, match="electrode 'A2-A1'"):
-        SpatialTeacher(Spatial(), Layout(ch_names=["Cz", "A2-A1"], sfreq=128), 4.0, 4)
+        SpatialTeacher(Spatial(), Layout(ch_names=["Cz", "A2-A1"], sfreq=128), 4)
 
 
 @pytest.mark.parametrize("band", [(200.0, 300.0), (50.0, 65.0), (8.0, 8.0), (13.0, 8.0), (-1.0, 4.0)])
@@ -147,7 +147,7 @@ def test_a_band_that_the_signals_do_not_hold_is_refused(
     layouts: Mapping[Modality, Layout], band: tuple[float, float]
 ) -> None:
     with pytest.raises(MtkdError, match=rf"spatial\.bands: {band[0]:g} to {band[1]:g} Hz is no band of EEG at 128 Hz"):
-        SpatialTeacher(Spatial(bands=[(4.0, 8.0), band]), layouts["eeg"], 4.0, 4)
+        SpatialTeacher(Spatial(bands=[(4.0, 8.0), band]), layouts["eeg"], 4)
 
 
 def test_the_adjacency_stays_symmetric_and_not_negative_whatever_is_learned(
@@ -163,12 +163,12 @@ def test_the_adjacency_stays_symmetric_and_not_negative_whatever_is_learned(
 
 
 def test_before_training_it_is_the_nearness_of_the_montage(layouts: Mapping[Modality, Layout]) -> None:
-    teacher = SpatialTeacher(Spatial(), layouts["eeg"], 4.0, 4)
+    teacher = SpatialTeacher(Spatial(), layouts["eeg"], 4)
     assert torch.equal(teacher.adjacency, teacher.near)
 
 
 def test_without_a_learned_part_it_stays_that(layouts: Mapping[Modality, Layout]) -> None:
-    teacher = SpatialTeacher(Spatial(learned_adjacency=False), layouts["eeg"], 4.0, 4)
+    teacher = SpatialTeacher(Spatial(learned_adjacency=False), layouts["eeg"], 4)
     assert not teacher.learned.requires_grad
 
 

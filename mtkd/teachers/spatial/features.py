@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from mtkd.config import Spatial
 from mtkd.errors import MtkdError
 from mtkd.layers.covariance import LogCovariance
-from mtkd.layers.spectrum import check_bands, differential_entropy, gaussian_entropy, periodogram
+from mtkd.layers.spectrum import differential_entropy, gaussian_entropy, periodogram
 
 
-def make_features(
-    settings: Spatial, n_chans: int, sfreq: float, window_s: float
-) -> "Entropies | Filters | Covariances":
-    """The node features ``spatial.features`` of EEG at a rate in hertz, in windows of ``window_s`` seconds.
+def make_features(settings: Spatial, n_chans: int, sfreq: float) -> "Entropies | Filters | Covariances":
+    """The node features ``spatial.features`` of EEG at a rate in hertz.
 
     Each tells its ``n_features``, and which of them mean anything in windows with such ``valid`` electrodes.
 
     Raises:
-        MtkdError: windows do not tell of a band, or the rate is too low for the filters.
+        MtkdError: the rate does not hold a band, or is too low for the filters.
     """
     if settings.features == "learned":
         return Filters(settings, sfreq)
-    check_bands("spatial.bands", settings.bands, sfreq, window_s)
+    for low, high in settings.bands:
+        if not 0 <= low < high <= sfreq / 2:
+            raise MtkdError(f"spatial.bands: {low:g} to {high:g} Hz is no band of EEG at {sfreq:g} Hz")
     return Entropies(settings, sfreq) if settings.features == "entropy" else Covariances(settings, n_chans, sfreq)
 
 

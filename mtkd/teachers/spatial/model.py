@@ -29,11 +29,11 @@ class SpatialTeacher(nn.Module):
 
     near: Tensor
 
-    def __init__(self, settings: Spatial, layout: Layout, window_s: float, n_classes: int) -> None:
+    def __init__(self, settings: Spatial, layout: Layout, n_classes: int) -> None:
         super().__init__()
         n_chans, width = len(layout.ch_names), settings.width
         self.layout = layout
-        self.features = make_features(settings, n_chans, layout.sfreq, window_s)
+        self.features = make_features(settings, n_chans, layout.sfreq)
         self.scale = Standardize((n_chans, self.features.n_features))
         self.register_buffer("near", nearness(electrode_positions(layout.ch_names), settings.sigma_m))
         self.learned = nn.Parameter(torch.zeros(n_chans, n_chans), requires_grad=settings.learned_adjacency)

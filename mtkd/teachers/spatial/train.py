@@ -55,7 +55,7 @@ def unit_of(study: Study, fold: Fold) -> Unit:
 def build_model(study: Study, shards: ShardSet, fold: Fold) -> SpatialTeacher:
     """The teacher before any training."""
     cutter = make_cutter(study, shards, fold, MODALITIES, study.windows)
-    return SpatialTeacher(study.spatial, cutter.layouts["eeg"], study.windows.window_s, study.n_classes)
+    return SpatialTeacher(study.spatial, cutter.layouts["eeg"], study.n_classes)
 
 
 def load_model(study: Study, shards: ShardSet, fold: Fold, unit: Unit) -> nn.Module:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mtkd.config import Modality, Temporal, Windows
 from mtkd.layers.encoder import WindowEncoder, fit_scales
 from mtkd.layers.heads import Heads, TeacherSignal
-from mtkd.layers.spectrum import check_bands
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout, SampleInfo
 from mtkd.teachers.temporal.backbone import Backbone
@@ -22,16 +21,8 @@ _WIDTH = 32  # of the patch encoders' convolutions
 
 
 def _encoder(settings: Temporal, layout: Layout, name: Modality, width: int) -> WindowEncoder:
-    """That of a modality's patches.
-
-    Raises:
-        MtkdError: patches tell nothing of a band of ``covariance_bands``.
-    """
-    if name != "eeg":
-        return WindowEncoder(name, layout, settings.patch_s, _WIDTH, width)
-    check_bands("temporal.covariance_bands", settings.covariance_bands, layout.sfreq, settings.patch_s)
-    pairs = settings.covariance_bands, settings.covariance_dropout
-    return WindowEncoder(name, layout, settings.patch_s, _WIDTH, width, *pairs)
+    bands = settings.covariance_bands if name == "eeg" else []
+    return WindowEncoder(name, layout, settings.patch_s, _WIDTH, width, bands, settings.covariance_dropout)
 
 
 class TemporalTeacher(nn.Module):
