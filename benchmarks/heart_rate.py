@@ -1,0 +1,125 @@
+"""What the heart rate alone tells: ``python benchmarks/heart_rate.py STUDY [key=value ...] --over KEY V1 V2 ...``.
+
+A study whose student hears an ECG is drawn as ``curves.py`` draws it. Each of its models is held against a logistic
+regression of one number, the mean interval between the beats of a window, that learns from the same labelled windows
+of the same folds. Whoever takes a poor baseline for granted may be proud of little.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Rows, finish, parser
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from studies import LEVELS, METRICS, Comparison, Figures, add_comparisons, drawn, figures
+
+from mtkd.config import Study
+from mtkd.evaluate.answers import Answering
+from mtkd.evaluate.metrics import summary
+from mtkd.evaluate.predictions import Predictions
+from mtkd.layers.heads import TeacherSignal
+from mtkd.layers.rhythm import RHYTHMS, intervals
+from mtkd.shards.batch import Batch
+from mtkd.signals.splits import Fold
+from mtkd.study import read_study
+from mtkd.training.fold import folds_of
+
+STRENGTH = 0.1  # of scikit-learn's penalty, the same for all numbers of subjects
+
+
+def heart_rate(study: Study, batch: Batch) -> np.ndarray:
+    """(trial, window) logarithm of the mean interval between beats, seconds; NaN where there is none."""
+    sfreq = study.signals.modalities["ecg"].sfreq
+    found, known = intervals(batch.signals["ecg"][:, :, 0], sfreq, RHYTHMS["ecg"])
+    heard = known[..., 0] & batch.valid["ecg"][:, :, 0]
+    return torch.where(heard, found[..., 0], torch.nan).numpy()
+
+
+def answers(study: Study, fold: Fold) -> Predictions:
+    """Of a fold's test subjects, by what its labelled training subjects taught."""
+    asked = Answering(study, fold, ["ecg"])
+    batch = asked.data.cutter.batch(asked.data.keys(fold.train))
+    rate, steps = heart_rate(study, batch), batch.steps.numpy()
+    known = steps & np.isfinite(rate) & (batch.labels.numpy() >= 0)[:, None]
+    usual = rate[known].mean()
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced"))
+    model.fit(rate[known][:, None], np.broadcast_to(batch.labels.numpy()[:, None], steps.shape)[known])
+    return Predictions.concatenate([asked.rows(_said(study, model, each, usual), each) for each in asked.batches()])
+
+
+def _said(study: Study, model: Any, batch: Batch, usual: float) -> TeacherSignal:
+    rate = heart_rate(study, batch)
+    probs = model.predict_proba(np.where(np.isfinite(rate), rate, usual).reshape(-1, 1))
+    logits = torch.from_numpy(np.log(probs)).reshape(*rate.shape, -1)
+    ones = torch.ones(rate.shape)
+    return TeacherSignal(logits, torch.zeros(*rate.shape, 1), 0.5 * ones, ones.bool())
+
+
+def of_draws(study: str, given: list[str], n_draws: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """By level and subject, the mean over draws of each metric."""
+    tables: dict[str, list[dict[str, Any]]] = {level: [] for level in LEVELS}
+    for draw in range(n_draws):
+        made = read_study(study, [*given, f"seed={draw}", f"splits.seed={draw}"])
+        rows = Predictions.concatenate([answers(made, fold) for fold in folds_of(made)]).labelled()
+        for level, own in (("window", rows), ("trial", rows.per_trial())):
+            tables[level].append(summary(own, made.evaluate.n_bins)["subjects"])
+    return {
+        level: {
+            subject: {metric: _mean([table[subject][metric] for table in found]) for metric in METRICS}
+            for subject in found[0]
+        }
+        for level, found in tables.items()
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    return None if np.isnan(values).any() else float(np.mean(values))
+
+
+def comparisons(name: str, found: list[dict[str, Any]], alone: dict[str, Any]) -> list[Comparison]:
+    """Of each trained model with the heart rate."""
+    models = [each["name"] for each in found[0]["models"] if each["kind"] in ("teacher", "student")]
+    wanted = [(level, metric, model) for level in LEVELS for metric in METRICS for model in models]
+    return [
+        Comparison(
+            f"{name}, “{model}”, {METRICS[metric]} by {level}, against the heart rate",
+            figures(found, level, model, metric),
+            _column(alone[level], metric),
+        )
+        for level, metric, model in wanted
+    ]
+
+
+def _column(table: dict[str, dict[str, Any]], metric: str) -> Figures:
+    return {subject: values[metric] for subject, values in table.items()}
+
+
+def main() -> None:
+    """Train, evaluate, tell."""
+    arguments = parser(__doc__)
+    arguments.add_argument("study", nargs="+", help="study file, and changes to it")
+    arguments.add_argument("--over", nargs="+", required=True, metavar=("KEY", "VALUE"), help="a key and its values")
+    arguments.add_argument("--draws", type=int, default=5)
+    arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
+    given = arguments.parse_args()
+    rows, (study, *changes), (key, *values) = Rows(), given.study, given.over
+    scratch: Callable[[], Any] = tempfile.TemporaryDirectory
+    every = []
+    with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
+        for value in values:
+            words = [*changes, f"workspace={folder}", f"{key}={value}"]
+            found = drawn(study, words, given.draws)
+            alone = of_draws(study, words, given.draws)
+            every += comparisons(f"{key.split('.')[-1]} {value}", found, alone)
+    add_comparisons(rows, every, given.draws)
+    finish(f"heart_rate.py, {found[0]['study']['name']}, {key}", rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
