@@ -241,7 +241,7 @@ def test_a_cache_made_with_other_weights(pipeline: Any, workspace: Path, refused
 
 def test_too_few_subjects_for_the_folds(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:
     said = refused("spatial", pipeline.file, workspace, "splits.n_folds=7")
-    assert said == "splits.n_folds = 7: 6 subjects are too few to train on, validate and test"
+    assert said == "splits.n_folds = 7: 6 subjects are too few to train on, validate (splits.val_share = 0.25) and test"
 
 
 def test_a_subject_that_is_not_there(pipeline: Any, workspace: Path, refused: Callable[..., str]) -> None:

@@ -83,7 +83,7 @@ def test_1_a_teacher_that_read_a_test_stimulus(study: Study, monkeypatch: pytest
     apart = split(study, disjoint_stimuli=True)
     fold = folds_of(apart)[0]
     with monkeypatch.context() as patched:
-        patched.setattr(Fold, "takes", lambda self, subject, stimulus: subject not in self.test)
+        patched.setattr(Fold, "takes", lambda self, subject, stimulus: True)
         teach(apart)
     told = f"was trained with {fold.stimuli[0]}, a test stimulus of fold 0"
     with pytest.raises(MtkdError, match=told):
@@ -211,6 +211,7 @@ def test_5_settings_that_were_chosen_on_test_subjects(
     """The other fold's, whose validation subjects are among this one's test subjects."""
     assert set(folds_of(study)[1].val) & set(first.test)
     found = yaml.safe_load((Path(study.workspace) / "sweep/best-distilled-swept.yaml").read_text(encoding="utf-8"))
+    found["folds"][1] = found["folds"][1] | {"temperature": 4.9}  # both folds may have found the same
     for key in swapped_keys:
         found[key] = {0: found[key][1], 1: found[key][0]}
     swapped = tmp_path / "best.yaml"

@@ -64,7 +64,7 @@ def chosen_on(study: Study, fold: Fold) -> str:
 
 def sealed(study: Study, fold: Fold, changes: dict[str, Any]) -> str:
     """Fingerprint of settings with what they were chosen on."""
-    return fingerprint({"chosen_on": chosen_on(study, fold), "changes": changes})
+    return fingerprint({"chosen_on": chosen_on(study, fold), "changes": dict(sorted(changes.items()))})
 
 
 def apply_best(study: Study, base: Distill, path: Path, fold: Fold) -> Distill:

@@ -59,10 +59,10 @@ def run(study: Study) -> Unit:
         shards, outcomes = _assemble(folder, jobs, linked)
         _check_modalities(study, shards)
         write_index(folder, shards)
-        _refuse_same_signals(ShardSet(folder))
         measured.update(summary(study, shards), seconds=round(time.perf_counter() - started, 2))
         measured.update(outcomes, left_out=found.left_out | outcomes["left_out"])
         measured.update(sources=_sources(jobs), data=study.data.model_dump(exclude={"folder"}))
+        _refuse_same_signals(ShardSet(folder))
     _tell(study, [sample for group in shards.values() for sample in group], measured)
     say(STAGE, f"built {unit.folder}")
     return unit

@@ -78,8 +78,8 @@ def make_folds(subjects: list[str], splits: Splits, stimuli: Sequence[str] = ())
         n_val = max(1, round(splits.val_share * len(rest)))
         if not test or len(rest) - n_val < 1:
             there = counted(len(subjects), "subject is", "subjects are")
-            keys = f"splits.n_folds = {splits.n_folds}, val_share = {splits.val_share:g}"
-            raise MtkdError(f"{keys}: {there} too few to train on, validate and test")
+            told = f"too few to train on, validate (splits.val_share = {splits.val_share:g}) and test"
+            raise MtkdError(f"splits.n_folds = {splits.n_folds}: {there} {told}")
         train, hidden = _labelled(index, sorted(rest[n_val:]), splits)
         own = sorted(shown[index :: splits.n_folds]) if splits.disjoint_stimuli else []
         folds.append(Fold(index, train, sorted(rest[:n_val]), sorted(test), hidden=hidden, stimuli=own))

@@ -14,7 +14,6 @@ from mtkd.teachers.spatial.convolution import make_convolution, weights_keyword
     ("conv", "options", "said"),
     [
         ("Module", {}, "spatial.conv = Module: torch_geometric.nn has no such convolution"),
-        (" ", {}, "spatial.conv =  : torch_geometric.nn has no such convolution"),
         ("__class__", {}, "spatial.conv = __class__: torch_geometric.nn has no such convolution"),
         ("SAGEConv", {}, "spatial.conv = SAGEConv: takes no weighted graph (adj, or edge_index with"),
         ("GCN2Conv", {}, "spatial.conv = GCN2Conv: takes no weighted graph"),

@@ -25,7 +25,8 @@ from mtkd.workspace import Unit
 def in_one_process(study: Study, fold: Fold) -> tuple[History, dict[str, torch.Tensor]]:
     settings, runtime = study.temporal, Runtime(study.temporal.optim)
     data = fold_data(study, fold, settings.modalities, temporal.patches(study))
-    model = temporal._prepared(study, data, runtime)
+    signals = data.loader(fold.training, settings.optim, runtime, study.seed, shuffle=False)
+    model = temporal._prepared(study, data, signals, runtime)
     loaders = temporal.loaders(study, data, model, runtime)
     history = fit(model, teacher_objective(study, data, settings.confidence_weight), *loaders, settings.optim, runtime)
     return history, trained_state(model)

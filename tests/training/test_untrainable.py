@@ -17,7 +17,7 @@ from mtkd.training.fold import fold_data, folds_of
 def test_a_study_of_one_subject(pipeline: Any, mtkd: Callable[..., Any], tmp_path: Path) -> None:
     alone = "data.subjects=[s01]"
     assert shards.run(read_study(pipeline.file, [f"workspace={tmp_path / 'ws'}", alone])).stands()
-    told = "splits.n_folds = 2: 1 subject is too few to train on, validate and test"
+    told = "splits.n_folds = 2: 1 subject is too few to train on, validate (splits.val_share = 0.25) and test"
     ended = mtkd("spatial", pipeline.file, f"workspace={tmp_path / 'ws'}", alone)
     assert (ended.code, ended.err) == (2, f"mtkd: {told}\n")
 
