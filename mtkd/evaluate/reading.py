@@ -182,12 +182,20 @@ def _gap(results: dict[str, Any], block: dict[str, Any], student: str, baseline:
         told = listed([f"{percent(gap)} in {NAMES[metric]}" for metric, gap in known.items()])
         missing = listed([NAMES[metric] for metric in own if metric not in known])
         if known:
-            some = "not every one" if shown.intersection(known) else "none"
-            doubt = "" if shown.issuperset(known) else f", though {some} of these differences is shown"
+            doubt = _doubt(len(known), len(shown.intersection(known)))
             sentences.append(f"Of the gap from “{baseline}” to “{teacher}” it closes {told} on average{doubt}.")
         if missing:
             sentences.append(f"That there is a gap from “{baseline}” to “{teacher}” in {missing} is not shown.")
     return sentences
+
+
+def _doubt(n_told: int, n_shown: int) -> str:
+    """Said of gains that are told, of which not all are shown."""
+    if n_shown == n_told:
+        return ""
+    if n_told == 1:
+        return ", though that is not shown"
+    return f", though {'not every one' if n_shown else 'none'} of these differences is shown"
 
 
 def _shown(results: dict[str, Any], comparison: dict[str, Any]) -> bool:
