@@ -184,6 +184,22 @@ def test_how_many_were_labelled_is_told(binary: Any, tmp_path: Path) -> None:
         assert ("training subjects 4 kept their labels" in " ".join(text.split())) == (n_labelled == 4)
 
 
+def test_what_chose_epochs_whose_answers_were_centred_and_who_is_missing_is_told(binary: Any, tmp_path: Path) -> None:
+    def page(**facts: Any) -> str:
+        results = binary.results()
+        results["study"] |= facts
+        return " ".join(write_report(results, binary.predictions, [], tmp_path).read_text(encoding="utf-8").split())
+
+    plain = page(kept_last=[], centred=[], untested=[])
+    assert "students) saw training subjects only; epochs and swept settings were chosen on validation subjects" in plain
+    assert "No figure is of" not in plain
+    assert "less its mean" not in plain
+    told = page(kept_last=["distilled"], centred=["distilled", "swept"], untested=["s77"], n_labelled=4)
+    assert "of “distilled” the last epoch was kept, other epochs and swept settings were chosen on validation" in told
+    assert "for “distilled”, “swept”, which takes each subject, also one whose labels are hidden, to be of each" in told
+    assert "<strong>No figure is of s77</strong>" in told
+
+
 def test_other_predictions_than_the_results_are_refused(
     quadrants: Any, quadrant_results: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,3 +187,27 @@ def test_overlaps_are_found_if_and_only_if_two_trials_share_time(times):
     found = recordings._overlaps(spans)
     assert bool(found) == any(each > recordings._TOUCHING_S for each in shared)
     assert len(found) < max(1, len(spans))
+
+
+def test_the_same_signals_of_two_subjects_are_refused(edf_study, tmp_path, refused):
+    """A copy that another patient's name was written into: one person would stand on two sides of a split."""
+    folder = tmp_path / "edf"
+    content = bytearray((folder / "a_1.edf").read_bytes())
+    content[8:88] = b"X F 02-MAY-1951 Somebody_Else".ljust(80)
+    (folder / "c_1.edf").write_bytes(content)
+    said = refused(edf_study("data.absent=mask"))
+    assert re.fullmatch(r"shards: (eeg|ecg) of c_1 is that of a_1, of another subject; data\.exclude leaves .*", said)
+    assert not list((tmp_path / "workspace/shards").glob("*/manifest.json"))
+
+
+def test_flat_signals_of_two_subjects_are_not(edf_study, tmp_path):
+    """Masked throughout they are the same, and nobody's."""
+    for name in ("c", "d"):
+        random = np.random.default_rng(ord(name)).uniform(-50, 50, 6 * 128)
+        waves = {"EEG Fz": random, "ECG": np.zeros(6 * 128)}
+        signals = [
+            edfio.EdfSignal(wave, 128, label=label, physical_dimension="uV", physical_range=(-60, 60))
+            for label, wave in waves.items()
+        ]
+        edfio.Edf(signals).write(tmp_path / f"edf/{name}_1.edf")
+    run(edf_study("data.absent=mask"))
