@@ -15,11 +15,15 @@ from mtkd.training.fold import fold_data, folds_of
 SFREQ = 64
 
 
-def write(path: Path, ch_names: list[str], seed: int) -> None:
+def write(path: Path, ch_names: list[str], seed: int, flat: tuple[str, ...] = ()) -> None:
     random = np.random.default_rng(seed)
     signals = [
         edfio.EdfSignal(
-            50 * random.normal(size=10 * SFREQ), SFREQ, label=name, physical_dimension="uV", physical_range=(-400, 400)
+            50 * random.normal(size=10 * SFREQ) * (name not in flat),
+            SFREQ,
+            label=name,
+            physical_dimension="uV",
+            physical_range=(-400, 400),
         )
         for name in ch_names
     ]
@@ -98,3 +102,15 @@ def test_classes_weigh_by_their_windows(study: Study) -> None:
     finally:
         data.cutter.shards.samples.update(samples)
     assert weights == pytest.approx([2.0, 0, 0, 2 / 3])  # a window of each shorter trial, three of each longer
+
+
+def test_a_modality_that_gave_no_training_subject_a_signal_is_named(study: Study, tmp_path: Path) -> None:
+    """A sensor that lay on the table is as good as none, though it has a channel."""
+    for index in (1, 2, 4):
+        for condition in (1, 2):
+            path = tmp_path / f"raw/{index:02d}_{condition}.edf"
+            write(path, ["EEG F3", "EEG Cz", "ECG ECG"], 10 * index + condition, flat=("ECG ECG",))
+    build.run(study)
+    (without,) = [fold for fold in folds_of(study) if "03" in fold.test]
+    with pytest.raises(MtkdError, match=f"^fold {without.index}: no training subject has a signal of ecg, "):
+        fold_data(study, without, ["ecg"], study.windows)
