@@ -160,7 +160,7 @@ def _row(model: dict[str, str], block: dict[str, Any]) -> dict[str, Any]:
         "pooled": f"{number(entry['pooled']['balanced_accuracy'])} ({number(low)} to {number(high)})",
         "between_seeds": " / ".join(number(entry["sd_seeds"][metric], ".3f") for metric in COMPARED),
         "shares": [
-            f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}"
+            f"{percent(share['balanced_accuracy'])} / {percent(share['auroc'])}".replace(" %", "\u00a0%")
             for share in entry["share_of_possible"].values()
         ],
         "n_rows": entry["n_rows"],
