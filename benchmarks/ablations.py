@@ -8,15 +8,12 @@ test over subjects, by Holm corrected for all rows. Below 1, what was left out d
 among all, and balanced accuracy, ask for one threshold that serves all subjects.
 """
 
-import contextlib
 import json
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rows import Rows, finish, parser
-from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures
+from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures, workspace
 
 from mtkd.study import read_study
 
@@ -85,8 +82,7 @@ def main() -> None:
     beside = {name: {"temporal": changes} for name, changes in STAND_INS.items()}
     changes += [f"evaluate.teachers={json.dumps(beside)}"]
     changes += [f"evaluate.students={json.dumps(students(study, changes))}"]
-    scratch: Callable[[], Any] = tempfile.TemporaryDirectory
-    with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
+    with workspace(given.keep) as folder:
         found = drawn(study, [*changes, f"workspace={folder}"], given.draws)
     name = found[0]["study"]["name"]
     add_comparisons(rows, teachers(name, found) + others(name, found), given.draws)

@@ -8,15 +8,11 @@ subjects, corrected over all rows of all values. Where the best possible predict
 reaches above chance is a row too.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Rows, finish, parser
-from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures
+from rows import Rows, finish
+from studies import LEVELS, METRICS, Comparison, add_comparisons, drawn, figures, given_over, workspace
 
 from mtkd.evaluate.best import NO_EEG
 from mtkd.evaluate.statistics import share_of_possible
@@ -56,24 +52,18 @@ def _ends(block: dict[str, Any], metric: str) -> tuple[float, float]:
 
 def main() -> None:
     """Train, evaluate, tell."""
-    arguments = parser(__doc__)
-    arguments.add_argument("study", nargs="+", help="study file, and changes to it")
-    arguments.add_argument("--over", nargs="+", required=True, metavar=("KEY", "VALUE"), help="a key and its values")
-    arguments.add_argument("--draws", type=int, default=5)
-    arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
-    given = arguments.parse_args()
-    rows, (study, *changes), (key, *values) = Rows(), given.study, given.over
-    if not values:
-        arguments.error(f"--over {key}: no value")
-    scratch: Callable[[], Any] = tempfile.TemporaryDirectory
-    with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
-        of = {each: drawn(study, [*changes, f"workspace={folder}", f"{key}={each}"], given.draws) for each in values}
-    named = {f"{key.split('.')[-1]} {value}": found for value, found in of.items()}
+    given, rows = given_over(__doc__), Rows()
+    with workspace(given.keep) as folder:
+        of = {
+            each: drawn(given.study, [*given.changes, f"workspace={folder}", f"{given.key}={each}"], given.draws)
+            for each in given.values
+        }
+    named = {f"{given.key.split('.')[-1]} {value}": found for value, found in of.items()}
     every = [each for name, found in named.items() for each in comparisons(name, found)]
     add_comparisons(rows, every, given.draws)
     for name, found in named.items():
         add_shares(rows, name, found)
-    finish(f"curves.py, {next(iter(of.values()))[0]['study']['name']}, {key}", rows, given.json)
+    finish(f"curves.py, {next(iter(of.values()))[0]['study']['name']}, {given.key}", rows, given.json)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,15 @@ regression of one number, the mean interval between the beats of a window, that 
 of the same folds. Whoever takes a poor baseline for granted may be proud of little.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rows import Rows, finish, parser
+from rows import Rows, finish
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from studies import LEVELS, METRICS, Comparison, Figures, add_comparisons, drawn, figures
+from studies import LEVELS, METRICS, Comparison, Figures, add_comparisons, drawn, figures, given_over, workspace
 
 from mtkd.config import Study
 from mtkd.evaluate.answers import Answering
@@ -102,23 +98,15 @@ def _column(table: dict[str, dict[str, Any]], metric: str) -> Figures:
 
 def main() -> None:
     """Train, evaluate, tell."""
-    arguments = parser(__doc__)
-    arguments.add_argument("study", nargs="+", help="study file, and changes to it")
-    arguments.add_argument("--over", nargs="+", required=True, metavar=("KEY", "VALUE"), help="a key and its values")
-    arguments.add_argument("--draws", type=int, default=5)
-    arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
-    given = arguments.parse_args()
-    rows, (study, *changes), (key, *values) = Rows(), given.study, given.over
-    scratch: Callable[[], Any] = tempfile.TemporaryDirectory
-    every = []
-    with scratch() if given.keep is None else contextlib.nullcontext(given.keep.resolve()) as folder:
-        for value in values:
-            words = [*changes, f"workspace={folder}", f"{key}={value}"]
-            found = drawn(study, words, given.draws)
-            alone = of_draws(study, words, given.draws)
-            every += comparisons(f"{key.split('.')[-1]} {value}", found, alone)
+    given, rows, every = given_over(__doc__), Rows(), []
+    with workspace(given.keep) as folder:
+        for value in given.values:
+            words = [*given.changes, f"workspace={folder}", f"{given.key}={value}"]
+            found = drawn(given.study, words, given.draws)
+            alone = of_draws(given.study, words, given.draws)
+            every += comparisons(f"{given.key.split('.')[-1]} {value}", found, alone)
     add_comparisons(rows, every, given.draws)
-    finish(f"heart_rate.py, {found[0]['study']['name']}, {key}", rows, given.json)
+    finish(f"heart_rate.py, {found[0]['study']['name']}, {given.key}", rows, given.json)
 
 
 if __name__ == "__main__":

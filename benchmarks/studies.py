@@ -1,12 +1,16 @@
 """What the benchmarks of whole studies share: a study as a user would run it, drawn several times, and comparisons."""
 
+import argparse
+import contextlib
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Rows
+from rows import Rows, parser
 
 from mtkd.evaluate.run import RESULTS, unit_of
 from mtkd.evaluate.statistics import compare, holm
@@ -17,6 +21,25 @@ from mtkd.training.fold import folds_of
 LEVELS = ("window", "trial")
 METRICS = {"auroc": "AUROC", "auroc_among_all": "AUROC among all", "balanced_accuracy": "balanced accuracy"}
 Figures = dict[str, float | None]
+
+
+def given_over(text: str | None) -> argparse.Namespace:
+    """The command line of a benchmark that draws a study with each of a key's ``values``; ``study`` is its file."""
+    arguments = parser(text)
+    arguments.add_argument("study", nargs="+", help="study file, and changes to it")
+    arguments.add_argument("--over", nargs="+", required=True, metavar=("KEY", "VALUE"), help="a key and its values")
+    arguments.add_argument("--draws", type=int, default=5)
+    arguments.add_argument("--keep", type=Path, help="leave the workspace in this folder; what stands there is reused")
+    given = arguments.parse_args()
+    (given.study, *given.changes), (given.key, *given.values) = given.study, given.over
+    if not given.values:
+        arguments.error(f"--over {given.key}: no value")
+    return given
+
+
+def workspace(keep: Path | None) -> contextlib.AbstractContextManager[str | Path]:
+    """The folder to keep, or one that is gone afterwards."""
+    return tempfile.TemporaryDirectory() if keep is None else contextlib.nullcontext(keep.resolve())
 
 
 def results(study: str, given: list[str]) -> dict[str, Any]:

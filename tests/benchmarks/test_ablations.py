@@ -1,7 +1,6 @@
 """The benchmarks of whole studies: each stand-in has its row, and a row is what the study's own table says."""
 
 import copy
-import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +17,6 @@ from mtkd.study import read_study
 from mtkd.training.fold import folds_of
 
 ABOVE = {"random weights": -0.1, "one-layer attention": 0.05}  # the teacher's stand-ins; others the same
-
-
-@pytest.fixture
-def load(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(repo / "benchmarks")
-    return importlib.import_module
 
 
 @pytest.fixture
@@ -146,3 +139,13 @@ def test_a_study_that_is_none_ends_the_run(load: Any, tmp_path: Path, capfd: pyt
     with pytest.raises(SystemExit):
         load("studies").results(str(tmp_path / "none.yaml"), [])
     assert "no such study file" in capfd.readouterr().err
+
+
+def test_a_key_without_a_value_is_refused(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["curves.py", "a.yaml", "b=c", "--over", "splits.n_labelled"])
+    with pytest.raises(SystemExit):
+        load("studies").given_over("text")
+    monkeypatch.setattr("sys.argv", ["curves.py", "a.yaml", "b=c", "--over", "splits.n_labelled", "4", "null"])
+    given = load("studies").given_over("text")
+    assert (given.study, given.changes, given.key) == ("a.yaml", ["b=c"], "splits.n_labelled")
+    assert (given.values, given.draws) == (["4", "null"], 5)

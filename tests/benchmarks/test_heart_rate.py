@@ -1,6 +1,5 @@
 """The heart rate alone, as a model of a study: on real recordings, of a few subjects."""
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,12 +13,6 @@ from mtkd.study import read_study
 from mtkd.training.fold import folds_of
 
 WORDS = ["data.subjects=['01','02','06','07','08','09']", "splits.n_folds=2", "splits.n_labelled=2"]
-
-
-@pytest.fixture
-def load(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(repo / "benchmarks")
-    return importlib.import_module
 
 
 @pytest.fixture
