@@ -44,7 +44,10 @@ class Student(nn.Module):
         self.modalities = [name for name in settings.modalities if name in layouts]
         self.modality_dropout = settings.modality_dropout
         self.encoders = nn.ModuleDict(
-            {name: WindowEncoder(name, layouts[name], window_s, width, 2 * width) for name in self.modalities}
+            {
+                name: WindowEncoder(name, layouts[name], window_s, width, 2 * width, dropout=settings.input_dropout)
+                for name in self.modalities
+            }
         )
         self.missing = nn.Parameter(torch.zeros(len(self.modalities), 2 * width))
         self.fuse = nn.Sequential(

@@ -32,6 +32,7 @@ class WindowEncoder(nn.Module):
         n_features: size of the vector.
         pair_bands: [low, high) in hertz of the log-covariances beside; none without.
         pair_dropout: share of these that is left out in training, as there may be many more than training windows.
+        dropout: share of all else that the vector is made of which is left out in training.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class WindowEncoder(nn.Module):
         n_features: int,
         pair_bands: Sequence[tuple[float, float]] = (),
         pair_dropout: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layout, n_chans = layout, len(layout.ch_names)
@@ -52,7 +54,7 @@ class WindowEncoder(nn.Module):
         self.rhythm = rhythm_of(modality, layout.sfreq, window_s)
         self.rhythm_scale = Standardize((n_chans, N_FEATURES if self.rhythm else 0))
         self.pairs = Pairs(n_chans, layout.sfreq, pair_bands) if pair_bands else None
-        self.drop_pairs = nn.Dropout(pair_dropout)
+        self.drop_pairs, self.drop = nn.Dropout(pair_dropout), nn.Dropout(dropout)
         # along time, but in two dimensions: with channels last those take half the time of nn.Conv1d on a CPU
         self.convolutions = nn.Sequential(
             nn.Conv2d(n_chans, width, (1, 9), stride=(1, 4), padding=(0, 4)),
@@ -93,17 +95,18 @@ class WindowEncoder(nn.Module):
         """Vectors of windows; ``signal`` in SI units."""
         scaled = self.scaled(signal, valid)
         spectrum = self.spectrum_scale(self.log_spectrum(scaled)) * valid[..., None]
-        found, known = self.beats(signal, valid)
-        beats = self.rhythm_scale(found) * known
+        rhythm, known = self.beats(signal, valid)
+        beats = self.rhythm_scale(rhythm) * known
         waves = self.convolutions(scaled[:, :, None].contiguous(memory_format=torch.channels_last))
         waves = waves.squeeze(2).transpose(1, 2)  # as it lies in memory, and so does its gradient
         mean = waves.mean(dim=1)
         variance = (waves - mean[:, None]).square().mean(dim=1)  # torch.var takes twenty times as long on a CPU
         pooled = torch.cat([mean, torch.log(variance + _LOG_FLOOR)], dim=-1)
-        fixed = [spectrum.flatten(1), beats.flatten(1), scaled.mean(-1), valid.to(pooled.dtype)]
+        found = self.drop(torch.cat([pooled, spectrum.flatten(1), beats.flatten(1), scaled.mean(-1)], dim=-1))
+        vectors = [found, valid.to(found.dtype)]
         if self.pairs is not None:
-            fixed.append(self.drop_pairs(self.pairs(signal, valid)))
-        return self.project(torch.cat([pooled, *fixed], dim=-1))
+            vectors.append(self.drop_pairs(self.pairs(signal, valid)))
+        return self.project(torch.cat(vectors, dim=-1))
 
     def fit_first(self, signal: Float[Tensor, "n chan time"], valid: Bool[Tensor, "n chan"]) -> None:
         """Take in training windows for all that is asked of signals as they are."""

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+_SURE = 1e-3  # from certainty; what is surer still would have no gradient to learn otherwise by
+
 
 class TeacherSignal(NamedTuple):
     """What a teacher says of each window of some trials; the student answers in the same type.
@@ -25,8 +27,11 @@ class TeacherSignal(NamedTuple):
 class Heads(nn.Module):
     """A class head and a confidence head over the same features.
 
-    The confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) does not send its gradient back into the features:
-    it reads what the class head reads and must not change it. Without one, all windows are believed alike.
+    Of a model that is calibrated, sum_k p_k^2 is how probable it gives the true class on average. From there the
+    confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) starts, and learns by how much the model is off, in
+    logits; one that has to find all of it ranks decisions no better than chance where labels are noisy. It sends no
+    gradient into features or logits: it reads what the class head reads and must not change it. Without one, all
+    windows are believed alike.
     """
 
     def __init__(self, n_features: int, n_classes: int, dropout: float, confidence: bool = True) -> None:
@@ -35,11 +40,20 @@ class Heads(nn.Module):
         self.confidence: nn.Module | None = None
         if confidence:
             hidden = max(8, n_features // 8)
-            self.confidence = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+            last = nn.Linear(hidden, 1)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.confidence = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), last)
 
     def forward(self, features: Float[Tensor, "batch step feature"], mask: Bool[Tensor, "batch step"]) -> TeacherSignal:
         """Logits and confidence of features."""
         logits = self.classes(features)
         if self.confidence is None:
             return TeacherSignal(logits, features, torch.ones_like(logits[..., 0]), mask)
-        return TeacherSignal(logits, features, torch.sigmoid(self.confidence(features.detach())).squeeze(-1), mask)
+        off = self.confidence(features.detach()).squeeze(-1)
+        return TeacherSignal(logits, features, torch.sigmoid(_expected(logits.detach()) + off), mask)
+
+
+def _expected(logits: Float[Tensor, "batch step class"]) -> Float[Tensor, "batch step"]:
+    """Logit of the probability that the true class is given where classes are as probable as they are said to be."""
+    return torch.logit(logits.float().softmax(-1).square().sum(-1), eps=_SURE).to(logits.dtype)

@@ -29,7 +29,7 @@ from mtkd.training.objective import Supervised, class_weights
 from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit
 
-VERSION = 10  # of what training makes of its inputs: models, losses, the loop
+VERSION = 11  # of what training makes of its inputs: models, losses, the loop
 WEIGHTS, HISTORY = "weights.safetensors", "history.json"
 
 

@@ -217,3 +217,18 @@ def test_covariances_are_heard_beside_the_rest():
         alone = torch.tensor([[False, True, False]])
         assert made.pairs.found(signal[:1], alone)[1].sum() == 2
         assert made.train()(signal, valid).isfinite().all()
+
+
+def test_dropout_takes_of_what_is_read_in_training_but_never_says_that_a_channel_is_missing():
+    signal, valid = windows(40)
+    made = WindowEncoder("emg", LAYOUT, WINDOW_S, 8, N_FEATURES, dropout=0.5)
+    inputs = []
+    made.project.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach()))
+    with torch.no_grad():
+        made.train()(signal, valid)
+        made.eval()(signal, valid)
+    dropped, whole = (each[:, :-3] for each in inputs)
+    left = dropped != 0
+    assert left[whole != 0].float().mean().sub(0.5).abs() < 0.05
+    torch.testing.assert_close(dropped[left], 2 * whole[left])
+    assert all(each[:, -3:].equal(valid.float()) for each in inputs)

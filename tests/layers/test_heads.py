@@ -57,13 +57,34 @@ def test_confidence_is_not_always_the_same(heads):
     assert heads(features(), MASK).confidence.std() > 0
 
 
-def test_only_the_class_head_drops_out_and_only_in_training(heads):
-    given = features()
-    one, other = heads(given, MASK), heads(given, MASK)
-    assert not one.logits.equal(other.logits)
-    assert one.confidence.equal(other.confidence)
+def test_confidence_starts_as_what_a_calibrated_model_gives_the_true_class_on_average(heads):
+    said = heads(features(), MASK)
+    drawn = torch.multinomial(said.logits.softmax(-1).flatten(0, 1), 20_000, replacement=True)  # the true classes
+    given = said.logits.softmax(-1).flatten(0, 1).gather(1, drawn).mean(1)
+    torch.testing.assert_close(said.confidence.flatten(), given, atol=0.01, rtol=0)
+
+
+def test_confidence_learns_that_a_model_is_surer_than_it_should_be(heads):
+    given = 4 * features().detach()
     heads.eval()
-    assert heads(given, MASK).logits.equal(heads(given, MASK).logits)
+    optimizer = torch.optim.Adam(heads.confidence.parameters(), 0.01)
+    for _ in range(500):
+        loss = (heads(given, MASK).confidence - 0.5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    said = heads(given, MASK)
+    assert said.logits.softmax(-1).max(-1).values.mean() > 0.7
+    assert (said.confidence - 0.5).abs().mean() < 0.1
+
+
+def test_only_in_training_anything_drops_out(heads):
+    given = features()
+    assert not heads(given, MASK).logits.equal(heads(given, MASK).logits)
+    heads.eval()
+    one, other = heads(given, MASK), heads(given, MASK)
+    assert one.logits.equal(other.logits)
+    assert one.confidence.equal(other.confidence)
 
 
 def test_what_a_teacher_said_cannot_be_changed():

@@ -65,6 +65,7 @@ def test_every_convolution_answers_and_all_of_it_learns(
 ) -> None:
     teacher, batch = make_teacher(conv=conv, features=features), make_batch(["eeg"], n_trials=3, n_steps=5)
     batch.valid["eeg"][0, 0, 1] = batch.valid["eeg"][1, :, 2:] = False
+    torch.nn.init.ones_(teacher.heads.confidence[-1].weight)  # it starts at zero, so nothing behind it learns at once
     signal = teacher(batch)
     assert signal.logits.shape == (3, 5, 4)
     assert signal.features.shape == (3, 5, 16)
