@@ -98,6 +98,7 @@ class _Training:
             means |= {f"val/{name}": value for name, value in self._validate().items()}
             self.history.epochs.append(means)
             _refuse_nan(means, self.epoch)
+            self._refuse_unjudged(means)
             if self._is_best(means):
                 self.history.best_epoch = self.epoch + 1
                 self.best_state = trained_state(self.runtime.unwrap(self.engine))
@@ -113,6 +114,14 @@ class _Training:
         if self.optim.keep == "last":
             return self.epoch + 1 == self.optim.epochs
         return self.history.best_epoch == 0 or means["val/class"] < self.history.best["val/class"]
+
+    def _refuse_unjudged(self, means: dict[str, float]) -> None:
+        if "val/class" not in means:
+            samples = self.val.cutter.shards.samples
+            whose = ", ".join(sorted({samples[key].subject for key in self.val.keys}))
+            raise MtkdError(
+                f"no window of the validation subjects ({whose}) has both a label and a signal, so no epoch can be chosen"
+            )
 
     def finish(self) -> History:
         """Put the best weights into the model."""
@@ -284,5 +293,3 @@ def _refuse_nan(means: dict[str, float], epoch: int) -> None:
     for name, value in means.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} became {value} in epoch {epoch + 1}; lower the learning rate or look at the data")
-    if "val/class" not in means:
-        raise MtkdError("no validation window has both a label and a signal, so no epoch can be chosen")

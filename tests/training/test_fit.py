@@ -176,7 +176,7 @@ def test_unrated_trials_do_not_count(level: nn.Module, make_cutter: Make) -> Non
 
 def test_without_a_rated_validation_trial_no_epoch_can_be_chosen(level: nn.Module, make_cutter: Make) -> None:
     unrated = tuple(f"s3_t{index:02d}" for index in range(7))
-    with pytest.raises(MtkdError, match="no validation window has both a label and a signal"):
+    with pytest.raises(MtkdError, match=r"no window of the validation subjects \(s3\) has both a label and a signal"):
         train(level, make_cutter(unrated=unrated))
 
 
