@@ -119,9 +119,8 @@ class _Training:
         if "val/class" not in means:
             samples = self.val.cutter.shards.samples
             whose = ", ".join(sorted({samples[key].subject for key in self.val.keys}))
-            raise MtkdError(
-                f"no window of the validation subjects ({whose}) has both a label and a signal, so no epoch can be chosen"
-            )
+            told = f"no window of the validation subjects ({whose}) has both a label and a signal"
+            raise MtkdError(f"{told}, so no epoch can be chosen")
 
     def finish(self) -> History:
         """Put the best weights into the model."""
