@@ -57,28 +57,18 @@ def _said(study: Study, model: Any, batch: Batch, usual: float) -> TeacherSignal
     return TeacherSignal(logits, torch.zeros(*rate.shape, 1), 0.5 * ones, ones.bool())
 
 
-def of_draws(study: str, given: list[str], n_draws: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """By level and subject, the mean over draws of each metric."""
+def of_draws(study: str, given: list[str], n_draws: int) -> dict[str, list[dict[str, dict[str, float]]]]:
+    """By level, draw and subject, each metric."""
     tables: dict[str, list[dict[str, Any]]] = {level: [] for level in LEVELS}
     for draw in range(n_draws):
         made = read_study(study, [*given, f"seed={draw}", f"splits.seed={draw}"])
         rows = Predictions.concatenate([answers(made, fold) for fold in folds_of(made)]).labelled()
         for level, own in (("window", rows), ("trial", rows.per_trial())):
             tables[level].append(summary(own, made.evaluate.n_bins)["subjects"])
-    return {
-        level: {
-            subject: {metric: _mean([table[subject][metric] for table in found]) for metric in METRICS}
-            for subject in found[0]
-        }
-        for level, found in tables.items()
-    }
+    return tables
 
 
-def _mean(values: list[float]) -> float | None:
-    return None if np.isnan(values).any() else float(np.mean(values))
-
-
-def comparisons(name: str, found: list[dict[str, Any]], alone: dict[str, Any]) -> list[Comparison]:
+def comparisons(name: str, found: list[dict[str, Any]], alone: dict[str, list[Any]]) -> list[Comparison]:
     """Of each trained model with the heart rate."""
     models = [each["name"] for each in found[0]["models"] if each["kind"] in ("teacher", "student")]
     wanted = [(level, metric, model) for level in LEVELS for metric in METRICS for model in models]
@@ -92,8 +82,9 @@ def comparisons(name: str, found: list[dict[str, Any]], alone: dict[str, Any]) -
     ]
 
 
-def _column(table: dict[str, dict[str, Any]], metric: str) -> Figures:
-    return {subject: values[metric] for subject, values in table.items()}
+def _column(draws: list[dict[str, dict[str, float]]], metric: str) -> Figures:
+    values = [{subject: own[metric] for subject, own in table.items()} for table in draws]
+    return [{subject: None if np.isnan(value) else value for subject, value in own.items()} for own in values]
 
 
 def main() -> None:

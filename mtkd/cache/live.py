@@ -66,6 +66,10 @@ class LiveSource:
             found[name] = _together(said, batch.steps) & batch.steps
         return found
 
+    def asked(self, batch: Batch) -> list[int]:
+        """See ``Source``."""
+        return [self._asked[key] for key in batch.keys]
+
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
         return {name: self._signal(name, batch) for name in self.teachers}
@@ -95,7 +99,7 @@ class LiveSource:
 
     def _groups(self, batch: Batch) -> list[tuple[int, list[int], list[str]]]:
         """Which of a name's teachers are asked, and the rows and keys of the trials that each answers."""
-        asked = [self._asked[key] for key in batch.keys]
+        asked = self.asked(batch)
         groups = {number: [row for row, own in enumerate(asked) if own == number] for number in sorted(set(asked))}
         return [(number, rows, [batch.keys[row] for row in rows]) for number, rows in groups.items()]
 

@@ -30,6 +30,13 @@ class Source(Protocol):
         """The windows that each teacher has an answer for."""
         ...
 
+    def asked(self, batch: Batch) -> list[int]:
+        """Whose answers each trial's are: 0 for the fold's own teachers, or the part that left the subject out.
+
+        Each is a training of its own, whose features are no other's.
+        """
+        ...
+
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """All teachers' answers, on the batch's device, padded as the batch is."""
         ...
@@ -54,11 +61,15 @@ class CachedSource:
                 _refuse_other_trials(study, each, whose)
         self._sizes = {name: {"logits": study.n_classes, "features": n_cached(study, name)} for name in teachers}
         self._sound: set[tuple[str, str]] = set()
-        self._asked = {name: asked_of(sets[0].index.samples, folds) for name, sets in self._sets.items()}
+        self._asked = asked_of(open_shards(study)[1].index.samples, folds)
 
     def masks(self, batch: Batch) -> dict[TeacherName, Bool[Tensor, "batch step"]]:
         """See ``Source``."""
         return {name: _part(self._rows(name, batch), "mask", batch) & batch.steps for name in self._sets}
+
+    def asked(self, batch: Batch) -> list[int]:
+        """See ``Source``."""
+        return [self._asked[key] for key in batch.keys]
 
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
@@ -66,9 +77,9 @@ class CachedSource:
 
     def _rows(self, name: TeacherName, batch: Batch) -> list[np.ndarray]:
         """A teacher's answers about each trial."""
-        sets, asked, found = self._sets[name], self._asked[name], []
-        for key, n_windows in zip(batch.keys, batch.steps.sum(1).tolist(), strict=True):
-            own = sets[asked.get(key, 0)]
+        sets, found = self._sets[name], []
+        for key, n_windows, number in zip(batch.keys, batch.steps.sum(1).tolist(), self.asked(batch), strict=True):
+            own = sets[number]
             rows = read_rows(own, key, name)
             if len(rows) != n_windows:
                 told = f"is of {len(rows)} windows, but the trial has {n_windows}"

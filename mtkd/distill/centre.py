@@ -34,6 +34,10 @@ class CentredSource:
         """See ``Source``."""
         return self._source.masks(batch)
 
+    def asked(self, batch: Batch) -> list[int]:
+        """See ``Source``."""
+        return self._source.asked(batch)
+
     def __call__(self, batch: Batch) -> dict[TeacherName, TeacherSignal]:
         """See ``Source``."""
         return {name: self._centred(name, signal, batch.keys) for name, signal in self._source(batch).items()}

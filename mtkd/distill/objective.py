@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mtkd.cache.source import Source
-from mtkd.config import Distill, LossName, TeacherName
+from mtkd.config import Distill, LossName
 from mtkd.distill import losses, relations
 from mtkd.distill.combine import teacher_weights
 from mtkd.layers.heads import TeacherSignal
@@ -46,20 +46,20 @@ class Distillation:
         signal, said = model(batch), self.source(batch)
         terms = supervised(signal, batch, self.labels.class_weights, self.labels.ce, self.labels.confidence)
         shares = teacher_weights(said, self.settings.weighting, batch.labels)
+        asked = self.source.asked(batch)
         for name, teacher in said.items():
-            mask, asked = signal.mask & teacher.mask, self._losses(teacher, batch)
+            mask, terms_of = signal.mask & teacher.mask, self._losses(teacher, batch, asked)
             for loss, weight in self.settings.losses.items():
-                ours = self._projected(model, name, signal) if loss in PROJECTED else signal
-                value = shares[name] * asked[loss](ours, teacher, mask)
+                ours = signal
+                if loss in PROJECTED:
+                    ours = signal._replace(features=model.projections[name](signal.features, asked))
+                value = shares[name] * terms_of[loss](ours, teacher, mask)
                 terms[f"{loss}/{name}"] = Term(value, mask, self.settings.teachers[name] * weight)
         return terms
 
-    def _projected(self, model: Any, name: TeacherName, signal: TeacherSignal) -> TeacherSignal:
-        return signal._replace(features=model.projections[name](signal.features))
-
-    def _losses(self, teacher: TeacherSignal, batch: Batch) -> dict[LossName, Callable[..., Tensor]]:
+    def _losses(self, teacher: TeacherSignal, batch: Batch, asked: list[int]) -> dict[LossName, Callable[..., Tensor]]:
         """All there are, with what each takes beside the two signals and their mask."""
-        softly, group, target = self.settings.temperature, self._groups(batch), _target(teacher, batch)
+        softly, group, target = self.settings.temperature, self._groups(batch, asked), _target(teacher, batch)
         return {
             "kd": partial(losses.kd, temperature=softly),
             "dkd": partial(losses.dkd, target=target, temperature=softly, beta=self.settings.dkd_beta),
@@ -73,13 +73,16 @@ class Distillation:
             "contrast": partial(relations.contrast, group=group),
         }
 
-    def _groups(self, batch: Batch) -> Int[Tensor, "batch step"] | None:
-        """A number of each window's subject, where windows of one alone are held against each other."""
-        if self.settings.relations == "batch":
+    def _groups(self, batch: Batch, asked: list[int]) -> Int[Tensor, "batch step"] | None:
+        """A number of each window's group, where windows of one alone are held against each other: that of its subject,
+        or of the training that its teacher is of, as another one's features are others.
+        """
+        if self.settings.relations == "batch" and len(set(asked)) == 1:
             return None
-        own = [self.subjects[key] for key in batch.keys]
-        numbers = {subject: number for number, subject in enumerate(sorted(set(own)))}
-        rows = torch.tensor([numbers[subject] for subject in own], device=batch.steps.device)
+        of_subject = self.settings.relations == "subject"
+        own = [self.subjects[key] if of_subject else str(number) for key, number in zip(batch.keys, asked, strict=True)]
+        numbers = {group: number for number, group in enumerate(sorted(set(own)))}
+        rows = torch.tensor([numbers[group] for group in own], device=batch.steps.device)
         return rows[:, None].expand(batch.steps.shape)
 
 

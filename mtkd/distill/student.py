@@ -1,7 +1,7 @@
 """The student: peripheral modalities only, any subset of them, window by window with a state."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -17,6 +17,25 @@ from mtkd.shards.schema import Layout
 State = Float[Tensor, "1 batch width"]
 
 
+class Projection(nn.Module):
+    """Student's features in the space of a teacher's, of which each of the ``n_trainings`` of it has its own."""
+
+    def __init__(self, width: int, n_features: int, n_trainings: int) -> None:
+        super().__init__()
+        self.spaces = nn.ModuleList(nn.Linear(width, n_features) for _ in range(n_trainings))
+
+    def forward(
+        self, features: Float[Tensor, "batch step width"], asked: Sequence[int]
+    ) -> Float[Tensor, "batch step feature"]:
+        """In the space of the training that each trial's teacher is of."""
+        if len(self.spaces) == 1:
+            return self.spaces[0](features)
+        rows = {number: [row for row, own in enumerate(asked) if own == number] for number in set(asked)}
+        found = torch.cat([self.spaces[number](features[own]) for number, own in rows.items()])
+        order = torch.tensor([row for own in rows.values() for row in own], device=features.device)
+        return found[order.argsort()]
+
+
 class Student(nn.Module):
     """One encoder a modality, fused with learned stand-ins for those that are missing; a recurrent state over windows;
     heads for class and confidence.
@@ -29,6 +48,7 @@ class Student(nn.Module):
         window_s: length of a window, seconds.
         n_classes: of the class head.
         teacher_features: size of each teacher's features, by name.
+        n_trainings: of each teacher that it hears, one but for cross-fitting.
     """
 
     def __init__(
@@ -38,6 +58,7 @@ class Student(nn.Module):
         window_s: float,
         n_classes: int,
         teacher_features: Mapping[str, int],
+        n_trainings: int = 1,
     ) -> None:
         super().__init__()
         width = settings.width
@@ -56,7 +77,7 @@ class Student(nn.Module):
         self.memory = nn.GRU(2 * width, 2 * width, batch_first=True)
         self.heads = Heads(2 * width, n_classes, settings.dropout, confidence=settings.confidence_weight > 0)
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(2 * width, n_features) for name, n_features in teacher_features.items()}
+            {name: Projection(2 * width, n_features, n_trainings) for name, n_features in teacher_features.items()}
         )
 
     @property

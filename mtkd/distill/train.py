@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from mtkd.cache.build import n_cached
+from mtkd.cache.build import listened_to, n_cached
 from mtkd.cache.source import CachedSource, Source
 from mtkd.config import Distill, LossName, Study
 from mtkd.console import say
@@ -123,6 +123,7 @@ def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -
         study.windows.window_s,
         study.n_classes,
         {name: n_cached(study, name) for name in hinted},
+        len(listened_to(study, fold, settings.crossfit)),
     )
 
 

@@ -43,7 +43,8 @@ def test_it_answers_of_test_subjects_by_the_rate_and_nothing_else(benchmark: Mod
         odds = np.log(rows.probs[:, 1] / rows.probs[:, 0])
         known = np.isfinite(rate)
         assert known.mean() > 0.9
-        assert abs(np.corrcoef(rate[known], odds[known])[0, 1]) > 0.999
+        faster = -np.corrcoef(rate[known], odds[known])[0, 1]  # the shorter the interval, the more arithmetic
+        assert faster > 0.999
         assert (60 / np.exp(rate[known]) > 30).all()  # beats a minute
         assert (60 / np.exp(rate[known]) < 200).all()
 
@@ -52,14 +53,14 @@ def test_a_model_has_a_row_for_each_metric_and_level(
     benchmark: ModuleType, load: Any, study: Study, words: list[str], repo: Path
 ) -> None:
     alone = benchmark.of_draws(str(repo / "configs/study/eegmat.yaml"), words, 1)
-    subjects = {subject: dict.fromkeys(benchmark.METRICS, 0.75) for subject in alone["window"]}
+    subjects = {subject: dict.fromkeys(benchmark.METRICS, 0.75) for subject in alone["window"][0]}
     table = {"distilled": {"subjects": subjects}}
     found = {"models": [{"name": "distilled", "kind": "student"}]}
     found["levels"] = {level: {"joint": {"models": table}} for level in ("window", "trial")}
     rows = load("rows").Rows()
     load("studies").add_comparisons(rows, benchmark.comparisons("n_labelled 2", [found], alone), 1)
     assert len(rows) == 2 * 3
-    mean = np.mean([own["auroc_among_all"] for own in alone["window"].values()])
+    mean = np.mean([own["auroc_among_all"] for own in alone["window"][0].values()])
     told = {row.name: row.measured for row in rows}
     row = told["n_labelled 2, “distilled”, AUROC among all by window, against the heart rate"]
     assert row.startswith(f"0.750 against {mean:.3f}, ")

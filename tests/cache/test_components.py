@@ -127,7 +127,7 @@ def test_a_student_is_the_same_from_live_teachers_to_the_last_digit(study: Study
 
     live = LiveSource(study, open_shards(study)[1], fold, TEACHERS, exact=True)
     cached, heard = trained(None), trained(live)
-    assert cached["projections.temporal.weight"].shape[0] == N
+    assert cached["projections.temporal.spaces.0.weight"].shape[0] == N
     assert all(torch.equal(value, heard[name]) for name, value in cached.items())
 
 

@@ -15,7 +15,7 @@ from mtkd.cache.source import CachedSource, Source
 from mtkd.cluster import most_units
 from mtkd.config import Study, TeacherName
 from mtkd.distill import train as module
-from mtkd.distill.train import train
+from mtkd.distill.train import build_model, objective, train
 from mtkd.distill.train import unit_of as student_unit
 from mtkd.errors import MtkdError
 from mtkd.evaluate.run import _heard as heard
@@ -143,6 +143,22 @@ def test_a_student_hears_what_its_settings_say(study: Study, fold: Fold, monkeyp
         monkeypatch.undo()
         assert all(torch.equal(again[name], value) for name, value in learned[crossed].items())
     assert not all(torch.equal(learned[True][name], value) for name, value in learned[False].items())
+
+
+def test_what_is_of_one_training_is_not_held_against_what_is_of_another(study: Study, fold: Fold) -> None:
+    """Features of another training of a teacher are others: each has its own projection, and its own relations."""
+    settings = changed(study.distill, {"rkd": 1.0, "contrast": 1.0, "similarity": 1.0}, "")
+    data = fold_data(study, fold, settings.modalities, study.windows)
+    model = build_model(study, data.cutter.shards, fold, settings)
+    parts = crossfit(fold, study.splits)
+    batch = data.cutter.batch([key for part in parts for key in data.keys(part.left_out)])
+    terms = objective(study, settings, data, CachedSource(study, fold, TEACHERS))(model, batch)
+    own = [key in data.keys(parts[0].left_out) for key in batch.keys]
+    sum(terms[f"{loss}/spatial"].value[own].sum() for loss in ("hint", "contrast", "rkd", "similarity")).backward()
+    whole, first, second = (space.weight.grad for space in model.projections["spatial"].spaces)
+    assert first.any()
+    assert whole is None or not whole.any()
+    assert second is None or not second.any()
 
 
 def test_students_that_hear_others_are_others(copied: Study, fold: Fold) -> None:

@@ -41,7 +41,7 @@ def test_each_is_a_term_of_every_teacher(pipeline: Any, name: LossName, among: s
     for teacher, theirs in said.items():
         mask, student = ours.mask & theirs.mask, ours
         if name in PROJECTED:
-            student = ours._replace(features=model.projections[teacher](ours.features))
+            student = ours._replace(features=model.projections[teacher](ours.features, source.asked(batch)))
         target = batch.labels[:, None].expand(mask.shape).clone()
         target[0] = theirs.logits[0].argmax(-1)
         group = torch.tensor([3, 3, 1, 3, 1])[:, None].expand(mask.shape) if among == "subject" else None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtkd.config import Distill, Modality
-from mtkd.distill.student import Student
+from mtkd.distill.student import Projection, Student
 from mtkd.shards.batch import Batch
 from mtkd.shards.schema import Layout
 from mtkd.study import read_study
@@ -180,10 +180,15 @@ def test_projections_exist_for_its_teachers_alone(layouts: Mapping[Modality, Lay
     settings = Distill(modalities=MODALITIES, width=8)
     known = {name: layouts[name] for name in MODALITIES}
     assert not Student(settings, known, 2.0, 4, {}).projections
-    sizes = {
-        name: layer.out_features for name, layer in Student(settings, known, 2.0, 4, {"spatial": 7}).projections.items()
-    }
-    assert sizes == {"spatial": 7}
+    made = Student(settings, known, 2.0, 4, {"spatial": 7}).projections
+    assert {name: [layer.out_features for layer in each.spaces] for name, each in made.items()} == {"spatial": [7]}
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=6))
+def test_a_trial_is_projected_into_the_space_of_its_own_teacher(asked: list[int]) -> None:
+    made, features = Projection(6, 4, 3), torch.randn(len(asked), 2, 6)
+    expected = torch.stack([made.spaces[number](own) for number, own in zip(asked, features, strict=True)])
+    torch.testing.assert_close(made(features, asked), expected)
 
 
 def test_the_shipped_students_are_small(repo: Any) -> None:
