@@ -80,12 +80,15 @@ def command(words: list[str]) -> str:
 
 def finish(script: str, rows: Rows, path: Path | None) -> None:
     """Write the rows into RESULTS.md, in the place of the script's last ones, and to ``path``."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    git, code = ["git", "-C", str(ROOT)], ["mtkd", "configs", "launch", ":(glob)benchmarks/*.py"]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    if subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code]).returncode:
+        commit += " and changes that are not committed"
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / GIB:.0f} GiB, {platform.machine()}"
     lines = [
         f"## {script}",
         "",
-        f"{datetime.date.today()}, commit {commit.stdout.strip()}, {machine}, Python {platform.python_version()}.",
+        f"{datetime.date.today()}, commit {commit}, {machine}, Python {platform.python_version()}.",
         "",
         f"`{command(sys.argv)}`",
         "",

@@ -185,7 +185,7 @@ class Distill(Section):
     width: int = Field(32, ge=4, le=8192)
     dropout: float = Field(0.2, ge=0, lt=1)
     input_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of what is read from a window, before the first layer that mixes it"
+        0.0, ge=0, lt=1, description="share of what is read from a window: spectrum, rhythm, what convolutions found"
     )
     modality_dropout: float = Field(0.1, ge=0, lt=1)
     teachers: dict[TeacherName, Weight] = {"temporal": 1.0, "spatial": 1.0}

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mtkd.cache.source import Source
-from mtkd.config import Distill, LossName
+from mtkd.config import Distill, LossName, TeacherName
 from mtkd.distill import losses, relations
 from mtkd.distill.combine import teacher_weights
 from mtkd.layers.heads import TeacherSignal
@@ -18,6 +18,7 @@ from mtkd.shards.batch import Batch
 from mtkd.shards.labels import UNLABELLED
 from mtkd.training.objective import Supervised, Term, supervised
 
+Of = TypeVar("Of")
 PROJECTED: frozenset[LossName] = frozenset({"hint", "contrast"})
 """Those that need the student's features in the teacher's space."""
 
@@ -37,13 +38,13 @@ class Distillation:
     def masks(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """See ``Objective``."""
         found, heard = self.labels.masks(model, batch), model.heard(batch)
-        for name, mask in self.source.masks(batch).items():
+        for name, mask in self._of_weight(self.source.masks(batch)).items():
             found |= dict.fromkeys([f"{loss}/{name}" for loss in self.settings.losses], heard & mask)
         return found
 
     def __call__(self, model: Any, batch: Batch) -> dict[str, Term]:
         """See ``Objective``."""
-        signal, said = model(batch), self.source(batch)
+        signal, said = model(batch), self._of_weight(self.source(batch))
         terms = supervised(signal, batch, self.labels.class_weights, self.labels.ce, self.labels.confidence)
         shares = teacher_weights(said, self.settings.weighting, batch.labels)
         asked = self.source.asked(batch)
@@ -56,6 +57,10 @@ class Distillation:
                 value = shares[name] * terms_of[loss](ours, teacher, mask)
                 terms[f"{loss}/{name}"] = Term(value, mask, self.settings.teachers[name] * weight)
         return terms
+
+    def _of_weight(self, said: dict[TeacherName, Of]) -> dict[TeacherName, Of]:
+        """Without teachers that weigh nothing, who take no share of the others' weight either."""
+        return {name: each for name, each in said.items() if self.settings.teachers[name] > 0}
 
     def _losses(self, teacher: TeacherSignal, batch: Batch, asked: list[int]) -> dict[LossName, Callable[..., Tensor]]:
         """All there are, with what each takes beside the two signals and their mask."""

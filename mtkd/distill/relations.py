@@ -148,8 +148,7 @@ def _mean_of_group(values: Float[Tensor, "n n"], counted: Pairs, pairs: Pairs) -
 def _distances(vectors: Vectors, pairs: Pairs) -> Float[Tensor, "n n"]:
     """In units of their mean over the group, each window's to itself aside."""
     apart = pairs & ~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)
-    squares = (vectors[:, None] - vectors[None]).square().sum(-1)
-    found = torch.where(apart, squares.clamp_min(EPS**2), 1.0).sqrt() * apart  # a root has no gradient at 0
+    found = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist") * apart  # exact, also close by
     return found / _mean_of_group(found, apart, pairs).clamp_min(EPS)[:, None]
 
 

@@ -15,6 +15,7 @@ from mtkd.distill.settings import NotSweptYet, base_settings, is_swept, settings
 from mtkd.distill.student import Student
 from mtkd.parts import WHOLE, Part
 from mtkd.seeds import seeded
+from mtkd.shards.labels import UNLABELLED
 from mtkd.shards.read import Heard, ShardSet, watched
 from mtkd.signals.splits import Fold
 from mtkd.training.checkpoint import load_weights
@@ -35,6 +36,7 @@ from mtkd.training.runtime import Runtime
 from mtkd.workspace import Unit, make_unit
 
 STAGE = "distill"
+_UNEVEN = 1.5  # times a subject's even share of a class
 
 
 def run(study: Study, part: Part = WHOLE) -> list[Unit]:
@@ -107,10 +109,23 @@ def train(
     with watched() as heard:
         model.fit_statistics(functools.partial(iter, signals), runtime.total)
         if settings.centre == "subject":
+            _tell_uneven(study, data)
             source = CentredSource(source, train_loader, subjects_of(data))
         terms = objective(study, settings, data, source)
         history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
     return model, history, heard | signals.heard | train_loader.heard | val_loader.heard
+
+
+def _tell_uneven(study: Study, data: FoldData) -> None:
+    """Say of whom centring takes away more than an offset: the mean of what is true of them is not undecided."""
+    uneven = []
+    for subject in data.fold.train:
+        labels = [label for label in data.labels([subject]) if label != UNLABELLED]
+        if max(labels.count(each) for each in range(study.n_classes)) > _UNEVEN * len(labels) / study.n_classes:
+            uneven.append(subject)
+    if uneven:
+        told = f"{', '.join(uneven)} had far more trials of one class, which `centre` takes for a teacher's offset"
+        say(STAGE, f"fold {data.fold.index}: {told}")
 
 
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:

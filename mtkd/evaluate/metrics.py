@@ -145,8 +145,9 @@ def confidence_ranking(predictions: Predictions) -> float:
 
 
 def has_confidence(predictions: Predictions) -> bool:
-    """Whether the model says anything about its reliability, that is, its confidence varies."""
-    return len(predictions) > 1 and float(np.ptp(predictions.confidence)) > 0
+    """Whether the model says anything about its reliability, that is, its confidence varies over what it heard."""
+    said = predictions.confidence[predictions.confidence > 0]  # 0 where there was no signal
+    return said.size > 1 and float(np.ptp(said)) > 0
 
 
 def confidence_over_time(predictions: Predictions) -> dict[str, list[float]]:

@@ -118,7 +118,7 @@ def _check_folds(predictions: dict[str, Predictions], folds: list[dict[str, Any]
             fold = by_fold.get(number)
             if fold is None or subject not in fold["test"]:
                 raise MtkdError(f"results: {name} predicts subject {subject} in fold {number}, which does not test it")
-            if subject in fold["train"] or subject in fold["val"]:
+            if any(subject in fold.get(side, []) for side in ("train", "val", "hidden")):
                 raise MtkdError(f"results: fold {number} tests subject {subject}, on which it was trained or chosen")
 
 

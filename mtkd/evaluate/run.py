@@ -31,7 +31,7 @@ from mtkd.training.fold import fold_data, folds_of, quiet_libraries
 from mtkd.workspace import Unit, make_unit, versions
 
 STAGE = "evaluate"
-VERSION = 15
+VERSION = 16
 RESULTS, REPORT = "results.json", "report.html"
 TEACHERS: dict[str, TeacherName] = {"temporal teacher": "temporal", "spatial teacher": "spatial"}
 
@@ -68,6 +68,7 @@ def unit_of(study: Study, folds: list[Fold]) -> Unit:
         "simulate": study.data.simulated.model_dump() if study.data.simulated else None,
         "modalities": list(study.signals.modalities),
         "told": _told(study),
+        "baselines": _baselines(study),
         "models": _digests(study, folds),
     }
     return make_unit(study, STAGE, study.name, inputs)
@@ -172,6 +173,7 @@ def _is_centred(settings: Distill) -> bool:
 def _kept_last(study: Study) -> list[str]:
     """The models whose epoch no validation subject chose."""
     settings = {label: getattr(study, name).optim for label, name in TEACHERS.items()}
+    settings |= {label: getattr(own, name).optim for label, (name, own) in beside(study).items()}
     settings |= {name: base_settings(study, name).optim for name in study.evaluate.students}
     return [name for name, optim in settings.items() if optim.keep == "last"]
 

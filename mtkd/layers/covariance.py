@@ -17,10 +17,11 @@ Matrices = Float[Tensor, "n band chan chan"]
 class LogCovariance(nn.Module):
     """Matrix logarithm of a window's covariance in each band, in units of the training windows' mean.
 
-    That is the tangent space at the mean (Barachant et al., IEEE TBME 2012), in which a linear model tells classes
-    apart. Each covariance has a mean power of 1, so that how large a signal is does not matter; a rotation of the
-    channels does not change how far windows lie apart. The mean is a buffer, fitted as those of ``Standardize`` are.
-    Channels that are not valid have rows and columns of 0, and do not touch the others'. Nothing is differentiated.
+    That is the tangent space at a mean (Barachant et al., IEEE TBME 2012, who take the geometric one; this is the plain
+    one), in which a linear model tells classes apart. Each covariance has a mean power of 1, so that how large a signal
+    is does not matter; a rotation of the channels does not change how far windows lie apart. The mean is a buffer,
+    fitted as those of ``Standardize`` are. Channels that are not valid have rows and columns of 0, and do not touch the
+    others'. Nothing is differentiated.
 
     Args:
         n_chans: channels of a window.

@@ -27,11 +27,12 @@ class TeacherSignal(NamedTuple):
 class Heads(nn.Module):
     """A class head and a confidence head over the same features.
 
-    Of a model that is calibrated, sum_k p_k^2 is how probable it gives the true class on average. From there the
-    confidence head (ConfidNet; Corbiere et al., NeurIPS 2019) starts, and learns by how much the model is off, in
-    logits; one that has to find all of it ranks decisions no better than chance where labels are noisy. It sends no
-    gradient into features or logits: it reads what the class head reads and must not change it. Without one, all
-    windows are believed alike.
+    The probability of the true class is regressed by the confidence head (ConfidNet; Corbiere et al., NeurIPS 2019), in
+    logits, from sum_k p_k^2 on, which a model that is calibrated gives it on average. One that has to find all of it
+    ranks decisions no better than chance where labels are noisy. What it learns beyond it learns of training windows,
+    of which a model is surer and more often right than of others: it does not calibrate a model for new subjects. It
+    sends no gradient into features or logits: it reads what the class head reads and must not change it. Without one,
+    all windows are believed alike.
     """
 
     def __init__(self, n_features: int, n_classes: int, dropout: float, confidence: bool = True) -> None:

@@ -117,3 +117,19 @@ def test_it_means_nothing_to_a_student_without_teachers(pipeline: Any) -> None:
     dump = functools.partial(alone.model_dump, exclude={"crossfit"})
     assert "centre" not in searched(dump(), alone)
     assert "centre" in searched(dump(), pipeline.study.distill)
+
+
+def test_it_is_told_of_whom_centring_takes_more_than_an_offset(
+    pipeline: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, fold = pipeline.study, folds_of(pipeline.study)[0]
+    settings = changed(study.distill, {"centre": "subject", "optim.epochs": 1}, "")
+    read, (uneven, *others) = FoldData.labels, fold.train
+    said = {(uneven,): [0, 0, 0, 1]} | {(other,): [0, 1, 2, 3] for other in others}
+    monkeypatch.setattr(FoldData, "labels", lambda self, own: said.get(tuple(own)) or read(self, own))
+    train(study, fold, settings)
+    told = capfd.readouterr().out
+    assert f"fold {fold.index}: {uneven} had far more trials of one class" in " ".join(told.split())
+    assert not any(subject in told.partition("had far more")[0].split() for subject in others)
+    train(study, fold, changed(settings, {"centre": None}, ""))
+    assert "had far more" not in capfd.readouterr().out

@@ -86,6 +86,7 @@ def test_switches_leave_terms_out(pipeline: Any, fold: Fold) -> None:
     for changes, expected in (
         ({"teachers": {}}, {"class", "confidence"}),
         ({"teachers": {"spatial": 1.0}}, {"class", "confidence", "kd/spatial", "hint/spatial"}),
+        ({"teachers": {"temporal": 0.0, "spatial": 1.0}}, {"class", "confidence", "kd/spatial", "hint/spatial"}),
         ({"teachers": {"temporal": 1.0}, "hint": 0.0}, {"class", "confidence", "kd/temporal"}),
     ):
         settings = study.distill.model_copy(update=changes)

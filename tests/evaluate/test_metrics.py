@@ -11,7 +11,7 @@ from scipy.stats import beta
 from mtkd.errors import MtkdError
 from mtkd.evaluate import metrics
 from mtkd.evaluate.predictions import Predictions
-from mtkd.evaluate.statistics import signed_rank
+from mtkd.evaluate.statistics import compare
 
 few = settings(max_examples=40, deadline=None)
 
@@ -219,20 +219,25 @@ def test_pseudo_values_are_those_of_the_jackknife() -> None:
 
 
 def test_a_paired_test_of_pseudo_values_finds_nothing_where_there_is_nothing() -> None:
-    """Two models as good as each other, 24 subjects: placements alone called one better in 31 of 100 studies."""
+    """Two models as good as each other, 24 subjects: its mere share calls one better in three of ten."""
     random = np.random.default_rng(0)
     label, subject = np.tile(np.repeat([0, 1], 6), 24), np.repeat(np.arange(24), 12)
-    found = []
+    found, by_share = [], []
     for _ in range(200):
         level, effect = random.normal(0, 1, 24), random.normal(1.2, 0.8, 24)
-        pair = []
+        pair, shares = [], []
         for _ in range(2):
             own = (level + random.normal(0, 0.7, 24))[subject] + label * (effect + random.normal(0, 0.5, 24))[subject]
             score = 1 / (1 + np.exp(-(own + random.normal(0, 0.5, len(label)))))
             answers = rows(label, np.stack([1 - score, score], 1), subject=subject.astype(str))
-            pair.append(np.array(list(metrics.auroc_among_all(answers).values())))
-        found.append(signed_rank(pair[0] - pair[1]) < 0.05)
+            pair.append(metrics.auroc_among_all(answers))
+            above = (score[:, None] > score[label == 0]).mean(1), (score[:, None] < score[label == 1]).mean(1)
+            placed = np.where(label == 1, *above)
+            shares.append({name: placed[subject == int(name)].mean() for name in pair[0]})
+        found.append(compare(*pair)["p"] < 0.05)
+        by_share.append(compare(*shares)["p"] < 0.05)
     assert 0.01 <= np.mean(found) <= 0.1
+    assert np.mean(by_share) > 0.2
 
 
 def test_a_summary_is_the_mean_over_seeds() -> None:
