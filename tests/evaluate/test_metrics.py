@@ -144,6 +144,7 @@ def test_confidence_ranking() -> None:
     assert np.isnan(metrics.confidence_ranking(rows(label, np.eye(2)[label])))
     assert metrics.has_confidence(answers)
     assert not metrics.has_confidence(replace(answers, confidence=np.full(len(label), 0.4)))
+    assert not metrics.has_confidence(replace(answers, confidence=np.arange(len(label)) > 0))  # one is not heard
 
 
 def test_confidence_over_time() -> None:
