@@ -8,6 +8,7 @@ FEW = [
     "name=eegmat-few",
     "data.subjects=['01','02','06','07','08','09']",
     "splits.n_folds=2",
+    "splits.crossfit=2",
     "temporal.optim.epochs=1",
     "spatial.optim.epochs=2",
     "distill.optim.epochs=2",

@@ -133,7 +133,7 @@ def test_what_a_study_does_is_turned_around(benchmark: ModuleType, repo: Path, n
     found = benchmark.students(path, [])
     assert list(found)[:2] == [benchmark.STUDENT, benchmark.ALONE]
     assert turned in found
-    assert "no cross-fitting" not in found
+    assert "no cross-fitting" not in benchmark.students(path, ["splits.crossfit=1"])
     assert "no cross-fitting" in benchmark.students(path, ["splits.crossfit=2"])
     read_study(path, [f"evaluate.students={json.dumps(found)}"])  # they are students of a study
 
