@@ -139,7 +139,7 @@ def add_comparisons(rows: Rows, comparisons: list[Comparison], n_draws: int) -> 
     tests = {name: verdict(ours - theirs) for name, (ours, theirs) in pairs.items()}
     corrected = holm({name: test.p for name, test in tests.items()})
     for name, test in tests.items():
-        ours, theirs = pairs[name].mean((1, 2))
+        ours, theirs = pairs[name].mean((1, 2)).tolist()
         (low, high), n_subjects = test.interval, pairs[name].shape[2]
         told = f"{ours:.3f} against {theirs:.3f}, {test.mean:+.3f} ({low:+.3f} to {high:+.3f}), "
         told += f"p = {test.p:.3f}, of {len(comparisons)} corrected {corrected[name]:.3f}; "
