@@ -7,8 +7,9 @@ mean over them. Each row is the mean over subjects of the whole divided by that 
 test over subjects and draws, by Holm corrected for all rows. Below 1, what was left out does harm. AUROC is within a
 subject; among all, and balanced accuracy, ask for one threshold that serves all subjects.
 
-A teacher's confidence only weighs: by window it answers the same without, so of that there are rows by trial. For a
-student that does without, teachers weigh more beside the labels, and so it is with CA-MKD's weights.
+A teacher's confidence only weighs: by window it answers the same without, but for random numbers, so of that there are
+rows by trial. For a student that does without, teachers weigh more beside the labels, and so it is with CA-MKD's
+weights.
 """
 
 import json
@@ -27,7 +28,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "no causal mask": {"causal": False},
     "no confidence": {"confidence_weight": 0},
 }
-OF_TRIALS = "against no confidence"
+OF_TRIALS = "no confidence"
 STUDENTS: dict[str, dict[str, Any]] = {
     ALONE: {"teachers": {}, "ce": 1.0},
     "the temporal teacher alone": {"teachers": {"temporal": 1.0}},
@@ -55,17 +56,20 @@ def teachers(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
     """The teacher against each of its stand-ins."""
     beside = [each["name"] for each in found[0]["models"] if each["kind"] == "beside"]
     named = {each: each.removeprefix(f"{TEACHER}, ") for each in beside}
-    told = _comparisons(f"{name}, teacher", found, TEACHER, named)
-    return [each for each in told if not each.name.endswith(OF_TRIALS) or "by trial" in each.name]
+    of_windows = {each: told for each, told in named.items() if told != OF_TRIALS}
+    return _comparisons(f"{name}, teacher", found, TEACHER, {"window": of_windows, "trial": named})
 
 
 def others(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
     """The distilled student against each other one."""
     own = [each["name"] for each in found[0]["models"] if each["kind"] == "student" and each["name"] != STUDENT]
-    return _comparisons(f"{name}, student", found, STUDENT, dict(zip(own, own, strict=True)))
+    return _comparisons(f"{name}, student", found, STUDENT, dict.fromkeys(LEVELS, {each: each for each in own}))
 
 
-def _comparisons(title: str, found: list[dict[str, Any]], whole: str, against: dict[str, str]) -> list[Comparison]:
+def _comparisons(
+    title: str, found: list[dict[str, Any]], whole: str, against: dict[str, dict[str, str]]
+) -> list[Comparison]:
+    """By level those that ``against`` names, with what they are called."""
     return [
         Comparison(
             f"{title}, {METRICS[metric]} by {level}, against {told}",
@@ -73,7 +77,7 @@ def _comparisons(title: str, found: list[dict[str, Any]], whole: str, against: d
         )
         for level in LEVELS
         for metric in METRICS
-        for other, told in against.items()
+        for other, told in against[level].items()
     ]
 
 

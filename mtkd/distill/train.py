@@ -1,6 +1,7 @@
 """The stage ``distill``: the students of the study's table, each for every fold."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def _tell_settings(study: Study, name: str, losses: set[LossName]) -> None:
 
 
 def _make(name: str, study: Study, fold: Fold, settings: Distill, unit: Unit) -> None:
+    if settings.centre == "subject" and settings.teachers:
+        _tell_uneven(study, fold)
     with unit.build() as (folder, measured):
         model, history, heard = train(study, fold, settings)
         write_trained(folder, measured, trained_state(model), history, "torch", heard)
@@ -109,23 +112,27 @@ def train(
     with watched() as heard:
         model.fit_statistics(functools.partial(iter, signals), runtime.total)
         if settings.centre == "subject":
-            _tell_uneven(study, data)
             source = CentredSource(source, train_loader, subjects_of(data))
         terms = objective(study, settings, data, source)
         history = fit(model, terms, train_loader, val_loader, settings.optim, runtime, watch)
     return model, history, heard | signals.heard | train_loader.heard | val_loader.heard
 
 
-def _tell_uneven(study: Study, data: FoldData) -> None:
+def _tell_uneven(study: Study, fold: Fold) -> None:
     """Say of whom centring takes away more than an offset: the mean of what is true of them is not undecided."""
+    data = fold_data(study, fold, [], study.windows)
+    n_windows: dict[str, Counter[int]] = {}
+    for key in data.keys(fold.train):
+        sample = data.cutter.shards.samples[key]
+        n_windows.setdefault(sample.subject, Counter())[data.cutter.label(sample)] += data.cutter.n_steps(sample)
     uneven = []
-    for subject in data.fold.train:
-        labels = [label for label in data.labels([subject]) if label != UNLABELLED]
-        if max(labels.count(each) for each in range(study.n_classes)) > _UNEVEN * len(labels) / study.n_classes:
+    for subject, counts in n_windows.items():
+        del counts[UNLABELLED]
+        if counts and max(counts.values()) > _UNEVEN * counts.total() / study.n_classes:
             uneven.append(subject)
     if uneven:
-        told = f"{', '.join(uneven)} had far more trials of one class, which `centre` takes for a teacher's offset"
-        say(STAGE, f"fold {data.fold.index}: {told}")
+        told = f"{', '.join(uneven)} had far more windows of one class, which `centre` takes for a teacher's offset"
+        say(STAGE, f"fold {fold.index}: {told}")
 
 
 def build_model(study: Study, shards: ShardSet, fold: Fold, settings: Distill) -> Student:

@@ -52,9 +52,10 @@ class Heads(nn.Module):
         if self.confidence is None:
             return TeacherSignal(logits, features, torch.ones_like(logits[..., 0]), mask)
         off = self.confidence(features.detach()).squeeze(-1)
-        return TeacherSignal(logits, features, torch.sigmoid(_expected(logits.detach()) + off), mask)
+        confidence = torch.sigmoid(_expected(logits.detach()) + off.float())  # in 16 bits it would soon be 1
+        return TeacherSignal(logits, features, confidence.to(logits.dtype), mask)
 
 
 def _expected(logits: Float[Tensor, "batch step class"]) -> Float[Tensor, "batch step"]:
     """Logit of the probability that the true class is given where classes are as probable as they are said to be."""
-    return torch.logit(logits.float().softmax(-1).square().sum(-1), eps=_SURE).to(logits.dtype)
+    return torch.logit(logits.float().softmax(-1).square().sum(-1), eps=_SURE)

@@ -8,8 +8,9 @@ import torch
 
 from mtkd.cache.source import CachedSource, Source
 from mtkd.distill.centre import CentredSource
-from mtkd.distill.train import subjects_of, train
-from mtkd.shards.batch import Batch
+from mtkd.distill.train import _tell_uneven, subjects_of, train
+from mtkd.shards.batch import Batch, Cutter
+from mtkd.shards.labels import UNLABELLED
 from mtkd.study import changed, searched
 from mtkd.training.fit import trained_state
 from mtkd.training.fold import FoldData, fold_data, folds_of
@@ -123,13 +124,14 @@ def test_it_is_told_of_whom_centring_takes_more_than_an_offset(
     pipeline: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, fold = pipeline.study, folds_of(pipeline.study)[0]
-    settings = changed(study.distill, {"centre": "subject", "optim.epochs": 1}, "")
-    read, (uneven, *others) = FoldData.labels, fold.train
-    said = {(uneven,): [0, 0, 0, 1]} | {(other,): [0, 1, 2, 3] for other in others}
-    monkeypatch.setattr(FoldData, "labels", lambda self, own: said.get(tuple(own)) or read(self, own))
-    train(study, fold, settings)
+    uneven = fold.train[0]
+    monkeypatch.setattr(Cutter, "label", lambda _, sample: 0 if sample.subject == uneven else int(sample.key[-1]) % 4)
+    _tell_uneven(study, fold)
     told = capfd.readouterr().out
-    assert f"fold {fold.index}: {uneven} had far more trials of one class" in " ".join(told.split())
-    assert not any(subject in told.partition("had far more")[0].split() for subject in others)
-    train(study, fold, changed(settings, {"centre": None}, ""))
-    assert "had far more" not in capfd.readouterr().out
+    assert f"fold {fold.index}: {uneven} had far more windows of one class" in told
+    monkeypatch.setattr(Cutter, "label", lambda _, sample: int(sample.key[-1]) % 4)
+    _tell_uneven(study, fold)
+    assert not capfd.readouterr().out
+    monkeypatch.setattr(Cutter, "label", lambda _, sample: UNLABELLED)  # of whom nothing is known
+    _tell_uneven(study, fold)
+    assert not capfd.readouterr().out
