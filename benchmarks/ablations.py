@@ -63,7 +63,7 @@ def teachers(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
 def others(name: str, found: list[dict[str, Any]]) -> list[Comparison]:
     """The distilled student against each other one."""
     own = [each["name"] for each in found[0]["models"] if each["kind"] == "student" and each["name"] != STUDENT]
-    return _comparisons(f"{name}, student", found, STUDENT, dict.fromkeys(LEVELS, {each: each for each in own}))
+    return _comparisons(f"{name}, student", found, STUDENT, {level: {each: each for each in own} for level in LEVELS})
 
 
 def _comparisons(
